@@ -1,0 +1,168 @@
+//! The command line: one file a subcommand, and here what they share.
+//!
+//! Exit codes: 0 done, 1 failed (one line on standard error says what, where, and what to do), 2 the command line
+//! could not be understood.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod demo;
+mod mount;
+pub mod options;
+mod umount;
+
+use clap::{Parser, Subcommand};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+/// Stacks read-only directories under a writable one and shows them as one file system
+#[derive(Debug, Parser)]
+#[command(name = "laminafs", version, arg_required_else_help = true, after_help = BARE_FORM)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What the help says about the form that mount(8) and container engines use.
+const BARE_FORM: &str = "Without a subcommand, as mount helpers are called:\n  \
+    laminafs -o lowerdir=A:B[,upperdir=U,workdir=W][,OPTION...] [SOURCE] MOUNTPOINT";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Mount a stack of layers
+    Mount(mount::MountArgs),
+    /// Unmount and wait until the daemon has written everything and is gone
+    Umount(umount::UmountArgs),
+    /// Build a small stack, mount it, change it, and show what happened where
+    Demo(demo::DemoArgs),
+}
+
+/// Why the program does not end with exit code 0.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line was not understood, or asked for help or the version.
+    Usage(clap::Error),
+    /// What was asked for failed.
+    Failed(anyhow::Error),
+    /// What was asked for failed, and the user has been told.
+    Told,
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(e: E) -> Self {
+        match e.into().downcast::<clap::Error>() {
+            Ok(usage) => Self::Usage(usage),
+            Err(other) => Self::Failed(other),
+        }
+    }
+}
+
+impl Failure {
+    /// Tells the user, and chooses the exit code.
+    #[must_use]
+    pub fn report(self) -> ExitCode {
+        match self {
+            Self::Usage(e) => {
+                // With standard output or error closed there is nobody left to tell.
+                e.print().unwrap_or_default();
+                u8::try_from(e.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+            }
+            Self::Failed(e) => {
+                complain(&format!("{e:#}"));
+                ExitCode::FAILURE
+            }
+            Self::Told => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// One line to the user on standard error.
+fn complain(sentence: &str) {
+    eprintln!("laminafs: {}", sentence.trim_end().replace('\n', " "));
+}
+
+/// Runs the program with its arguments, the program's name first.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if is_bare_mount(args.get(1..).unwrap_or_default()) {
+        return mount::run(mount::BareArgs::try_parse_from(&args)?.into());
+    }
+    match Cli::try_parse_from(&args)?.command {
+        Command::Mount(args) => mount::run(args),
+        Command::Umount(args) => Ok(umount::run(&args)?),
+        Command::Demo(args) => Ok(demo::run(&args)?),
+    }
+}
+
+/// Whether these are the arguments of a mount without a subcommand: an `-o` names layers, whatever the first word is
+/// (`mount` aside), or there is no first word but an option.
+fn is_bare_mount(args: &[OsString]) -> bool {
+    let Some(first) = args.first() else { return false };
+    if first == "mount" {
+        return false;
+    }
+    let general = ["-h", "--help", "-V", "--version"].iter().any(|option| first == option);
+    (first.as_bytes().starts_with(b"-") && !general) || option_strings(args).any(options::names_layers)
+}
+
+/// The values of all `-o` among the arguments: `-o X`, `-oX`, and `-fo X`.
+fn option_strings(args: &[OsString]) -> impl Iterator<Item = &OsStr> {
+    let end = args.iter().position(|a| a == "--").unwrap_or(args.len());
+    args[..end].iter().enumerate().filter_map(move |(at, arg)| {
+        let flags = arg.as_bytes().strip_prefix(b"-").filter(|flags| !flags.starts_with(b"-"))?;
+        let o = flags.iter().take_while(|&&flag| flag == b'f').count();
+        match flags.get(o..)? {
+            b"o" => args[..end].get(at + 1).map(OsString::as_os_str),
+            [b'o', value @ ..] => Some(OsStr::from_bytes(value.strip_prefix(b"=").unwrap_or(value))),
+            _ => None,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn bare(line: &str) -> bool {
+        is_bare_mount(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+        mount::BareArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn an_option_string_with_layers_selects_the_mount_form() {
+        assert!(bare("-o lowerdir=a /mnt"));
+        assert!(bare("overlay /mnt -o ro,lowerdir=a"));
+        assert!(bare("umount /mnt -olowerdir=a"));
+        assert!(bare("demo -fo lowerdir=a /mnt"));
+        assert!(bare("none /mnt -o ro -o lowerdir=a"));
+        assert!(bare("-o upperdir=a /mnt"));
+        assert!(bare("--lower a /mnt"));
+        assert!(bare("-f --lower a /mnt"));
+    }
+
+    #[test]
+    fn subcommands_are_left_alone() {
+        assert!(!bare("mount -o lowerdir=a /mnt"));
+        assert!(!bare("mount --lower a /mnt"));
+        assert!(!bare("umount --lazy /mnt"));
+        assert!(!bare("umount -- -o lowerdir=a"));
+        assert!(!bare("--help"));
+        assert!(!bare("-V"));
+        assert!(!is_bare_mount(&[]));
+    }
+
+    #[test]
+    fn usage_errors_are_told_apart() {
+        let failure = |line: &str| run(line.split(' ').map(OsString::from)).err();
+        assert!(matches!(failure("laminafs mount"), Some(Failure::Usage(_))));
+        assert!(matches!(failure("laminafs frobnicate"), Some(Failure::Usage(_))));
+        assert!(matches!(failure("laminafs -o lowerdir=a"), Some(Failure::Usage(_))));
+        assert!(matches!(failure("laminafs --version"), Some(Failure::Usage(_))));
+        assert!(matches!(failure("laminafs umount /nowhere/at/all"), Some(Failure::Failed(_))));
+    }
+}

@@ -1,0 +1,471 @@
+//! One method for each FUSE operation.
+
+use std::cell::RefCell;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, Generation, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
+};
+use parking_lot::Mutex;
+
+use super::convert::{errno, file_type, major_minor, node, set_time, shown};
+use crate::overlay::{Attr, Caller, Change, Error, Listed, New, Overlay, RenameMode, Result};
+
+/// For ever, as far as the kernel's clock goes: see the module documentation.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// Largest WRITE and READ, in bytes; what the kernel allows by default.
+const MAX_IO: u32 = 1 << 20;
+
+/// Attribute of the root that tells the daemon's process id (not listed).
+const PID_XATTR: &[u8] = b"user.laminafs.pid";
+
+const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
+const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
+const FS_IOC32_GETFLAGS: u32 = 0x8004_6601;
+const FS_IOC32_SETFLAGS: u32 = 0x4004_6602;
+
+/// The file system as `fuser` sees it.
+pub struct Adapter {
+    overlay: Arc<Overlay>,
+    /// Set when the session exists; used to have dirty pages written before holes are looked for.
+    notifier: Arc<OnceLock<Notifier>>,
+    /// One at a time, so that a thread is left to take the pages.
+    flushing: Mutex<()>,
+    writeback: bool,
+}
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+fn caller(req: &Request) -> Caller {
+    Caller { uid: req.uid(), gid: req.gid() }
+}
+
+/// Replies to an operation without a result.
+fn done(operation: &str, result: Result<()>, reply: ReplyEmpty) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(e) => reply.error(errno(operation, e)),
+    }
+}
+
+fn entry(operation: &str, result: Result<Attr>, reply: ReplyEntry) {
+    match result {
+        Ok(attr) => reply.entry(&FOR_EVER, &node(&attr), Generation(0)),
+        Err(e) => reply.error(errno(operation, e)),
+    }
+}
+
+fn attributes(operation: &str, result: Result<Attr>, reply: ReplyAttr) {
+    match result {
+        Ok(attr) => reply.attr(&FOR_EVER, &shown(&attr)),
+        Err(e) => reply.error(errno(operation, e)),
+    }
+}
+
+/// Replies with a value or its length, as getxattr(2) and listxattr(2) are asked.
+fn value(operation: &str, result: Result<Vec<u8>>, size: u32, reply: ReplyXattr) {
+    match result {
+        Ok(v) if size == 0 => reply.size(u32::try_from(v.len()).unwrap_or(u32::MAX)),
+        Ok(v) if v.len() > size as usize => reply.error(Errno::ERANGE),
+        Ok(v) => reply.data(&v),
+        Err(e) => reply.error(errno(operation, e)),
+    }
+}
+
+/// No node: the kernel remembers that the name does not exist (or, in a listing, that it was told nothing).
+fn no_node() -> FileAttr {
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind: fuser::FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
+        flags: 0,
+    }
+}
+
+fn c_name(name: &OsStr) -> Result<CString> {
+    CString::new(name.as_bytes()).map_err(|_| Error::Invalid)
+}
+
+impl Adapter {
+    pub fn new(overlay: Arc<Overlay>, notifier: Arc<OnceLock<Notifier>>) -> Self {
+        Self { overlay, notifier, flushing: Mutex::new(()), writeback: false }
+    }
+
+    /// Has the kernel write the file's dirty pages to us: it asks for holes without doing so, and would take data that
+    /// was not written yet for a hole.
+    fn flush_pages(&self, ino: INodeNo) {
+        if !self.writeback {
+            return;
+        }
+        if let Some(notifier) = self.notifier.get() {
+            let _one = self.flushing.lock();
+            if let Err(e) = notifier.inval_inode(ino, 0, 0) {
+                log::debug!("flushing pages of {ino}: {e}");
+            }
+        }
+    }
+}
+
+impl fuser::Filesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        let wanted = [
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_NO_OPEN_SUPPORT,
+            InitFlags::FUSE_NO_OPENDIR_SUPPORT,
+            InitFlags::FUSE_HAS_IOCTL_DIR,
+            InitFlags::FUSE_POSIX_ACL,
+            InitFlags::FUSE_DONT_MASK,
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+        ];
+        for flag in wanted {
+            if config.add_capabilities(flag).is_err() {
+                log::info!("the kernel lacks {flag:?}");
+            }
+        }
+        self.writeback = !self.overlay.read_only() && config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE).is_ok();
+        // Values the kernel does not accept are replaced by its own limits.
+        if let Err(limit) = config.set_max_write(MAX_IO) {
+            log::debug!("largest write is {limit}");
+        }
+        if let Err(limit) = config.set_max_background(64) {
+            log::debug!("background limit is {limit}");
+        }
+        if let Err(limit) = config.set_max_readahead(MAX_IO) {
+            log::debug!("read-ahead is {limit}");
+        }
+        Ok(())
+    }
+
+    fn destroy(&mut self) {
+        if let Err(e) = self.overlay.sync_all() {
+            log::error!("writing upper to the disk at unmount: {e}");
+        }
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.overlay.lookup(parent.0, name) {
+            Err(Error::NotFound) => reply.entry(&FOR_EVER, &no_node(), Generation(0)),
+            result => entry("lookup", result, reply),
+        }
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.overlay.forget(ino.0, nlookup);
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        attributes("getattr", self.overlay.get_attr(ino.0), reply);
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let change = Change { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
+        attributes("setattr", self.overlay.set_attr(ino.0, &change, caller(req)), reply);
+    }
+
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.overlay.read_link(ino.0) {
+            Ok(target) => reply.data(&target),
+            Err(e) => reply.error(errno("readlink", e)),
+        }
+    }
+
+    fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
+        let kind = mode & libc::S_IFMT;
+        let (major, minor) = major_minor(rdev);
+        let new = if kind == libc::S_IFREG { New::File } else { New::Node(kind, major, minor) };
+        entry("mknod", self.overlay.create(parent.0, name, new, mode, umask, caller(req)), reply);
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        entry("mkdir", self.overlay.create(parent.0, name, New::Directory, mode, umask, caller(req)), reply);
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        done("unlink", self.overlay.unlink(parent.0, name), reply);
+    }
+
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        done("rmdir", self.overlay.rmdir(parent.0, name), reply);
+    }
+
+    fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let new = New::Symlink(target.as_os_str());
+        entry("symlink", self.overlay.create(parent.0, link_name, new, 0o777, 0, caller(req)), reply);
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let mode = if flags.is_empty() {
+            RenameMode::Replace
+        } else if flags == RenameFlags::RENAME_NOREPLACE {
+            RenameMode::NoReplace
+        } else if flags == RenameFlags::RENAME_EXCHANGE {
+            RenameMode::Exchange
+        } else {
+            return reply.error(Errno::EINVAL);
+        };
+        done("rename", self.overlay.rename(parent.0, name, newparent.0, newname, mode), reply);
+    }
+
+    fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        entry("link", self.overlay.link(ino.0, newparent.0, newname), reply);
+    }
+
+    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        // From now on the kernel opens files without asking.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn create(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        // The kernel makes files with MKNOD then: one round trip, and no handle to release.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        BUFFER.with_borrow_mut(|buffer| {
+            if buffer.len() < size as usize {
+                buffer.resize(size as usize, 0);
+            }
+            match self.overlay.read(ino.0, offset, &mut buffer[..size as usize]) {
+                Ok(n) => reply.data(&buffer[..n]),
+                Err(e) => reply.error(errno("read", e)),
+            }
+        });
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let drop_privileges = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        match self.overlay.write(ino.0, offset, data, drop_privileges) {
+            Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
+            Err(e) => reply.error(errno("write", e)),
+        }
+    }
+
+    fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        // Dirty pages were written before; there is nothing else to do at a close, so the kernel need not ask.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        done("fsync", self.overlay.fsync(ino.0, datasync), reply);
+    }
+
+    fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let listed = self.overlay.read_dir(ino.0, offset, false, &mut |e: &Listed<'_>| {
+            !reply.add(INodeNo(e.ino), e.cookie, file_type(e.kind), e.name)
+        });
+        match listed {
+            Ok(()) => reply.ok(),
+            Err(e) => reply.error(errno("readdir", e)),
+        }
+    }
+
+    fn readdirplus(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        let listed = self.overlay.read_dir(ino.0, offset, true, &mut |e: &Listed<'_>| {
+            let attr = match &e.attr {
+                Some(attr) => node(attr),
+                // `.` and `..`: the kernel takes no node from these.
+                None => FileAttr { ino: INodeNo(e.ino), kind: file_type(e.kind), ..no_node() },
+            };
+            !reply.add(INodeNo(e.ino), e.cookie, e.name, &FOR_EVER, &attr, Generation(0))
+        });
+        match listed {
+            Ok(()) => reply.ok(),
+            Err(e) => reply.error(errno("readdirplus", e)),
+        }
+    }
+
+    fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        done("fsyncdir", self.overlay.fsync_dir(ino.0), reply);
+    }
+
+    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        match self.overlay.statfs() {
+            Ok(s) => reply.statfs(s.blocks, s.bfree, s.bavail, s.files, s.ffree, s.bsize, s.namelen, s.frsize),
+            Err(e) => reply.error(errno("statfs", e)),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let set = c_name(name).and_then(|name| self.overlay.set_xattr(ino.0, &name, value, flags));
+        done("setxattr", set, reply);
+    }
+
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let result = if ino == INodeNo::ROOT && name.as_bytes() == PID_XATTR {
+            Ok(std::process::id().to_string().into_bytes())
+        } else {
+            c_name(name).and_then(|name| self.overlay.get_xattr(ino.0, &name))
+        };
+        value("getxattr", result, size, reply);
+    }
+
+    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        value("listxattr", self.overlay.list_xattr(ino.0), size, reply);
+    }
+
+    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        done("removexattr", c_name(name).and_then(|name| self.overlay.remove_xattr(ino.0, &name)), reply);
+    }
+
+    fn fallocate(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        done("fallocate", self.overlay.fallocate(ino.0, mode, offset, length, req.uid() != 0), reply);
+    }
+
+    fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        self.flush_pages(ino);
+        match self.overlay.seek(ino.0, offset, whence) {
+            Ok(at) => reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
+            Err(e) => reply.error(errno("lseek", e)),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        _req: &Request,
+        ino_in: INodeNo,
+        _fh_in: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        _fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        match self.overlay.copy_range(ino_in.0, offset_in, ino_out.0, offset_out, len) {
+            Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),
+            Err(e) => reply.error(errno("copy_file_range", e)),
+        }
+    }
+
+    fn ioctl(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        cmd: u32,
+        in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        match cmd {
+            FS_IOC_GETFLAGS | FS_IOC32_GETFLAGS => match self.overlay.get_flags(ino.0) {
+                Ok(flags) if cmd == FS_IOC_GETFLAGS => reply.ioctl(0, &u64::from(flags).to_ne_bytes()),
+                Ok(flags) => reply.ioctl(0, &flags.to_ne_bytes()),
+                Err(e) => reply.error(errno("ioctl", e)),
+            },
+            FS_IOC_SETFLAGS | FS_IOC32_SETFLAGS => {
+                let Some(&[a, b, c, d]) = in_data.first_chunk::<4>() else { return reply.error(Errno::EINVAL) };
+                match self.overlay.set_flags(ino.0, u32::from_ne_bytes([a, b, c, d])) {
+                    Ok(()) => reply.ioctl(0, &[]),
+                    Err(e) => reply.error(errno("ioctl", e)),
+                }
+            }
+            _ => reply.error(Errno::ENOTTY),
+        }
+    }
+}

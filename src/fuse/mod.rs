@@ -1,0 +1,12 @@
+//! The adapter from FUSE to [`crate::overlay`]: each operation decodes, calls the core, replies. The only place that
+//! names the `fuser` crate.
+//!
+//! Nothing but this mount changes the merged view, so the kernel may keep entries (missing ones too), attributes, links
+//! and listings for ever. Files and directories have no handles (OPEN and OPENDIR are answered with ENOSYS): the kernel
+//! opens them without asking, and its page cache belongs to the inode.
+
+mod adapter;
+mod convert;
+mod session;
+
+pub use session::{MountError, Options, Session, Unmounter};

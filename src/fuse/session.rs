@@ -1,0 +1,177 @@
+//! Mounting, serving and unmounting.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use fuser::{Config, MountOption, SessionACL};
+
+use super::adapter::Adapter;
+use crate::overlay::Overlay;
+use crate::sys;
+
+/// How to mount.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where.
+    pub mountpoint: PathBuf,
+    /// Source shown in /proc/mounts.
+    pub fsname: String,
+    /// The part of the type behind `fuse.`; empty for plain `fuse`.
+    pub subtype: String,
+    /// Users other than the mounting one may use the mount.
+    pub allow_other: bool,
+    /// The kernel checks permissions.
+    pub default_permissions: bool,
+    /// Set-id bits count.
+    pub suid: bool,
+    /// Device nodes work.
+    pub dev: bool,
+    /// Programs can be run.
+    pub exec: bool,
+    /// Nothing can be changed.
+    pub read_only: bool,
+    /// No access times (`noatime`); the union does not change them anyway.
+    pub no_atime: bool,
+    /// Changes of directories are synchronous (`dirsync`).
+    pub dir_sync: bool,
+    /// All writes are synchronous (`sync`).
+    pub sync: bool,
+    /// Number of threads; at least two are used.
+    pub threads: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let root = rustix::process::geteuid().is_root();
+        Self {
+            mountpoint: PathBuf::new(),
+            fsname: "laminafs".into(),
+            subtype: "laminafs".into(),
+            allow_other: root,
+            default_permissions: true,
+            suid: root,
+            dev: false,
+            exec: true,
+            read_only: false,
+            no_atime: false,
+            dir_sync: false,
+            sync: false,
+            threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)),
+        }
+    }
+}
+
+/// Why a mount failed, as a sentence for the user.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The place to mount on cannot be used.
+    #[error("mount point {path}: {source}", path = path.display())]
+    MountPoint {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// `/dev/fuse` does not exist.
+    #[error("/dev/fuse does not exist; load the module (modprobe fuse), or give the container the device")]
+    NoDevice,
+    /// `/dev/fuse` may not be opened.
+    #[error("no permission to open /dev/fuse; it should have mode 0666, or run as root")]
+    DevicePermission,
+    /// Anything else.
+    #[error("mounting on {path}: {source}", path = path.display())]
+    Mount {
+        /// The mount point.
+        path: PathBuf,
+        /// What the kernel or fusermount3 said.
+        source: io::Error,
+    },
+}
+
+/// A mounted union that answers requests once [`Session::run`] is called.
+pub struct Session {
+    session: fuser::Session<Adapter>,
+}
+
+/// Unmounts a session from another thread.
+pub struct Unmounter(parking_lot::Mutex<fuser::SessionUnmounter>);
+
+impl Unmounter {
+    /// Unmounts unless that happened already. Fails with `EBUSY` while files are in use.
+    pub fn unmount(&self) -> io::Result<()> {
+        self.0.lock().unmount()
+    }
+}
+
+impl Session {
+    /// Mounts `overlay`. When this returns, the kernel was answered and the mount can be used as soon as
+    /// [`Session::run`] runs; requests wait until then.
+    pub fn mount(overlay: Overlay, options: &Options) -> Result<Self, MountError> {
+        let path = &options.mountpoint;
+        check_mountpoint(path)?;
+        check_device()?;
+        let notifier = Arc::new(OnceLock::new());
+        let read_only = options.read_only || overlay.read_only();
+        let adapter = Adapter::new(Arc::new(overlay), notifier.clone());
+        let mut config = Config::default();
+        config.mount_options = mount_options(options, read_only);
+        config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+        config.n_threads = Some(options.threads.max(2));
+        config.clone_fd = true;
+        let session = fuser::Session::new(adapter, path, &config)
+            .map_err(|source| MountError::Mount { path: path.clone(), source })?;
+        if notifier.set(session.notifier()).is_err() {
+            log::debug!("notifier was set before");
+        }
+        Ok(Self { session })
+    }
+
+    /// Answers requests until the file system is unmounted.
+    pub fn run(self) -> io::Result<()> {
+        self.session.run()
+    }
+
+    /// A handle that unmounts from another thread.
+    pub fn unmounter(&mut self) -> Unmounter {
+        Unmounter(self.session.unmount_callable().into())
+    }
+}
+
+fn mount_options(options: &Options, read_only: bool) -> Vec<MountOption> {
+    let mut list = vec![MountOption::FSName(options.fsname.clone())];
+    if !options.subtype.is_empty() {
+        // fuser hands `Subtype` to fusermount3 only; both it and the kernel understand the text.
+        list.push(MountOption::CUSTOM(format!("subtype={}", options.subtype)));
+    }
+    if options.default_permissions {
+        list.push(MountOption::DefaultPermissions);
+    }
+    list.push(if options.suid { MountOption::Suid } else { MountOption::NoSuid });
+    list.push(if options.dev { MountOption::Dev } else { MountOption::NoDev });
+    list.push(if options.exec { MountOption::Exec } else { MountOption::NoExec });
+    let flags = [
+        (options.no_atime, MountOption::NoAtime),
+        (options.dir_sync, MountOption::DirSync),
+        (options.sync, MountOption::Sync),
+    ];
+    list.extend(flags.into_iter().filter(|f| f.0).map(|f| f.1));
+    list.push(if read_only { MountOption::RO } else { MountOption::RW });
+    list
+}
+
+fn check_mountpoint(path: &Path) -> Result<(), MountError> {
+    let bad = |source| MountError::MountPoint { path: path.into(), source };
+    let meta = std::fs::metadata(path).map_err(bad)?;
+    if meta.is_dir() { Ok(()) } else { Err(bad(sys::Errno::NOTDIR.into())) }
+}
+
+fn check_device() -> Result<(), MountError> {
+    match std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(MountError::DevicePermission),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(MountError::NoDevice),
+        // ENODEV, ENXIO: a device node without a driver behind it.
+        Err(_) => Err(MountError::NoDevice),
+    }
+}

@@ -1,0 +1,290 @@
+//! What the extended attributes of a directory or file in a layer say.
+//!
+//! The names are listed once and only what is there is read: most objects have no marker, and cost one
+//! system call. `trusted.overlay.*` and `user.overlay.*` are both read, and the trusted one believed
+//! where both are there.
+
+use super::nlink::NlinkDelta;
+use super::redirect::Redirect;
+use super::whiteout::AUFS_OPAQUE;
+use super::xattr::{Marker, Namespace, recognise};
+use crate::sys::{self, At, Errno, Error, Fd, Result};
+use std::ffi::{CStr, OsStr};
+
+/// What fuse-overlayfs wrote on an opaque directory, beside or instead of the kernel's marker.
+const FUSE_OVERLAYFS_OPAQUE: &CStr = c"user.fuseoverlayfs.opaque";
+
+/// A list of names that is longer than this is read a second time.
+const LIST: usize = 1024;
+
+/// The markers of a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DirMarkers {
+    /// Nothing of the layers below shows through.
+    pub opaque: bool,
+    /// Empty files in it may be whiteouts by attribute (`opaque` is `x`).
+    pub xwhiteouts: bool,
+    /// Where its lower parts lie.
+    pub redirect: Option<Redirect>,
+    /// It holds objects that were copied up, so that these have an origin worth reading.
+    pub impure: bool,
+    /// The stored handle of the lower directory that it was copied from; may be empty.
+    pub origin: Option<Vec<u8>>,
+    /// It has a default access control list, which new entries inherit.
+    pub default_acl: bool,
+}
+
+/// The markers of anything that is not a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileMarkers {
+    /// Its data are in a lower layer.
+    pub metacopy: bool,
+    /// Where those lie.
+    pub redirect: Option<Redirect>,
+    /// The stored handle of the lower file that it was copied from; may be empty.
+    pub origin: Option<Vec<u8>>,
+    /// It is a whiteout, if it is an empty regular file in a directory with `xwhiteouts`.
+    pub whiteout: bool,
+    /// How its link count differs; `None` also when the value makes no sense.
+    pub nlink: Option<NlinkDelta>,
+}
+
+/// Reads the markers of a directory. `EINVAL` of `overlay.redirect` when that is malformed, as the kernel has it.
+///
+/// Whether it is opaque the OCI way is another question: [`has_aufs_opaque`].
+pub fn read_dir_markers(fd: Fd<'_>) -> Result<DirMarkers> {
+    let at = At::Fd(fd);
+    let mut found = DirMarkers::default();
+    each_name(at, &mut |name| {
+        match recognise(name) {
+            Some((ns, Marker::Opaque)) => note_opaque(at, ns.name(Marker::Opaque), &mut found)?,
+            Some((ns, Marker::Redirect)) => read_redirect(at, ns, &mut found.redirect)?,
+            Some((ns, Marker::Origin)) => read_value(at, ns, Marker::Origin, &mut found.origin)?,
+            Some((_, Marker::Impure)) => found.impure = true,
+            Some(_) => {}
+            None if name == b"system.posix_acl_default" => found.default_acl = true,
+            None if name == FUSE_OVERLAYFS_OPAQUE.to_bytes() => note_opaque(at, FUSE_OVERLAYFS_OPAQUE, &mut found)?,
+            None => {}
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Reads the markers of anything that is not a directory; errors like [`read_dir_markers`].
+pub fn read_file_markers(at: At<'_>) -> Result<FileMarkers> {
+    let mut found = FileMarkers::default();
+    each_name(at, &mut |name| {
+        match recognise(name) {
+            Some((_, Marker::Metacopy)) => found.metacopy = true,
+            Some((_, Marker::Whiteout)) => found.whiteout = true,
+            Some((ns, Marker::Redirect)) => read_redirect(at, ns, &mut found.redirect)?,
+            Some((ns, Marker::Origin)) => read_value(at, ns, Marker::Origin, &mut found.origin)?,
+            Some((ns, Marker::Nlink)) => {
+                let mut value = None;
+                read_value(at, ns, Marker::Nlink, &mut value)?;
+                let parsed = value.as_deref().and_then(NlinkDelta::parse);
+                prefer(ns, parsed, &mut found.nlink);
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Whether the directory holds the marker `.wh..wh..opq`, with which OCI layers make it opaque.
+pub fn has_aufs_opaque(fd: Fd<'_>) -> Result<bool> {
+    match sys::stat(At::Name(fd, OsStr::new(AUFS_OPAQUE))) {
+        Ok(_) => Ok(true),
+        Err(e) if e.is(Errno::NOENT) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+fn each_name(at: At<'_>, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let mut on_stack = [0; LIST];
+    let on_heap;
+    let list = match sys::xattr::list_into(at, &mut on_stack) {
+        Ok(len) => &on_stack[..len],
+        Err(e) if e.is(Errno::RANGE) => {
+            on_heap = sys::xattr::list(at)?;
+            &on_heap
+        }
+        Err(e) => return Err(e),
+    };
+    list.split(|b| *b == 0).filter(|name| !name.is_empty()).try_for_each(each)
+}
+
+/// Only a value of exactly one byte counts, as with the kernel.
+fn note_opaque(at: At<'_>, name: &CStr, found: &mut DirMarkers) -> Result<()> {
+    let mut value = [0; 1];
+    match sys::xattr::get_into(at, name, &mut value) {
+        Ok(Some(1)) => {}
+        Ok(_) => return Ok(()),
+        Err(e) if e.is(Errno::RANGE) => return Ok(()),
+        Err(e) => return Err(e),
+    }
+    match &value {
+        b"y" => found.opaque = true,
+        b"x" => found.xwhiteouts = true,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn read_redirect(at: At<'_>, ns: Namespace, found: &mut Option<Redirect>) -> Result<()> {
+    let mut value = None;
+    read_value(at, ns, Marker::Redirect, &mut value)?;
+    let Some(value) = value else { return Ok(()) };
+    let redirect = Redirect::parse(&value).ok_or(Error { call: "overlay.redirect", errno: Errno::INVAL })?;
+    prefer(ns, Some(redirect), found);
+    Ok(())
+}
+
+/// Reads a value that was listed; it may have gone since.
+fn read_value(at: At<'_>, ns: Namespace, marker: Marker, found: &mut Option<Vec<u8>>) -> Result<()> {
+    prefer(ns, sys::xattr::get(at, ns.name(marker))?, found);
+    Ok(())
+}
+
+fn prefer<T>(ns: Namespace, value: Option<T>, found: &mut Option<T>) {
+    if value.is_some() && (ns == Namespace::Trusted || found.is_none()) {
+        *found = value;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::sys::{create_file, mkdir, mknod, open_dir, open_root};
+    use std::ffi::CString;
+    use std::os::fd::{AsFd, OwnedFd};
+
+    fn dir_with(markers: &[(&CStr, &[u8])]) -> (tempfile::TempDir, OwnedFd) {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = open_root(tmp.path()).unwrap();
+        mkdir(root.as_fd(), OsStr::new("d"), 0o755).unwrap();
+        let fd = open_dir(root.as_fd(), OsStr::new("d")).unwrap();
+        for (name, value) in markers {
+            sys::xattr::set(At::Fd(fd.as_fd()), name, value, 0).unwrap();
+        }
+        (tmp, fd)
+    }
+
+    fn markers_of(markers: &[(&CStr, &[u8])]) -> Result<DirMarkers> {
+        let (_tmp, fd) = dir_with(markers);
+        read_dir_markers(fd.as_fd())
+    }
+
+    #[test]
+    fn plain_directory() {
+        assert_eq!(markers_of(&[]).unwrap(), DirMarkers::default());
+        assert_eq!(markers_of(&[(c"user.other", b"y")]).unwrap(), DirMarkers::default());
+    }
+
+    #[test]
+    fn opaque_in_every_dialect() {
+        for name in [c"user.overlay.opaque", c"user.fuseoverlayfs.opaque"] {
+            let got = markers_of(&[(name, b"y")]).unwrap();
+            assert_eq!(got, DirMarkers { opaque: true, ..DirMarkers::default() });
+        }
+        let got = markers_of(&[(c"user.overlay.opaque", b"x")]).unwrap();
+        assert_eq!(got, DirMarkers { xwhiteouts: true, ..DirMarkers::default() });
+        for value in [&b"yes"[..], b"n", b""] {
+            assert_eq!(markers_of(&[(c"user.overlay.opaque", value)]).unwrap(), DirMarkers::default());
+        }
+    }
+
+    #[test]
+    fn the_other_markers_of_a_directory() {
+        let got = markers_of(&[
+            (c"user.overlay.redirect", b"/a/b"),
+            (c"user.overlay.impure", b"y"),
+            (c"user.overlay.origin", b""),
+        ]);
+        let want = DirMarkers {
+            redirect: Some(Redirect::Absolute(b"a/b".to_vec())),
+            impure: true,
+            origin: Some(Vec::new()),
+            ..DirMarkers::default()
+        };
+        assert_eq!(got.unwrap(), want);
+        let e = markers_of(&[(c"user.overlay.redirect", b"../x")]).unwrap_err();
+        assert_eq!((e.call, e.errno), ("overlay.redirect", Errno::INVAL));
+    }
+
+    #[test]
+    fn trusted_is_believed() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (user, trusted) = ((c"user.overlay.redirect", &b"u"[..]), (c"trusted.overlay.redirect", &b"t"[..]));
+        for both in [[user, trusted], [trusted, user]] {
+            assert_eq!(markers_of(&both).unwrap().redirect, Some(Redirect::Name(b"t".to_vec())));
+        }
+    }
+
+    #[test]
+    fn default_acl() {
+        // struct posix_acl_xattr_header, version 2, then (tag, perm, id): user, group, others.
+        let mut acl = vec![2, 0, 0, 0];
+        for tag in [1u16, 4, 32] {
+            acl.extend(tag.to_le_bytes());
+            acl.extend(7u16.to_le_bytes());
+            acl.extend([0xff; 4]);
+        }
+        let got = markers_of(&[(c"system.posix_acl_default", &acl)]).unwrap();
+        assert_eq!(got, DirMarkers { default_acl: true, ..DirMarkers::default() });
+    }
+
+    #[test]
+    fn a_long_list_of_names() {
+        let (_tmp, fd) = dir_with(&[]);
+        for i in 0..20 {
+            let name = CString::new(format!("user.{i:0100}")).unwrap();
+            sys::xattr::set(At::Fd(fd.as_fd()), &name, b"", 0).unwrap();
+        }
+        sys::xattr::set(At::Fd(fd.as_fd()), c"user.overlay.opaque", b"y", 0).unwrap();
+        assert!(read_dir_markers(fd.as_fd()).unwrap().opaque);
+    }
+
+    #[test]
+    fn markers_of_a_file() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = open_root(tmp.path()).unwrap();
+        let at = At::Name(root.as_fd(), OsStr::new("f"));
+        drop(create_file(root.as_fd(), OsStr::new("f"), 0o600).unwrap());
+        assert_eq!(read_file_markers(at).unwrap(), FileMarkers::default());
+        for (name, value) in [
+            (c"user.overlay.metacopy", &b""[..]),
+            (c"user.overlay.redirect", b"other"),
+            (c"user.overlay.origin", b"bytes"),
+            (c"user.overlay.whiteout", b"y"),
+            (c"user.overlay.nlink", b"U-1"),
+        ] {
+            sys::xattr::set(at, name, value, 0).unwrap();
+        }
+        let mut want = FileMarkers {
+            metacopy: true,
+            redirect: Some(Redirect::Name(b"other".to_vec())),
+            origin: Some(b"bytes".to_vec()),
+            whiteout: true,
+            nlink: Some(NlinkDelta::Upper(-1)),
+        };
+        assert_eq!(read_file_markers(at).unwrap(), want);
+        sys::xattr::set(at, c"user.overlay.nlink", b"nonsense", 0).unwrap();
+        want.nlink = None;
+        assert_eq!(read_file_markers(at).unwrap(), want);
+    }
+
+    #[test]
+    fn oci_opaque() {
+        let (_tmp, fd) = dir_with(&[]);
+        assert!(!has_aufs_opaque(fd.as_fd()).unwrap());
+        mknod(fd.as_fd(), OsStr::new(".wh..wh..opq"), 0o644, 0, 0).unwrap();
+        assert!(has_aufs_opaque(fd.as_fd()).unwrap());
+        assert!(!read_dir_markers(fd.as_fd()).unwrap().opaque);
+    }
+}

@@ -1,0 +1,85 @@
+//! Whiteouts: entries that say that a name of the layers below is deleted.
+//!
+//! The kernel's form is a character device 0:0 under the name itself ([`crate::sys::Stat::is_whiteout_dev`]).
+//! Archives of OCI images, and layers that a mount program has unpacked, have a file `.wh.NAME` beside it
+//! (image-spec, layer.md, "Whiteouts").
+
+use crate::sys::{Fd, Result, mknod};
+use std::ffi::OsStr;
+
+/// How the name of an OCI whiteout begins.
+pub const AUFS_PREFIX: &str = ".wh.";
+
+/// The entry that makes its directory opaque in an OCI layer.
+pub const AUFS_OPAQUE: &str = ".wh..wh..opq";
+
+/// What a name in a layer directory means by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameKind<'a> {
+    /// An entry like any other (which may still be a whiteout by its type or attributes).
+    Plain,
+    /// Hides this name of the layers below, but not of its own layer.
+    Whiteout(&'a [u8]),
+    /// Makes the directory opaque.
+    OpaqueMarker,
+    /// Bookkeeping of aufs, or a whiteout of something that cannot be a name: to be ignored.
+    AufsInternal,
+}
+
+/// Classifies a name that stands in a layer directory.
+pub fn classify(name: &[u8]) -> NameKind<'_> {
+    let Some(hidden) = name.strip_prefix(AUFS_PREFIX.as_bytes()) else { return NameKind::Plain };
+    match hidden {
+        _ if name == AUFS_OPAQUE.as_bytes() => NameKind::OpaqueMarker,
+        b"" | b"." | b".." => NameKind::AufsInternal,
+        _ if reserved(hidden) => NameKind::AufsInternal,
+        _ => NameKind::Whiteout(hidden),
+    }
+}
+
+/// Whether a user may not create this name, since in a layer it would mean something else.
+#[inline]
+pub fn reserved(name: &[u8]) -> bool {
+    name.starts_with(AUFS_PREFIX.as_bytes())
+}
+
+/// Creates the whiteout of `name` in the kernel's form; `EEXIST` when the name is taken.
+pub fn create_dev(dir: Fd<'_>, name: &OsStr) -> Result<()> {
+    mknod(dir, name, libc::S_IFCHR, 0, 0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::sys::{At, Errno, open_root, stat};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn names() {
+        for plain in ["a", ".wh", ".whx", "x.wh.a", ".", ""] {
+            assert_eq!(classify(plain.as_bytes()), NameKind::Plain);
+            assert!(!reserved(plain.as_bytes()));
+        }
+        assert_eq!(classify(b".wh.a"), NameKind::Whiteout(b"a"));
+        assert_eq!(classify(b".wh.\xff"), NameKind::Whiteout(b"\xff"));
+        assert_eq!(classify(b".wh...."), NameKind::Whiteout(b"..."));
+        assert_eq!(classify(b".wh..hidden"), NameKind::Whiteout(b".hidden"));
+        assert_eq!(classify(b".wh..wh"), NameKind::Whiteout(b".wh"));
+        assert_eq!(classify(b".wh..wh..opq"), NameKind::OpaqueMarker);
+        for internal in [".wh.", ".wh..", ".wh...", ".wh..wh.", ".wh..wh.plnk", ".wh..wh..opqx", ".wh..wh.aufs"] {
+            assert_eq!(classify(internal.as_bytes()), NameKind::AufsInternal, "{internal}");
+            assert!(reserved(internal.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn device() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = open_root(tmp.path()).unwrap();
+        let name = OsStr::new("gone");
+        create_dev(root.as_fd(), name).unwrap();
+        assert!(stat(At::Name(root.as_fd(), name)).unwrap().is_whiteout_dev());
+        assert!(create_dev(root.as_fd(), name).unwrap_err().is(Errno::EXIST));
+    }
+}

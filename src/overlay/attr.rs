@@ -1,0 +1,148 @@
+//! Attributes: reading them, and changing them in upper.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use super::error::Result;
+use super::inode::{Ino, Inode};
+use super::{Caller, Overlay};
+use crate::sys::{self, At, SetTime, Stat, Time};
+
+/// What `stat(2)` shows of an object in the merged view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attr {
+    /// How callers name the object; equal to `st_ino` but for the root.
+    pub ino: Ino,
+    /// Inode number to show.
+    pub st_ino: u64,
+    /// File type and permissions.
+    pub mode: u32,
+    /// Number of names; 1 for a merged directory, as on kernel overlayfs.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Major and minor number of a device node.
+    pub rdev: (u32, u32),
+    /// Length in bytes.
+    pub size: u64,
+    /// Space used in units of 512 bytes.
+    pub blocks: u64,
+    /// Preferred size of reads and writes in bytes.
+    pub blksize: u32,
+    /// Time of last access.
+    pub atime: Time,
+    /// Time of last change of the content.
+    pub mtime: Time,
+    /// Time of last change of the attributes.
+    pub ctime: Time,
+}
+
+/// What [`Overlay::set_attr`] is to change; what is `None` stays.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Change {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Length in bytes.
+    pub size: Option<u64>,
+    /// Time of last access.
+    pub atime: Option<SetTime>,
+    /// Time of last change of the content.
+    pub mtime: Option<SetTime>,
+}
+
+impl Overlay {
+    /// The attributes of an object.
+    pub fn get_attr(&self, ino: Ino) -> Result<Attr> {
+        self.attr(&self.inode(ino)?)
+    }
+
+    pub(super) fn attr(&self, inode: &Arc<Inode>) -> Result<Attr> {
+        let stat = self.at(inode, |at| Ok(sys::stat(at)?))?;
+        Ok(self.attr_of(inode, &stat))
+    }
+
+    /// Attributes from what `stat` said of the object's topmost copy.
+    pub(super) fn attr_of(&self, inode: &Inode, stat: &Stat) -> Attr {
+        let merged = inode.dir.as_ref().is_some_and(|d| d.ns.read_recursive().merged());
+        let (union_nlink, data) = {
+            let state = inode.state.lock();
+            let extra = state.extra.as_deref();
+            (extra.and_then(|e| e.nlink), extra.is_some_and(|e| e.data.is_some()))
+        };
+        Attr {
+            ino: inode.ino,
+            st_ino: if inode.ino == super::ROOT { self.id(stat) } else { inode.ino },
+            mode: stat.mode,
+            nlink: if merged { 1 } else { union_nlink.unwrap_or(stat.nlink) },
+            uid: stat.uid,
+            gid: stat.gid,
+            rdev: (stat.rdev_major, stat.rdev_minor),
+            size: stat.size,
+            // A file that holds metadata only has no blocks of its own; its data has.
+            blocks: if data { stat.size.div_ceil(512) } else { stat.blocks },
+            blksize: stat.blksize,
+            atime: stat.atime,
+            mtime: stat.mtime,
+            ctime: stat.ctime,
+        }
+    }
+
+    /// Changes attributes, copying the object up first. `caller` matters for a change of the length: set-id bits go
+    /// unless root asks (`chown(2)` clears them by itself, and so does the file system).
+    ///
+    /// # Errors
+    /// Nothing is changed when the copy-up fails; after that, what came before the failing part stays changed.
+    pub fn set_attr(&self, ino: Ino, change: &Change, caller: Caller) -> Result<Attr> {
+        let inode = self.inode(ino)?;
+        self.writable()?;
+        if let Some(size) = change.size {
+            self.set_size(&inode, size, caller)?;
+        } else {
+            self.copy_up(&inode)?;
+        }
+        self.at(&inode, |at| {
+            if change.uid.is_some() || change.gid.is_some() {
+                sys::chown(at, change.uid, change.gid)?;
+            }
+            if let Some(mode) = change.mode {
+                sys::chmod(at, mode & 0o7777)?;
+            }
+            if change.atime.is_some() || change.mtime.is_some() {
+                sys::set_times(at, change.atime.unwrap_or(SetTime::Omit), change.mtime.unwrap_or(SetTime::Omit))?;
+            }
+            Ok(self.attr_of(&inode, &sys::stat(at)?))
+        })
+    }
+
+    fn set_size(&self, inode: &Arc<Inode>, size: u64, caller: Caller) -> Result<()> {
+        if !inode.in_upper() {
+            self.copy_up_as(inode, Some(size))?;
+        }
+        let fd = self.data_for_writing(inode)?;
+        sys::truncate(fd.as_fd(), size)?;
+        if caller.uid != 0 {
+            self.drop_privileges(fd.as_fd())?;
+        }
+        Ok(())
+    }
+
+    /// Clears set-user-id, and set-group-id of an executable file, as a write by an ordinary user does (inode(7)).
+    /// File capabilities are removed by the file system below at every write, whoever asks.
+    pub(super) fn drop_privileges(&self, fd: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+        let mode = sys::stat(At::Fd(fd))?.mode;
+        let mut kept = mode & !libc::S_ISUID;
+        if mode & libc::S_IXGRP != 0 {
+            kept &= !libc::S_ISGID;
+        }
+        if kept != mode {
+            sys::chmod(At::Fd(fd), kept & 0o7777)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,390 @@
+//! Bringing an object from a lower layer to upper, so that it can be changed.
+//!
+//! The copy is made under a temporary name in the work directory, complete with data and attributes, synced, and put in
+//! place by one rename. Until then the lower object is what everybody sees. Times of the parent are put back.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::dir::InUpper;
+use super::error::{Error, Result};
+use super::fdcache::Key;
+use super::inode::{Inode, Link, UPPER};
+use super::lookup::Changing;
+use super::{Overlay, Upper};
+use crate::layer::nlink::NlinkDelta;
+use crate::layer::origin::OverlayHandle;
+use crate::layer::xattr::{Marker, is_internal};
+use crate::sys::{self, Access, At, Errno, RenameFlags, SetTime, Stat, xattr};
+
+/// How much is copied at a time when the file system cannot do it by itself.
+const CHUNK: usize = 1 << 20;
+
+impl Overlay {
+    /// Makes sure that the object is in upper and can be changed there.
+    pub(super) fn copy_up(&self, inode: &Arc<Inode>) -> Result<()> {
+        self.copy_up_as(inode, None)
+    }
+
+    /// The same; of a file's data no more than `limit` bytes are copied, and the copy has exactly that length.
+    pub(super) fn copy_up_as(&self, inode: &Arc<Inode>, limit: Option<u64>) -> Result<()> {
+        if inode.is_dir() {
+            return self.copy_up_dir(inode);
+        }
+        if inode.in_upper() {
+            return Ok(());
+        }
+        self.writable()?;
+        let _copying = inode.copy_up.lock();
+        if inode.in_upper() { Ok(()) } else { self.copy_object(inode, limit) }
+    }
+
+    /// Makes sure that a directory is in upper, its ancestors first.
+    pub(super) fn copy_up_dir(&self, inode: &Arc<Inode>) -> Result<()> {
+        let upper = self.writable()?;
+        let dir = inode.dir.as_ref().ok_or(Error::NotDirectory)?;
+        if dir.ns.read().upper {
+            return Ok(());
+        }
+        let _copying = inode.copy_up.lock();
+        if dir.ns.read().upper {
+            return Ok(());
+        }
+        let link = inode.state.lock().links.first().cloned().ok_or(Error::NotFound)?;
+        let source = self.top_dir(inode)?;
+        let at = At::Fd(source.as_fd());
+        let stat = sys::stat(at)?;
+        let lowest = dir.ns.read().lowers.first().map(|l| l.layer).ok_or(Error::Stale)?;
+        let handle = self.handle(self.layer(lowest)?, at)?;
+        self.copy_up_dir(&link.parent)?;
+
+        let name = upper.work.temporary();
+        let made = (|| -> Result<u64> {
+            sys::mkdir(upper.work.fd(), &name, 0o700)?;
+            let made = At::Name(upper.work.fd(), &name);
+            self.copy_attributes(at, &stat, made, handle.as_ref())?;
+            Ok(sys::stat(made)?.ino)
+        })();
+        let placed = made.and_then(|ino| {
+            let mut parent = self.changing(&link.parent)?;
+            if inode.link(&link.parent, &link.name).is_none() {
+                return Err(Error::NotFound);
+            }
+            self.install(upper, &mut parent, &link, &name, stat.mode, ino)?;
+            let mut ns = dir.ns.write();
+            ns.upper = true;
+            ns.impure = false;
+            ns.default_acl = has_default_acl(At::Name(parent.fd(), &link.name))?;
+            drop(ns);
+            inode.state.lock().upper = Some(ino);
+            Ok(())
+        });
+        placed.inspect_err(|_| upper.work.discard(&name))
+    }
+
+    fn copy_object(&self, inode: &Arc<Inode>, limit: Option<u64>) -> Result<()> {
+        let upper = self.writable()?;
+        let link = inode.state.lock().links.first().cloned();
+        if let Some(link) = &link {
+            self.copy_up_dir(&link.parent)?;
+        }
+        let (stat, handle, target) = self.at(inode, |at| {
+            let stat = sys::stat(at)?;
+            let target = if stat.is_symlink() { Some(read_target(at)?) } else { None };
+            let handle = match &link {
+                Some(l) => self.handle(self.layer(l.layer)?, at)?,
+                None => None,
+            };
+            Ok((stat, handle, target))
+        })?;
+        let index = upper.work.index.as_ref().filter(|_| stat.nlink > 1 && link.is_some());
+        let index = index.zip(handle.as_ref().map(OverlayHandle::index_name));
+
+        let name = upper.work.temporary();
+        let made =
+            self.make_copy(inode, upper, &name, &stat, target.as_deref(), handle.as_ref(), limit, index.is_some());
+        let placed = made.and_then(|ino| {
+            if let Some((dir, entry)) = &index {
+                sys::rename(upper.work.fd(), &name, dir.as_fd(), entry, RenameFlags::NOREPLACE)?;
+                let mut state = inode.state.lock();
+                state.upper = Some(ino);
+                let extra = state.extra_mut();
+                extra.index = Some(entry.clone());
+                extra.nlink = Some(stat.nlink);
+                extra.data = None;
+                return Ok(());
+            }
+            self.place_copy(inode, upper, link.as_ref(), &name, stat.mode, ino)
+        });
+        placed.inspect_err(|_| upper.work.discard(&name))?;
+        self.fds.remove(Key::LowerData(inode.ino));
+        match (&index, &link) {
+            (Some(_), Some(link)) => self.link_up(inode, link),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a finished copy under its name, or keeps it without one if the object was deleted meanwhile.
+    fn place_copy(
+        &self,
+        inode: &Arc<Inode>,
+        upper: &Upper,
+        link: Option<&Link>,
+        name: &OsStr,
+        mode: u32,
+        ino: u64,
+    ) -> Result<()> {
+        if let Some(link) = link {
+            let mut parent = self.changing(&link.parent)?;
+            if inode.link(&link.parent, &link.name).is_some() {
+                self.install(upper, &mut parent, link, name, mode, ino)?;
+                let mut state = inode.state.lock();
+                state.upper = Some(ino);
+                state.extra_mut_if(|e| e.data = None);
+                for l in state.links.iter_mut() {
+                    if Arc::ptr_eq(&l.parent, &link.parent) && l.name == link.name {
+                        l.layer = UPPER;
+                    }
+                }
+                return Ok(());
+            }
+        }
+        let fd = sys::open_path(upper.work.fd(), name)?;
+        sys::unlink(upper.work.fd(), name)?;
+        self.pins.fetch_add(1, Ordering::Relaxed);
+        let mut state = inode.state.lock();
+        state.upper = Some(ino);
+        state.pinned = Some(Arc::new(fd));
+        state.extra_mut_if(|e| {
+            e.data = None;
+            e.parked = None;
+        });
+        Ok(())
+    }
+
+    /// Moves `name` from the work directory to the place that `link` names, as if it had always been there.
+    fn install(
+        &self,
+        upper: &Upper,
+        parent: &mut Changing<'_>,
+        link: &Link,
+        name: &OsStr,
+        mode: u32,
+        ino: u64,
+    ) -> Result<()> {
+        let before = sys::stat(At::Fd(parent.fd()))?;
+        self.mark_impure(parent)?;
+        sys::rename(upper.work.fd(), name, parent.fd(), &link.name, RenameFlags::NOREPLACE)?;
+        self.note_upper(parent, &link.parent, &link.name, InUpper::Present, mode, ino);
+        restore_times(At::Fd(parent.fd()), &before);
+        Ok(())
+    }
+
+    /// Marks a directory of upper as holding entries that have an origin.
+    pub(super) fn mark_impure(&self, parent: &mut Changing<'_>) -> Result<()> {
+        if !parent.ns.impure {
+            match xattr::set(At::Fd(parent.fd()), self.markers.name(Marker::Impure), b"y", 0) {
+                Ok(()) => {}
+                Err(e) if e.is(Errno::OPNOTSUPP) => {}
+                Err(e) => return Err(e.into()),
+            }
+            parent.ns.impure = true;
+        }
+        Ok(())
+    }
+
+    /// Records a change of upper's entry `name` in memory.
+    pub(super) fn note_upper(
+        &self,
+        parent: &mut Changing<'_>,
+        inode: &Inode,
+        name: &OsStr,
+        upper: InUpper,
+        mode: u32,
+        ino: u64,
+    ) {
+        let kind = (mode >> 12) as u8 & 0xf;
+        if let Some(index) = &mut parent.ns.index {
+            index.set_upper(name, upper, kind, ino);
+        }
+        if let Some(dir) = &inode.dir {
+            dir.unsynced.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a copy consists of")]
+    fn make_copy(
+        &self,
+        inode: &Arc<Inode>,
+        upper: &Upper,
+        name: &OsStr,
+        stat: &Stat,
+        target: Option<&OsStr>,
+        handle: Option<&OverlayHandle>,
+        limit: Option<u64>,
+        indexed: bool,
+    ) -> Result<u64> {
+        let work = upper.work.fd();
+        let made = At::Name(work, name);
+        let mut file: Option<OwnedFd> = None;
+        match stat.mode & libc::S_IFMT {
+            libc::S_IFREG => {
+                let fd = sys::create_file(work, name, 0o600)?;
+                let source = self.open_data(inode, Access::Read)?;
+                copy_data(source.as_fd(), fd.as_fd(), stat.size, limit)?;
+                file = Some(fd);
+            }
+            libc::S_IFLNK => sys::symlink(target.ok_or(Error::Invalid)?, work, name)?,
+            kind => sys::mknod(work, name, kind | 0o600, stat.rdev_major, stat.rdev_minor)?,
+        }
+        self.at(inode, |at| self.copy_attributes(at, stat, made, handle))?;
+        if indexed {
+            xattr::set(made, self.markers.name(Marker::Nlink), &NlinkDelta::Lower(0).encode(), 0)?;
+        }
+        if let Some(fd) = &file {
+            if !self.volatile {
+                sys::fsync(fd.as_fd())?;
+            }
+        }
+        Ok(sys::stat(made)?.ino)
+    }
+
+    /// Gives a copy the owner, attributes, mode and times of its source, in the order in which one does not undo another.
+    pub(super) fn copy_attributes(
+        &self,
+        from: At<'_>,
+        stat: &Stat,
+        to: At<'_>,
+        origin: Option<&OverlayHandle>,
+    ) -> Result<()> {
+        sys::chown(to, Some(stat.uid), Some(stat.gid))?;
+        if !stat.is_symlink() {
+            sys::chmod(to, stat.mode & 0o7777)?;
+        }
+        copy_xattrs(from, to)?;
+        if let Some(handle) = origin {
+            match xattr::set(to, self.markers.name(Marker::Origin), handle.as_bytes(), 0) {
+                Ok(()) => {}
+                // user.* attributes exist on files and directories only; the origin is then found by name.
+                Err(e) if e.is(Errno::OPNOTSUPP) || e.is(Errno::PERM) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(sys::set_times(to, SetTime::At(stat.atime), SetTime::At(stat.mtime))?)
+    }
+}
+
+pub(super) fn has_default_acl(at: At<'_>) -> Result<bool> {
+    match xattr::get(at, c"system.posix_acl_default") {
+        Ok(value) => Ok(value.is_some()),
+        Err(e) if e.is(Errno::OPNOTSUPP) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn read_target(at: At<'_>) -> Result<OsString> {
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = match at {
+        At::Fd(fd) => sys::readlink_fd(fd)?,
+        At::Name(dir, name) => sys::readlink(dir, name)?,
+    };
+    Ok(OsString::from_vec(bytes))
+}
+
+/// Writes all of `data`; a device that takes nothing more is full.
+pub(super) fn write_all(fd: BorrowedFd<'_>, mut data: &[u8], mut at: u64) -> Result<()> {
+    while !data.is_empty() {
+        match sys::pwrite(fd, data, at)? {
+            0 => return Err(sys::Error { call: "pwrite", errno: Errno::NOSPC }.into()),
+            n => {
+                data = &data[n..];
+                at += n as u64;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts a directory's times back after an entry came to it. Best effort: the entry is there already.
+pub(super) fn restore_times(at: At<'_>, before: &Stat) {
+    if let Err(e) = sys::set_times(at, SetTime::At(before.atime), SetTime::At(before.mtime)) {
+        log::warn!("times of a parent directory could not be kept: {e}");
+    }
+}
+
+fn copy_xattrs(from: At<'_>, to: At<'_>) -> Result<()> {
+    let list = xattr::list(from)?;
+    for name in list.split(|&b| b == 0).filter(|n| !n.is_empty() && !is_internal(n)) {
+        let name = CString::new(name).map_err(|_| Error::Invalid)?;
+        let Some(value) = xattr::get(from, &name)? else { continue };
+        match xattr::set(to, &name, &value, 0) {
+            Ok(()) => {}
+            // Labels are the security module's business on the new file, and what upper's file system cannot hold
+            // and is not about access is left behind, as kernel overlayfs does.
+            Err(e) if e.is(Errno::OPNOTSUPP) && !must_copy(name.to_bytes()) => {
+                log::debug!("upper cannot hold the attribute {}", name.to_string_lossy());
+            }
+            Err(_) if name.to_bytes() == b"security.selinux" => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+fn must_copy(name: &[u8]) -> bool {
+    name.starts_with(b"system.posix_acl_") || name.starts_with(b"security.")
+}
+
+/// Copies `size` bytes of data, keeping holes; with `limit` only as much, and the result is that long.
+pub(super) fn copy_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64, limit: Option<u64>) -> Result<()> {
+    let end = limit.map_or(size, |l| l.min(size));
+    if end == size && size > 0 && sys::clone_file(from, to).is_ok() {
+        return Ok(match limit {
+            Some(l) if l != size => sys::truncate(to, l)?,
+            _ => (),
+        });
+    }
+    let mut at = 0;
+    while at < end {
+        let start = match sys::seek_data(from, at) {
+            Ok(Some(start)) => start,
+            Ok(None) => break,
+            Err(e) if e.is(Errno::INVAL) || e.is(Errno::OPNOTSUPP) => at,
+            Err(e) => return Err(e.into()),
+        };
+        let stop = if start >= end { break } else { sys::seek_hole(from, start).unwrap_or(end).min(end) };
+        let stop = if stop > start { stop } else { end };
+        copy_extent(from, to, start, stop)?;
+        at = stop;
+    }
+    // Also the hole at the end; harmless when the data reached there.
+    Ok(sys::truncate(to, limit.unwrap_or(size))?)
+}
+
+fn copy_extent(from: BorrowedFd<'_>, to: BorrowedFd<'_>, start: u64, stop: u64) -> Result<()> {
+    let mut at = start;
+    while at < stop {
+        let len = usize::try_from(stop - at).unwrap_or(usize::MAX).min(1 << 30);
+        match sys::copy_range(from, at, to, at, len) {
+            Ok(0) => break,
+            Ok(n) => at += n as u64,
+            Err(e) if [Errno::XDEV, Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS].contains(&e.errno) => break,
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let mut buffer = Vec::new();
+    while at < stop {
+        buffer.resize(CHUNK, 0);
+        let want = usize::try_from(stop - at).unwrap_or(CHUNK).min(CHUNK);
+        let got = sys::pread(from, &mut buffer[..want], at)?;
+        if got == 0 {
+            // Shorter than it said: a lower layer was changed under us. A copy with a wrong end must not be made.
+            return Err(sys::Error { call: "pread", errno: Errno::IO }.into());
+        }
+        write_all(to, &buffer[..got], at)?;
+        at += got as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Making new objects.
+
+use std::ffi::OsStr;
+
+use super::dir::{InUpper, Namespace};
+use super::error::{Error, Result};
+use super::inode::{Ino, UPPER};
+use super::lookup::{Changing, Found, check_name};
+use super::{Attr, Caller, Overlay, Upper, acl};
+use crate::layer::whiteout;
+use crate::layer::xattr::Marker;
+use crate::sys::{self, At, Errno, RenameFlags, Stat, xattr};
+
+/// What to make.
+#[derive(Clone, Copy, Debug)]
+pub enum New<'a> {
+    /// An empty regular file.
+    File,
+    /// An empty directory.
+    Directory,
+    /// A symbolic link with this target.
+    Symlink(&'a OsStr),
+    /// A socket, pipe or device: type bits, major and minor number.
+    Node(u32, u32, u32),
+}
+
+impl New<'_> {
+    fn kind(self) -> u32 {
+        match self {
+            Self::File => libc::S_IFREG,
+            Self::Directory => libc::S_IFDIR,
+            Self::Symlink(_) => libc::S_IFLNK,
+            Self::Node(kind, ..) => kind,
+        }
+    }
+}
+
+impl Overlay {
+    /// Makes `name` in `parent` and counts a lookup of it. `mode` are the permissions asked for; `umask` is taken off
+    /// unless the directory has a default ACL (acl(5)). The object belongs to the caller, or to the group of a
+    /// set-group-id directory.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if the merged view shows the name; [`Error::Reserved`] for names that begin with `.wh.` and
+    /// the character device 0:0.
+    pub fn create(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+        new: New<'_>,
+        mode: u32,
+        umask: u32,
+        caller: Caller,
+    ) -> Result<Attr> {
+        let upper = self.writable()?;
+        check_name(name)?;
+        let reserved_node = matches!(new, New::Node(libc::S_IFCHR, 0, 0));
+        if whiteout::reserved(name.as_encoded_bytes()) || reserved_node {
+            return Err(Error::Reserved);
+        }
+        let parent = self.directory(parent)?;
+        let mut names = self.changing(&parent)?;
+        let slot = names.ns.slot(name);
+        if slot.visible() {
+            return Err(Error::Exists);
+        }
+        let mode = if names.ns.default_acl { mode } else { mode & !umask } & 0o7777;
+        let own = caller.uid == self.euid && caller.gid == self.egid;
+        let mut stray = false;
+        if own && slot.upper == InUpper::Absent {
+            match make(names.fd(), name, new, mode) {
+                Ok(()) => {}
+                Err(e) if e.is(Errno::EXIST) && is_stray_whiteout(&names, name)? => stray = true,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        if !own || slot.upper != InUpper::Absent || stray {
+            let over = slot.upper == InUpper::Whiteout || stray;
+            self.make_aside(upper, &names, name, new, mode, caller, over)?;
+        }
+        let stat = sys::stat(At::Name(names.fd(), name))?;
+        self.note_upper(&mut names, &parent, name, InUpper::Present, stat.mode, stat.ino);
+        let ns = stat.is_dir().then(|| Namespace { upper: true, default_acl: names.ns.default_acl, ..<_>::default() });
+        let found = Found { ino: self.id(&stat), layer: UPPER, stat, upper: Some(stat.ino), ns, extra: None };
+        let inode = self.bind(&parent, name.into(), found);
+        Ok(self.attr_of(&inode, &stat))
+    }
+
+    /// Makes the object in the work directory, complete, and moves it to its place in one step.
+    #[expect(clippy::too_many_arguments, reason = "what a new object consists of")]
+    fn make_aside(
+        &self,
+        upper: &Upper,
+        names: &Changing<'_>,
+        name: &OsStr,
+        new: New<'_>,
+        mut mode: u32,
+        caller: Caller,
+        over_whiteout: bool,
+    ) -> Result<()> {
+        let work = upper.work.fd();
+        let temporary = upper.work.temporary();
+        let above = sys::stat(At::Fd(names.fd()))?;
+        let inherits_group = above.mode & libc::S_ISGID != 0;
+        let gid = if inherits_group { above.gid } else { caller.gid };
+        let is_dir = matches!(new, New::Directory);
+        if inherits_group && is_dir {
+            mode |= libc::S_ISGID;
+        }
+        let placed = (|| -> Result<()> {
+            make(work, &temporary, new, mode)?;
+            let at = At::Name(work, &temporary);
+            sys::chown(at, Some(caller.uid), Some(gid))?;
+            if !matches!(new, New::Symlink(_)) {
+                if names.ns.default_acl {
+                    mode = acl::inherit(At::Fd(names.fd()), at, mode, is_dir)?;
+                }
+                sys::chmod(at, mode)?;
+            }
+            if is_dir && over_whiteout {
+                xattr::set(at, self.markers.name(Marker::Opaque), b"y", 0)?;
+            }
+            let flags = match (over_whiteout, is_dir) {
+                (true, true) => RenameFlags::EXCHANGE,
+                (true, false) => RenameFlags::empty(),
+                (false, _) => RenameFlags::NOREPLACE,
+            };
+            Ok(sys::rename(work, &temporary, names.fd(), name, flags)?)
+        })();
+        let done = placed.is_ok();
+        // After an exchange the whiteout is what remains here.
+        if !done || (over_whiteout && is_dir) {
+            upper.work.discard(&temporary);
+        }
+        placed
+    }
+}
+
+fn make(dir: sys::Fd<'_>, name: &OsStr, new: New<'_>, mode: u32) -> sys::Result<()> {
+    match new {
+        New::File => sys::mknod(dir, name, libc::S_IFREG | mode, 0, 0),
+        New::Directory => sys::mkdir(dir, name, mode),
+        New::Symlink(target) => sys::symlink(target, dir, name),
+        New::Node(_, major, minor) => sys::mknod(dir, name, new.kind() | mode, major, minor),
+    }
+}
+
+/// A whiteout with nothing below it, left by another program: in the way, but not visible.
+fn is_stray_whiteout(names: &Changing<'_>, name: &OsStr) -> Result<bool> {
+    let stat: Stat = sys::stat(At::Name(names.fd(), name))?;
+    Ok(stat.is_whiteout_dev())
+}

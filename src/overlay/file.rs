@@ -1,0 +1,152 @@
+//! File data, by inode number: there are no handles of open files, so a reader always sees the file's present data,
+//! also when it was copied up after it was opened.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use super::error::{Error, Result};
+use super::fdcache::Key;
+use super::inode::{Ino, Inode};
+use super::{Overlay, copy_up};
+use crate::layer::xattr::Marker;
+use crate::sys::{self, Access, At, Errno, xattr};
+
+impl Overlay {
+    /// The file's data for reading, wherever it is.
+    fn data(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>> {
+        let (in_upper, elsewhere) = {
+            let state = inode.state.lock();
+            (state.upper.is_some(), state.extra.as_ref().is_some_and(|e| e.data.is_some()))
+        };
+        if in_upper && !elsewhere {
+            return self.data_for_writing(inode);
+        }
+        let key = Key::LowerData(inode.ino);
+        if let Some(fd) = self.fds.get(key) {
+            return Ok(fd);
+        }
+        let fd = self.open_data(inode, Access::Read)?;
+        Ok(self.fds.insert(key, fd))
+    }
+
+    /// The file's data for reading and writing; copied up when it is not in upper.
+    pub(super) fn data_for_writing(&self, inode: &Arc<Inode>) -> Result<Arc<OwnedFd>> {
+        let key = Key::UpperData(inode.ino);
+        if let Some(fd) = self.fds.get(key) {
+            return Ok(fd);
+        }
+        if inode.is_dir() {
+            return Err(Error::IsDirectory);
+        }
+        self.copy_up(inode)?;
+        let fd = self.open_data(inode, Access::ReadWrite)?;
+        self.complete(inode, &fd)?;
+        Ok(self.fds.insert(key, fd))
+    }
+
+    /// Gives a file of upper that holds metadata only its data, before anything else is written to it.
+    fn complete(&self, inode: &Arc<Inode>, fd: &OwnedFd) -> Result<()> {
+        let stat = sys::stat(At::Fd(fd.as_fd()))?;
+        if stat.blocks != 0 || stat.nlink == 0 {
+            return Ok(());
+        }
+        let _copying = inode.copy_up.lock();
+        let marker = self.markers.name(Marker::Metacopy);
+        if xattr::get(At::Fd(fd.as_fd()), marker)?.is_none() {
+            return Ok(());
+        }
+        let source = self.open_data(inode, Access::Read)?;
+        copy_up::copy_data(source.as_fd(), fd.as_fd(), stat.size, None)?;
+        if !self.volatile {
+            sys::fsync(fd.as_fd())?;
+        }
+        xattr::remove(At::Fd(fd.as_fd()), marker)?;
+        inode.state.lock().extra_mut_if(|e| e.data = None);
+        self.fds.remove(Key::LowerData(inode.ino));
+        Ok(())
+    }
+
+    /// Reads at `offset`; returns less than asked for only at the end of the file.
+    pub fn read(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let fd = self.data(&self.inode(ino)?)?;
+        let mut done = 0;
+        while done < buffer.len() {
+            match sys::pread(fd.as_fd(), &mut buffer[done..], offset + done as u64)? {
+                0 => break,
+                n => done += n,
+            }
+        }
+        Ok(done)
+    }
+
+    /// Writes all of `data` at `offset`. With `drop_privileges` set-id bits go, as for a write by an ordinary user.
+    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], drop_privileges: bool) -> Result<()> {
+        self.writable()?;
+        let fd = self.data_for_writing(&self.inode(ino)?)?;
+        copy_up::write_all(fd.as_fd(), data, offset)?;
+        if drop_privileges { self.drop_privileges(fd.as_fd()) } else { Ok(()) }
+    }
+
+    /// fallocate(2), set-id bits included.
+    pub fn fallocate(&self, ino: Ino, mode: i32, offset: u64, length: u64, drop_privileges: bool) -> Result<()> {
+        self.writable()?;
+        let fd = self.data_for_writing(&self.inode(ino)?)?;
+        sys::fallocate(fd.as_fd(), mode, offset, length)?;
+        if drop_privileges { self.drop_privileges(fd.as_fd()) } else { Ok(()) }
+    }
+
+    /// lseek(2) with `SEEK_DATA` or `SEEK_HOLE`.
+    pub fn seek(&self, ino: Ino, offset: i64, whence: i32) -> Result<u64> {
+        let fd = self.data(&self.inode(ino)?)?;
+        Ok(sys::seek(fd.as_fd(), offset, whence)?)
+    }
+
+    /// copy_file_range(2) inside the mount; may copy less than asked for.
+    pub fn copy_range(&self, from: Ino, from_offset: u64, to: Ino, to_offset: u64, length: u64) -> Result<u64> {
+        self.writable()?;
+        let to = self.data_for_writing(&self.inode(to)?)?;
+        let from = self.data(&self.inode(from)?)?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
+        Ok(sys::copy_range(from.as_fd(), from_offset, to.as_fd(), to_offset, length)? as u64)
+    }
+
+    /// Target of a symbolic link.
+    pub fn read_link(&self, ino: Ino) -> Result<Vec<u8>> {
+        let inode = self.inode(ino)?;
+        if inode.kind != libc::S_IFLNK {
+            return Err(Error::Invalid);
+        }
+        self.at(&inode, |at| {
+            Ok(match at {
+                At::Fd(fd) => sys::readlink_fd(fd)?,
+                At::Name(dir, name) => sys::readlink(dir, name)?,
+            })
+        })
+    }
+
+    /// Inode flags (`FS_IOC_GETFLAGS`, see ioctl_iflags(2)).
+    pub fn get_flags(&self, ino: Ino) -> Result<u32> {
+        let inode = self.inode(ino)?;
+        let fd = if inode.is_dir() { self.top_dir(&inode)? } else { self.data(&inode)? };
+        Ok(sys::get_flags(fd.as_fd())?)
+    }
+
+    /// Sets inode flags (`FS_IOC_SETFLAGS`). Immutable and append-only files could not be copied or removed any more by
+    /// the union itself, so these two are refused.
+    pub fn set_flags(&self, ino: Ino, flags: u32) -> Result<()> {
+        const FS_IMMUTABLE_FL: u32 = 0x10;
+        const FS_APPEND_FL: u32 = 0x20;
+        let inode = self.inode(ino)?;
+        self.writable()?;
+        if flags & (FS_IMMUTABLE_FL | FS_APPEND_FL) != 0 {
+            return Err(crate::sys::Error { call: "FS_IOC_SETFLAGS", errno: Errno::OPNOTSUPP }.into());
+        }
+        let fd = if inode.is_dir() {
+            self.copy_up_dir(&inode)?;
+            self.upper_dir(&inode)?
+        } else {
+            self.data_for_writing(&inode)?
+        };
+        Ok(sys::set_flags(fd.as_fd(), flags)?)
+    }
+}

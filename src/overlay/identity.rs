@@ -1,0 +1,103 @@
+//! Inode numbers of the merged view: unique, and the same before and after copy-up and remount.
+//!
+//! An object has the number of its lower origin, or of its upper file when it never had one. Numbers of the first
+//! file system of the stack are used as they are; those of the others carry the file system's place in the stack in
+//! the upper 16 bits. What does not fit is given a free number for the life of the mount.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+
+use super::error::Result;
+use super::inode::{Ino, ROOT};
+use super::{Layer, Overlay};
+use crate::layer::origin::OverlayHandle;
+use crate::sys::{self, At, Errno, Stat};
+
+const REAL_BITS: u32 = 48;
+const OVERFLOW: u64 = 0xffff << REAL_BITS;
+
+/// Maps (device, inode number) of a layer to a number of the merged view.
+pub struct Ids {
+    devices: Vec<u64>,
+    overflow: Mutex<FxHashMap<(u64, u64), Ino>>,
+}
+
+impl Ids {
+    /// `devices` in the order of the stack.
+    pub fn new(devices: impl IntoIterator<Item = u64>) -> Self {
+        let mut known = Vec::new();
+        for dev in devices {
+            if !known.contains(&dev) {
+                known.push(dev);
+            }
+        }
+        Self { devices: known, overflow: Mutex::default() }
+    }
+
+    /// The number of an object of a layer.
+    pub fn map(&self, dev: u64, ino: u64) -> Ino {
+        let place = self.devices.iter().position(|&d| d == dev).map_or(u64::MAX, |p| p as u64);
+        let fits = ino >> REAL_BITS == 0 && place < 0xffff && !(place == 0 && ino <= ROOT);
+        if fits {
+            return place << REAL_BITS | ino;
+        }
+        let mut overflow = self.overflow.lock();
+        let next = OVERFLOW | (overflow.len() as u64 + 1);
+        *overflow.entry((dev, ino)).or_insert(next)
+    }
+}
+
+/// The lower file that an upper file was copied from.
+pub struct Origin {
+    /// Number in the merged view.
+    pub ino: Ino,
+    /// Link count of the lower file.
+    pub nlink: u32,
+}
+
+impl Overlay {
+    pub(super) fn id(&self, stat: &Stat) -> Ino {
+        self.ids.map(stat.dev, stat.ino)
+    }
+
+    /// The handle of an object of a lower layer in the form of `overlay.origin`; `None` where the file system has no
+    /// handles (then there is no origin, as with the kernel).
+    pub(super) fn handle(&self, layer: &Layer, at: At<'_>) -> Result<Option<OverlayHandle>> {
+        match sys::handle(at) {
+            Ok(h) => Ok(Some(OverlayHandle::encode(&h, layer.uuid, false))),
+            Err(e) if e.is(Errno::OPNOTSUPP) || e.is(Errno::OVERFLOW) || e.is(Errno::PERM) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Finds the lower file of an `overlay.origin` value. `None` when it cannot be decoded: no privilege to open
+    /// handles, another file system, or the file is gone.
+    pub(super) fn origin(&self, value: &[u8]) -> Option<Origin> {
+        let (uuid, handle) = OverlayHandle::parse(value)?;
+        let mut tried: Vec<u64> = Vec::new();
+        for layer in self.lowers.iter().filter(|l| l.uuid.unwrap_or_default() == uuid) {
+            if tried.contains(&layer.dev) {
+                continue;
+            }
+            tried.push(layer.dev);
+            let Ok(fd) = sys::open_handle(layer.root.as_fd(), &handle) else { continue };
+            let stat = sys::stat(At::Fd(fd.as_fd())).ok()?;
+            return Some(Origin { ino: self.id(&stat), nlink: stat.nlink });
+        }
+        None
+    }
+
+    /// The object in the hard link index for a lower file with several links, if it was copied up before.
+    pub(super) fn indexed(&self, handle: &OverlayHandle) -> Result<Option<Stat>> {
+        let Some(index) = self.upper.as_ref().and_then(|u| u.work.index.as_ref()) else { return Ok(None) };
+        let name = handle.index_name();
+        match sys::stat(At::Name(index.as_fd(), OsStr::new(&name))) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(e) if e.is(Errno::NOENT) || e.is(Errno::NAMETOOLONG) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Objects of the merged view that the caller knows, and the table that finds them by inode number.
+
+use std::collections::hash_map::Entry;
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use super::dir::Namespace;
+
+/// Inode number in the merged view. It is both what `stat(2)` shows and how callers name an object; the root is [`ROOT`].
+pub type Ino = u64;
+
+/// How callers name the root of the merged view.
+pub const ROOT: Ino = 1;
+
+/// A name, shared between the directory that holds it and the object that has it.
+pub type Name = Arc<OsStr>;
+
+/// Where an object or a name comes from: [`UPPER`], or 1 for the topmost lower layer, and so on downwards.
+pub type LayerIndex = u16;
+
+/// The upper directory's place in the stack.
+pub const UPPER: LayerIndex = 0;
+
+/// One name of an object.
+#[derive(Clone)]
+pub struct Link {
+    /// The directory that holds the name.
+    pub parent: Arc<Inode>,
+    /// The name.
+    pub name: Name,
+    /// The layer that provides this name. An object in upper can still have names that only a lower layer provides
+    /// (hard links that were not linked up yet).
+    pub layer: LayerIndex,
+}
+
+/// What few objects have.
+#[derive(Default, Clone)]
+pub struct Extra {
+    /// Name in `<workdir>/index`: the object stands for a lower file with several links.
+    pub index: Option<std::ffi::OsString>,
+    /// Number of names in the union, where it is not the real link count.
+    pub nlink: Option<u32>,
+    /// Where an object without a name is, when no descriptor pins it.
+    pub parked: Option<Parked>,
+    /// Where the data is, when the object itself holds metadata only: (lower layer, path in it).
+    pub data: Option<(LayerIndex, Arc<OsStr>)>,
+}
+
+/// Where an object without a name is.
+#[derive(Clone)]
+pub enum Parked {
+    /// A name in the work directory, removed when the object is forgotten and swept at mount.
+    Work(std::ffi::OsString),
+    /// Still in a lower layer, at this path.
+    Lower(LayerIndex, Arc<OsStr>),
+}
+
+/// The changing part of an object. Its lock is held for moments only, never over a system call.
+#[derive(Default)]
+pub struct State {
+    /// Known names; empty once the object was removed.
+    pub links: SmallVec<[Link; 1]>,
+    /// Inode number in upper once the object is there.
+    pub upper: Option<u64>,
+    /// `O_PATH` descriptor of an object without a name (deleted but in use).
+    pub pinned: Option<Arc<OwnedFd>>,
+    /// See [`Extra`].
+    pub extra: Option<Box<Extra>>,
+}
+
+impl State {
+    /// The extra part, made when missing.
+    pub fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Changes the extra part if there is one.
+    pub fn extra_mut_if(&mut self, change: impl FnOnce(&mut Extra)) {
+        if let Some(extra) = &mut self.extra {
+            change(extra);
+        }
+    }
+}
+
+/// An object of the merged view.
+///
+/// Lock order: `copy_up` of an object, `copy_up` of its ancestors upwards, `ns` of directories (parent before child,
+/// unrelated directories by inode number), `children`, `state`, a shard of the table.
+pub struct Inode {
+    /// See [`Ino`].
+    pub ino: Ino,
+    /// `S_IFMT` part of the mode; never changes.
+    pub kind: u32,
+    lookups: AtomicU64,
+    /// Held while the object is being copied up; data is copied under this lock and no other.
+    pub copy_up: Mutex<()>,
+    /// See [`State`].
+    pub state: Mutex<State>,
+    /// What directories have.
+    pub dir: Option<Box<Dir>>,
+}
+
+/// The directory part of an object.
+pub struct Dir {
+    /// What the directory is made of. Taken for writing by every change of a name in it.
+    pub ns: RwLock<Namespace>,
+    /// Known objects by name. Change it through [`Dir::learn`] and [`Dir::unlearn`].
+    children: Mutex<FxHashMap<Name, Ino>>,
+    /// Size of `children`, readable under a table lock.
+    known: AtomicUsize,
+    /// Set when upper's directory changed since it was last synced.
+    pub unsynced: AtomicBool,
+}
+
+impl Dir {
+    /// The known object with this name.
+    pub fn child(&self, name: &OsStr) -> Option<Ino> {
+        self.children.lock().get(name).copied()
+    }
+
+    /// Records that `name` is `ino`.
+    pub fn learn(&self, name: Name, ino: Ino) {
+        let mut children = self.children.lock();
+        children.insert(name, ino);
+        self.known.store(children.len(), Ordering::Relaxed);
+    }
+
+    /// Forgets `name`, provided `if_is` agrees with what it is known as.
+    pub fn unlearn(&self, name: &OsStr, if_is: impl FnOnce(Ino) -> bool) {
+        let mut children = self.children.lock();
+        if children.get(name).is_some_and(|&ino| if_is(ino)) {
+            children.remove(name);
+        }
+        self.known.store(children.len(), Ordering::Relaxed);
+    }
+}
+
+impl Inode {
+    /// A new object with no lookups counted.
+    pub fn new(ino: Ino, kind: u32, state: State, ns: Option<Namespace>) -> Self {
+        let dir = ns.map(|ns| {
+            Box::new(Dir {
+                ns: RwLock::new(ns),
+                children: Mutex::default(),
+                known: AtomicUsize::new(0),
+                unsynced: AtomicBool::new(false),
+            })
+        });
+        Self { ino, kind, lookups: AtomicU64::new(0), copy_up: Mutex::new(()), state: Mutex::new(state), dir }
+    }
+
+    /// Whether this is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.dir.is_some()
+    }
+
+    /// Whether the object is in upper.
+    pub fn in_upper(&self) -> bool {
+        self.state.lock().upper.is_some()
+    }
+
+    /// The name `name` in `parent`, if the object has it.
+    pub fn link(&self, parent: &Arc<Inode>, name: &OsStr) -> Option<Link> {
+        self.state.lock().links.iter().find(|l| Arc::ptr_eq(&l.parent, parent) && &*l.name == name).cloned()
+    }
+}
+
+const SHARDS: usize = 32;
+
+/// All known objects.
+pub struct Table {
+    shards: [Mutex<FxHashMap<Ino, Arc<Inode>>>; SHARDS],
+}
+
+impl Table {
+    pub fn new() -> Self {
+        Self { shards: std::array::from_fn(|_| Mutex::default()) }
+    }
+
+    fn shard(&self, ino: Ino) -> &Mutex<FxHashMap<Ino, Arc<Inode>>> {
+        &self.shards[(ino as usize).wrapping_mul(0x9E37_79B9) >> 7 & (SHARDS - 1)]
+    }
+
+    /// The object, without counting a lookup.
+    pub fn get(&self, ino: Ino) -> Option<Arc<Inode>> {
+        self.shard(ino).lock().get(&ino).cloned()
+    }
+
+    /// The object with one more lookup counted, made by `make` if it is not known.
+    pub fn get_or_insert(&self, ino: Ino, make: impl FnOnce() -> Inode) -> (Arc<Inode>, bool) {
+        let mut shard = self.shard(ino).lock();
+        let (inode, new) = match shard.entry(ino) {
+            Entry::Occupied(e) => (e.get().clone(), false),
+            Entry::Vacant(e) => (e.insert(Arc::new(make())).clone(), true),
+        };
+        inode.lookups.fetch_add(1, Ordering::Relaxed);
+        (inode, new)
+    }
+
+    /// The object with one more lookup counted, if it is known.
+    pub fn get_counted(&self, ino: Ino) -> Option<Arc<Inode>> {
+        let shard = self.shard(ino).lock();
+        let inode = shard.get(&ino)?.clone();
+        inode.lookups.fetch_add(1, Ordering::Relaxed);
+        Some(inode)
+    }
+
+    /// Takes back `count` lookups. Returns the object when it left the table: no lookups and no known children remain.
+    pub fn forget(&self, ino: Ino, count: u64) -> Option<Arc<Inode>> {
+        let mut shard = self.shard(ino).lock();
+        let inode = shard.get(&ino)?;
+        let before = inode.lookups.load(Ordering::Relaxed);
+        inode.lookups.store(before.saturating_sub(count), Ordering::Relaxed);
+        let idle = before <= count && ino != ROOT;
+        if idle && inode.dir.as_ref().is_none_or(|d| d.known.load(Ordering::Relaxed) == 0) {
+            return shard.remove(&ino);
+        }
+        None
+    }
+
+    /// Number of known objects.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|s| s.lock().len()).sum()
+    }
+}

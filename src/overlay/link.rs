@@ -1,0 +1,60 @@
+//! Giving an object another name.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+
+use super::dir::InUpper;
+use super::error::{Error, Result};
+use super::inode::{Ino, Link, UPPER};
+use super::lookup::check_name;
+use super::{Attr, Overlay};
+use crate::layer::whiteout;
+use crate::sys::{self, At, RenameFlags};
+
+impl Overlay {
+    /// Makes `name` in `parent` a further name of the object and counts a lookup of it.
+    pub fn link(&self, ino: Ino, parent: Ino, name: &OsStr) -> Result<Attr> {
+        let work = &self.writable()?.work;
+        check_name(name)?;
+        if whiteout::reserved(name.as_encoded_bytes()) {
+            return Err(Error::Reserved);
+        }
+        let (inode, parent) = (self.inode(ino)?, self.directory(parent)?);
+        if inode.is_dir() {
+            return Err(Error::IsDirectory);
+        }
+        self.copy_up(&inode)?;
+        // A descriptor, because the name it is reached by may be in a directory that comes first in the lock order.
+        let object = self.at(&inode, |at| match at {
+            At::Name(dir, name) => Ok(sys::open_path(dir, name)?),
+            At::Fd(_) => Err(Error::NotFound),
+        })?;
+        let mut names = self.changing(&parent)?;
+        let slot = names.ns.slot(name);
+        if slot.visible() {
+            return Err(Error::Exists);
+        }
+        self.mark_impure(&mut names)?;
+        self.count_by_upper(&inode)?;
+        if slot.upper == InUpper::Whiteout {
+            let temporary = work.temporary();
+            sys::link_fd(object.as_fd(), work.fd(), &temporary)?;
+            if let Err(e) = sys::rename(work.fd(), &temporary, names.fd(), name, RenameFlags::empty()) {
+                work.discard(&temporary);
+                return Err(e.into());
+            }
+        } else {
+            sys::link_fd(object.as_fd(), names.fd(), name)?;
+        }
+        let upper = inode.state.lock().upper.unwrap_or_default();
+        self.note_upper(&mut names, &parent, name, InUpper::Present, inode.kind, upper);
+        self.counted(&inode, 1);
+        inode.state.lock().links.push(Link { parent: parent.clone(), name: name.into(), layer: UPPER });
+        if let Some(dir) = &parent.dir {
+            dir.learn(name.into(), inode.ino);
+        }
+        self.table.get_counted(ino).ok_or(Error::Stale)?;
+        let stat = sys::stat(At::Fd(object.as_fd()))?;
+        Ok(self.attr_of(&inode, &stat))
+    }
+}

@@ -1,0 +1,407 @@
+//! From a name to an object.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use smallvec::smallvec;
+
+use super::Overlay;
+use super::attr::Attr;
+use super::dir::{InUpper, LowerDir, Namespace};
+use super::error::{Error, Result};
+use super::inode::{Extra, Ino, Inode, LayerIndex, Link, Name, State, UPPER};
+use super::merge::{is_xattr_whiteout, join};
+use crate::layer::markers::{self, FileMarkers};
+use crate::layer::redirect::Redirect;
+use crate::layer::whiteout;
+use crate::sys::{self, At, Errno, Stat};
+
+/// Longest name, as everywhere on Linux.
+const NAME_MAX: usize = 255;
+
+/// An object that was found on disk.
+pub(super) struct Found {
+    pub ino: Ino,
+    pub layer: LayerIndex,
+    pub stat: Stat,
+    pub upper: Option<u64>,
+    pub ns: Option<Namespace>,
+    pub extra: Option<Box<Extra>>,
+}
+
+/// A directory locked for reading.
+pub(super) struct Names<'a> {
+    pub ns: RwLockReadGuard<'a, Namespace>,
+    upper: Option<Arc<OwnedFd>>,
+}
+
+impl Names<'_> {
+    /// Upper's directory, if there is one.
+    pub fn upper(&self) -> Option<BorrowedFd<'_>> {
+        self.upper.as_ref().map(|fd| fd.as_fd())
+    }
+}
+
+/// A directory of upper locked for a change.
+pub(super) struct Changing<'a> {
+    pub ns: RwLockWriteGuard<'a, Namespace>,
+    pub upper: Arc<OwnedFd>,
+}
+
+impl Changing<'_> {
+    /// Upper's directory.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.upper.as_fd()
+    }
+}
+
+pub(super) fn check_name(name: &OsStr) -> Result<()> {
+    if name.len() > NAME_MAX { Err(Error::NameTooLong) } else { Ok(()) }
+}
+
+impl Overlay {
+    /// Finds `name` in `parent` and counts a lookup of it, which [`Overlay::forget`] takes back.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the merged view does not show the name.
+    pub fn lookup(&self, parent: Ino, name: &OsStr) -> Result<Attr> {
+        let parent = self.directory(parent)?;
+        let (inode, stat) = self.lookup_in(&parent, name)?;
+        let attr = match stat {
+            Some(stat) => Ok(self.attr_of(&inode, &stat)),
+            None => self.attr(&inode),
+        };
+        attr.inspect_err(|_| self.forget(inode.ino, 1))
+    }
+
+    /// The object, with a lookup counted, and what `stat` said if it was asked.
+    pub(super) fn lookup_in(&self, parent: &Arc<Inode>, name: &OsStr) -> Result<(Arc<Inode>, Option<Stat>)> {
+        check_name(name)?;
+        if whiteout::reserved(name.as_encoded_bytes()) {
+            return Err(Error::NotFound);
+        }
+        let dir = parent.dir.as_ref().ok_or(Error::NotDirectory)?;
+        if let Some(inode) = dir.child(name).and_then(|ino| self.table.get_counted(ino)) {
+            return Ok((inode, None));
+        }
+        let names = self.names(parent)?;
+        let found = self.find(parent, &names.ns, names.upper(), name)?.ok_or(Error::NotFound)?;
+        let stat = found.stat;
+        Ok((self.bind(parent, name.into(), found), Some(stat)))
+    }
+
+    /// Locks a directory's names for reading, with its index read if it is merged.
+    pub(super) fn names<'a>(&self, inode: &'a Arc<Inode>) -> Result<Names<'a>> {
+        self.names_if(inode, Namespace::merged)
+    }
+
+    /// The same, with the index read in any case.
+    pub(super) fn indexed_names<'a>(&self, inode: &'a Arc<Inode>) -> Result<Names<'a>> {
+        self.names_if(inode, |_| true)
+    }
+
+    fn names_if<'a>(&self, inode: &'a Arc<Inode>, needs_index: fn(&Namespace) -> bool) -> Result<Names<'a>> {
+        let dir = inode.dir.as_ref().ok_or(Error::NotDirectory)?;
+        loop {
+            let in_upper = dir.ns.read().upper;
+            // Opened before the lock is taken: opening looks at the names of the ancestors, which come first.
+            let upper = if in_upper { Some(self.upper_dir(inode)?) } else { None };
+            let mut ns = dir.ns.read();
+            if ns.index.is_none() && needs_index(&ns) && ns.upper == in_upper && !ns.removed {
+                drop(ns);
+                let mut changing = dir.ns.write();
+                if changing.upper == in_upper && !changing.removed {
+                    self.fill_index(inode, &mut changing, upper.as_ref().map(|fd| fd.as_fd()))?;
+                }
+                ns = RwLockWriteGuard::downgrade(changing);
+            }
+            if ns.removed {
+                return Err(Error::NotFound);
+            }
+            if ns.upper == in_upper {
+                return Ok(Names { ns, upper });
+            }
+        }
+    }
+
+    /// Locks the names of a directory in upper for a change; the index is read if anything lies below.
+    pub(super) fn changing<'a>(&self, inode: &'a Arc<Inode>) -> Result<Changing<'a>> {
+        self.copy_up_dir(inode)?;
+        let upper = self.upper_dir(inode)?;
+        self.changing_with(inode, upper)
+    }
+
+    /// The same when the directory is in upper and open already.
+    pub(super) fn changing_with<'a>(&self, inode: &'a Arc<Inode>, upper: Arc<OwnedFd>) -> Result<Changing<'a>> {
+        let dir = inode.dir.as_ref().ok_or(Error::NotDirectory)?;
+        let mut ns = dir.ns.write();
+        if ns.removed {
+            return Err(Error::NotFound);
+        }
+        if !ns.lowers.is_empty() {
+            self.fill_index(inode, &mut ns, Some(upper.as_fd()))?;
+        }
+        Ok(Changing { ns, upper })
+    }
+
+    /// Looks for `name` in the layers. The caller holds the directory's lock.
+    pub(super) fn find(
+        &self,
+        parent: &Arc<Inode>,
+        ns: &Namespace,
+        upper: Option<BorrowedFd<'_>>,
+        name: &OsStr,
+    ) -> Result<Option<Found>> {
+        let Some(index) = &ns.index else {
+            let layer = if ns.upper { UPPER } else { ns.lowers.first().map_or(UPPER, |l| l.layer) };
+            return self.find_in(parent, ns, upper, name, layer, &[0]);
+        };
+        let Some(entry) = index.get(name) else { return Ok(None) };
+        match (entry.upper, entry.lowers.first()) {
+            (InUpper::Present, _) => self.find_in(parent, ns, upper, name, UPPER, entry.lower_dirs()),
+            (InUpper::Absent, Some(&top)) => {
+                let layer = ns.lowers[usize::from(top)].layer;
+                self.find_in(parent, ns, upper, name, layer, &entry.lowers)
+            }
+            (InUpper::Absent, None) | (InUpper::Whiteout, _) => Ok(None),
+        }
+    }
+
+    /// Looks at `name` in the layer that should have it; `lowers` are the parent's directories that may merge.
+    fn find_in(
+        &self,
+        parent: &Arc<Inode>,
+        ns: &Namespace,
+        upper: Option<BorrowedFd<'_>>,
+        name: &OsStr,
+        layer: LayerIndex,
+        lowers: &[u16],
+    ) -> Result<Option<Found>> {
+        let lower;
+        let dir = match ns.lowers.iter().find(|l| l.layer == layer) {
+            Some(l) => {
+                lower = self.lower_dir(parent, l.layer, &l.path)?;
+                lower.as_fd()
+            }
+            None => upper.ok_or(Error::Stale)?,
+        };
+        let at = At::Name(dir, name);
+        let stat = match sys::stat(at) {
+            Ok(stat) => stat,
+            Err(e) if e.is(Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        if stat.is_whiteout_dev() {
+            return Ok(None);
+        }
+        if stat.is_dir() {
+            let lowers = if ns.lowers.is_empty() { &[] } else { lowers };
+            return self.found_dir(ns, at, name, layer, stat, lowers).map(Some);
+        }
+        if stat.is_file() && stat.size == 0 && ns.index.is_none() && is_xattr_whiteout(at, &stat)? {
+            return Ok(None);
+        }
+        if layer == UPPER { self.found_upper(ns, at, name, stat) } else { self.found_lower(ns, at, name, layer, stat) }
+            .map(Some)
+    }
+
+    fn found_dir(
+        &self,
+        ns: &Namespace,
+        at: At<'_>,
+        name: &OsStr,
+        layer: LayerIndex,
+        stat: Stat,
+        positions: &[u16],
+    ) -> Result<Found> {
+        let mut found = Found { ino: self.id(&stat), layer, stat, upper: None, ns: None, extra: None };
+        let At::Name(dir, _) = at else { return Err(Error::Invalid) };
+        let mut content = Namespace::default();
+        if layer == UPPER {
+            let fd = sys::open_dir(dir, name)?;
+            let markers = markers::read_dir_markers(fd.as_fd())?;
+            (content.impure, content.default_acl) = (markers.impure, markers.default_acl);
+            let aufs_opaque = !positions.is_empty() && markers::has_aufs_opaque(fd.as_fd())?;
+            if !aufs_opaque {
+                content.lowers = self.lower_dirs(ns, name, Some(&markers), positions)?.into();
+            }
+            (content.upper, found.upper) = (true, Some(stat.ino));
+            // The number of the topmost lower directory, so that copy-up does not change it.
+            if let Some(lower) = content.lowers.first() {
+                let fd = sys::open_path_rel(self.layer(lower.layer)?.root.as_fd(), &lower.path)?;
+                found.ino = self.id(&sys::stat(At::Fd(fd.as_fd()))?);
+            }
+        } else {
+            content.lowers = self.lower_dirs(ns, name, None, positions)?.into();
+        }
+        found.ns = Some(content);
+        Ok(found)
+    }
+
+    fn found_lower(&self, ns: &Namespace, at: At<'_>, name: &OsStr, layer: LayerIndex, stat: Stat) -> Result<Found> {
+        let mut found = Found { ino: self.id(&stat), layer, stat, upper: None, ns: None, extra: None };
+        if may_be_metacopy(&stat) || self.has_data_layers() {
+            let markers = markers::read_file_markers(at)?;
+            self.attach_data(ns, name, &mut found, &markers)?;
+        }
+        let has_index = self.upper.as_ref().is_some_and(|u| u.work.index.is_some());
+        if stat.nlink > 1 && has_index {
+            if let Some(handle) = self.handle(self.layer(layer)?, at)? {
+                if let Some(upper) = self.indexed(&handle)? {
+                    found.upper = Some(upper.ino);
+                    let extra = found.extra.get_or_insert_default();
+                    extra.index = Some(handle.index_name());
+                    extra.nlink = Some(self.union_nlink(&handle.index_name(), &upper, stat.nlink)?);
+                    extra.data = None;
+                    found.stat = upper;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn found_upper(&self, ns: &Namespace, at: At<'_>, name: &OsStr, stat: Stat) -> Result<Found> {
+        let upper = Some(stat.ino);
+        let mut found = Found { ino: self.id(&stat), layer: UPPER, stat, upper, ns: None, extra: None };
+        if !ns.impure && !may_be_metacopy(&stat) {
+            return Ok(found);
+        }
+        let markers = markers::read_file_markers(at)?;
+        self.attach_data(ns, name, &mut found, &markers)?;
+        let Some(value) = &markers.origin else { return Ok(found) };
+        let Some(origin) = self.origin(value) else { return Ok(found) };
+        if origin.nlink <= 1 {
+            found.ino = origin.ino;
+            return Ok(found);
+        }
+        // A lower file with several links: only the one copy in the index has the right to its number.
+        let handle = crate::layer::origin::OverlayHandle::from_bytes(value);
+        if let Some(index) = self.indexed(&handle)?.filter(|i| i.ino == stat.ino) {
+            found.ino = origin.ino;
+            let extra = found.extra.get_or_insert_default();
+            extra.index = Some(handle.index_name());
+            extra.nlink = Some(self.union_nlink(&handle.index_name(), &index, origin.nlink)?);
+        }
+        Ok(found)
+    }
+
+    fn has_data_layers(&self) -> bool {
+        self.lowers.last().is_some_and(|l| l.data_only)
+    }
+
+    /// Finds the data of a file that holds metadata only.
+    fn attach_data(&self, ns: &Namespace, name: &OsStr, found: &mut Found, markers: &FileMarkers) -> Result<()> {
+        if !markers.metacopy || !found.stat.is_file() {
+            return Ok(());
+        }
+        let mut redirect = markers.redirect.clone();
+        let mut layer = found.layer;
+        loop {
+            layer += 1;
+            if usize::from(layer) > self.lowers.len() {
+                log::error!("no lower layer holds the data of the metacopy file {}", name.display());
+                return Err(sys::Error { call: "metacopy", errno: Errno::IO }.into());
+            }
+            let data_only = self.layer(layer)?.data_only;
+            let path = match &redirect {
+                Some(Redirect::Absolute(path)) => std::os::unix::ffi::OsStrExt::from_bytes(path.as_slice()),
+                _ if data_only => continue,
+                Some(Redirect::Name(other)) => match ns.lowers.iter().find(|l| l.layer == layer) {
+                    Some(l) => &*join(&l.path, std::os::unix::ffi::OsStrExt::from_bytes(other.as_slice())),
+                    None => continue,
+                },
+                None => match ns.lowers.iter().find(|l| l.layer == layer) {
+                    Some(l) => &*join(&l.path, name),
+                    None => continue,
+                },
+            };
+            let root = self.layer(layer)?.root.as_fd();
+            let fd = match sys::open_path_rel(root, path) {
+                Ok(fd) => fd,
+                Err(e) if e.is(Errno::NOENT) || e.is(Errno::NOTDIR) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            let stat = sys::stat(At::Fd(fd.as_fd()))?;
+            if !stat.is_file() {
+                return Err(sys::Error { call: "metacopy", errno: Errno::IO }.into());
+            }
+            let below = markers::read_file_markers(At::Fd(fd.as_fd()))?;
+            if below.metacopy {
+                redirect = below.redirect.or(redirect);
+                continue;
+            }
+            found.extra.get_or_insert_default().data = Some((layer, path.into()));
+            return Ok(());
+        }
+    }
+
+    /// Makes what was found known under `name` and counts a lookup.
+    pub(super) fn bind(&self, parent: &Arc<Inode>, name: Name, found: Found) -> Arc<Inode> {
+        let Found { mut ino, layer, stat, upper, mut ns, mut extra } = found;
+        let inode = loop {
+            let (inode, new) = self.table.get_or_insert(ino, || {
+                let state = State { upper, extra: extra.take(), ..State::default() };
+                Inode::new(ino, stat.mode & libc::S_IFMT, state, ns.take())
+            });
+            let same = new || {
+                let state = inode.state.lock();
+                inode.kind == stat.mode & libc::S_IFMT && (inode.is_dir() || upper.is_none() || state.upper == upper)
+            };
+            if same {
+                break inode;
+            }
+            // Two upper files claim one origin, or a number is in use for something else: the later one goes by a
+            // number of its own for the life of the mount.
+            self.forget(ino, 1);
+            ino = self.ids.map(stat.dev ^ u64::MAX, stat.ino);
+        };
+        let link = Link { parent: parent.clone(), name: name.clone(), layer };
+        {
+            let mut state = inode.state.lock();
+            let known = state.links.iter().any(|l| Arc::ptr_eq(&l.parent, parent) && l.name == name);
+            if inode.is_dir() && !known {
+                state.links = smallvec![link];
+            } else if !known {
+                state.links.push(link);
+            }
+        }
+        if let Some(dir) = &parent.dir {
+            dir.learn(name, inode.ino);
+        }
+        inode
+    }
+
+    /// Takes back `count` lookups; the object is dropped when none remain.
+    pub fn forget(&self, ino: Ino, count: u64) {
+        let mut gone: Vec<Arc<Inode>> = self.table.forget(ino, count).into_iter().collect();
+        while let Some(inode) = gone.pop() {
+            let links = std::mem::take(&mut inode.state.lock().links);
+            self.release(&inode);
+            self.close_cached(&inode);
+            for link in links {
+                let Some(dir) = &link.parent.dir else { continue };
+                dir.unlearn(&link.name, |ino| ino == inode.ino && self.table.get(ino).is_none());
+                gone.extend(self.table.forget(link.parent.ino, 0));
+            }
+        }
+    }
+
+    fn close_cached(&self, inode: &Inode) {
+        use super::fdcache::Key;
+        let Some(dir) = &inode.dir else {
+            self.fds.remove(Key::LowerData(inode.ino));
+            self.fds.remove(Key::UpperData(inode.ino));
+            return;
+        };
+        let lowers: Vec<LowerDir> = dir.ns.read().lowers.to_vec();
+        self.fds.remove(Key::Dir(inode.ino, UPPER));
+        lowers.iter().for_each(|l| self.fds.remove(Key::Dir(inode.ino, l.layer)));
+    }
+}
+
+/// A metacopy file is as long as its data but has no blocks.
+fn may_be_metacopy(stat: &Stat) -> bool {
+    stat.is_file() && stat.size > 0 && stat.blocks == 0
+}

@@ -1,0 +1,318 @@
+//! Which lower directories a directory is merged from, and reading them all into its index.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::Overlay;
+use super::dir::{InUpper, Index, IndexEntry, LowerDir, Namespace, Open};
+use super::error::{Error, Result};
+use super::inode::{Inode, LayerIndex, Name, UPPER};
+use crate::layer::markers::{self, DirMarkers};
+use crate::layer::redirect::Redirect;
+use crate::layer::whiteout::{self, NameKind};
+use crate::sys::{self, At, Errno, Stat};
+
+/// `dir/name` as a path in a layer.
+pub fn join(dir: &OsStr, name: &OsStr) -> Arc<OsStr> {
+    if dir.is_empty() {
+        return name.into();
+    }
+    let mut path = dir.as_bytes().to_vec();
+    path.push(b'/');
+    path.extend_from_slice(name.as_bytes());
+    std::ffi::OsString::from_vec(path).into()
+}
+
+/// What a layer holds under a name, as far as merging directories goes.
+enum Probe {
+    Nothing,
+    /// A whiteout or something that is not a directory: nothing below it is merged.
+    Stop,
+    /// A directory. `covered`: it, or a directory above it, hides what is below.
+    Directory {
+        markers: DirMarkers,
+        covered: bool,
+    },
+}
+
+/// Where to look in the next layer.
+enum Next {
+    /// In the parent's directories, from this position on.
+    Name(Name),
+    /// In every layer, by path.
+    Path(Arc<OsStr>),
+}
+
+impl Overlay {
+    /// Finds the lower directories that merge under the name `name` of a directory consisting of `ns`.
+    ///
+    /// `upper` holds the markers of upper's directory there, if there is one; `positions` the lower directories of the
+    /// parent that are known to have the name (from the index). Follows redirects as kernel overlayfs does
+    /// ("redirect_dir" in its documentation).
+    pub(super) fn lower_dirs(
+        &self,
+        ns: &Namespace,
+        name: &OsStr,
+        upper: Option<&DirMarkers>,
+        positions: &[u16],
+    ) -> Result<Vec<LowerDir>> {
+        let mut found = Vec::new();
+        let mut redirect = None;
+        if let Some(markers) = upper {
+            if markers.opaque {
+                return Ok(found);
+            }
+            redirect = self.followed(markers);
+        }
+        if redirect.is_none() {
+            for (n, &position) in positions.iter().enumerate() {
+                let lower = &ns.lowers[usize::from(position)];
+                let path = join(&lower.path, name);
+                found.push(LowerDir { layer: lower.layer, path: path.clone() });
+                if self.is_lowest(lower.layer) {
+                    return Ok(found);
+                }
+                let last = n + 1 == positions.len();
+                let fd = sys::open_dir_path(self.layer(lower.layer)?.root.as_fd(), &path)?;
+                let markers = markers::read_dir_markers(fd.as_fd())?;
+                redirect = self.followed(&markers);
+                if markers.opaque || (!last && markers::has_aufs_opaque(fd.as_fd())?) {
+                    return Ok(found);
+                }
+                if redirect.is_some() {
+                    break;
+                }
+            }
+        }
+        if let Some(redirect) = redirect {
+            self.follow(ns, redirect, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    fn followed(&self, markers: &DirMarkers) -> Option<Redirect> {
+        markers.redirect.clone().filter(|_| self.follow)
+    }
+
+    /// Continues below `found` under another name.
+    fn follow(&self, ns: &Namespace, first: Redirect, found: &mut Vec<LowerDir>) -> Result<()> {
+        let mut layer = found.last().map_or(UPPER, |l| l.layer);
+        let mut next = Self::next(first);
+        loop {
+            layer += 1;
+            let path = match &next {
+                Next::Path(path) => path.clone(),
+                Next::Name(name) => {
+                    let Some(dir) = ns.lowers.iter().find(|l| l.layer >= layer) else { return Ok(()) };
+                    layer = dir.layer;
+                    join(&dir.path, name)
+                }
+            };
+            if usize::from(layer) > self.lowers.len() {
+                return Ok(());
+            }
+            if self.layer(layer)?.data_only {
+                continue;
+            }
+            match self.probe(layer, &path)? {
+                Probe::Nothing => {}
+                Probe::Stop => return Ok(()),
+                Probe::Directory { markers, covered } => {
+                    found.push(LowerDir { layer, path });
+                    if covered {
+                        return Ok(());
+                    }
+                    if let Some(redirect) = self.followed(&markers) {
+                        next = Self::next(redirect);
+                    }
+                }
+            }
+        }
+    }
+
+    fn next(redirect: Redirect) -> Next {
+        match redirect {
+            Redirect::Absolute(path) => Next::Path(OsStr::from_bytes(&path).into()),
+            Redirect::Name(name) => Next::Name(OsStr::from_bytes(&name).into()),
+        }
+    }
+
+    /// What a layer holds at a path, looking at every directory on the way: one that is opaque hides what is below.
+    fn probe(&self, layer: LayerIndex, path: &OsStr) -> Result<Probe> {
+        let root = self.layer(layer)?.root.as_fd();
+        let mut dir = sys::open_dir_path(root, OsStr::new(""))?;
+        let mut covered = false;
+        let mut found = DirMarkers::default();
+        for part in path.as_bytes().split(|&b| b == b'/') {
+            let name = OsStr::from_bytes(part);
+            match sys::stat(At::Name(dir.as_fd(), name)) {
+                Ok(stat) if stat.is_dir() => {}
+                Ok(_) => return Ok(Probe::Stop),
+                Err(e) if e.is(Errno::NOENT) => {
+                    let hidden = covered || has_aufs_whiteout(dir.as_fd(), name)?;
+                    return Ok(if hidden { Probe::Stop } else { Probe::Nothing });
+                }
+                Err(e) => return Err(e.into()),
+            }
+            covered |= has_aufs_whiteout(dir.as_fd(), name)?;
+            dir = sys::open_dir(dir.as_fd(), name)?;
+            found = markers::read_dir_markers(dir.as_fd())?;
+            covered |= found.opaque || markers::has_aufs_opaque(dir.as_fd())?;
+        }
+        Ok(Probe::Directory { markers: found, covered })
+    }
+
+    /// Whether nothing that merges lies below the layer.
+    pub(super) fn is_lowest(&self, layer: LayerIndex) -> bool {
+        self.lowers.iter().skip(usize::from(layer)).all(|l| l.data_only)
+    }
+
+    /// Reads a directory from all its layers. The caller holds its lock and has opened what is not cached.
+    fn read_index(&self, inode: &Inode, ns: &Namespace, upper: Option<BorrowedFd<'_>>) -> Result<Index> {
+        let mut index = Index::default();
+        if let Some(fd) = upper {
+            read_layer(&mut index, fd, None)?;
+        }
+        for (position, lower) in ns.lowers.iter().enumerate() {
+            let fd = self.lower_dir(inode, lower.layer, &lower.path)?;
+            let position = u16::try_from(position).map_err(|_| Error::Invalid)?;
+            read_layer(&mut index, fd.as_fd(), Some(position))?;
+        }
+        index.prune();
+        Ok(index)
+    }
+
+    /// Makes sure that the index exists, given the directory's lock; `upper_dir` must have been called before when the
+    /// directory is in upper.
+    pub(super) fn fill_index(
+        &self,
+        inode: &Arc<Inode>,
+        ns: &mut Namespace,
+        upper: Option<BorrowedFd<'_>>,
+    ) -> Result<()> {
+        if ns.index.is_none() {
+            let index = self.read_index(inode, ns, upper)?;
+            self.indexes.add(inode, index.len());
+            ns.index = Some(Box::new(index));
+        }
+        Ok(())
+    }
+}
+
+fn has_aufs_whiteout(dir: BorrowedFd<'_>, name: &OsStr) -> Result<bool> {
+    let mut marker = whiteout::AUFS_PREFIX.as_bytes().to_vec();
+    marker.extend_from_slice(name.as_bytes());
+    match sys::stat(At::Name(dir, OsStr::from_bytes(&marker))) {
+        Ok(_) => Ok(true),
+        Err(e) if e.is(Errno::NOENT) || e.is(Errno::NAMETOOLONG) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Adds one layer's names to the index; `position` is `None` for upper.
+fn read_layer(index: &mut Index, dir: BorrowedFd<'_>, position: Option<u16>) -> Result<()> {
+    let mut entries: Vec<(Name, u8, u64)> = Vec::new();
+    let mut aufs: Vec<Name> = Vec::new();
+    sys::read_dir(dir, &mut |e| match whiteout::classify(e.name) {
+        NameKind::Plain => entries.push((OsStr::from_bytes(e.name).into(), e.kind, e.ino)),
+        NameKind::Whiteout(name) => aufs.push(OsStr::from_bytes(name).into()),
+        NameKind::OpaqueMarker | NameKind::AufsInternal => {}
+    })?;
+    let xwhiteouts = markers::read_dir_markers(dir)?.xwhiteouts;
+    for (name, mut kind, ino) in entries {
+        if kind == libc::DT_UNKNOWN || kind == libc::DT_CHR || (xwhiteouts && kind == libc::DT_REG) {
+            let at = At::Name(dir, &name);
+            let stat = sys::stat(at)?;
+            kind = (stat.mode >> 12) as u8 & 0xf;
+            if stat.is_whiteout_dev() || (xwhiteouts && is_xattr_whiteout(at, &stat)?) {
+                match position {
+                    None => index.insert(IndexEntry::in_upper(name, kind, ino, InUpper::Whiteout)),
+                    Some(_) => hide(index, name),
+                }
+                continue;
+            }
+        }
+        match position {
+            None => index.insert(IndexEntry::in_upper(name, kind, ino, InUpper::Present)),
+            Some(position) => add_lower(index, name, kind, ino, position),
+        }
+    }
+    // A marker acts on the layers below, never on its own: it comes after the layer's entries.
+    aufs.into_iter().for_each(|name| hide(index, name));
+    Ok(())
+}
+
+/// The form of a whiteout for file systems and users that cannot make devices: an empty file with an attribute, in a
+/// directory marked as holding such files.
+pub fn is_xattr_whiteout(at: At<'_>, stat: &Stat) -> Result<bool> {
+    Ok(stat.is_file() && stat.size == 0 && markers::read_file_markers(at)?.whiteout)
+}
+
+fn add_lower(index: &mut Index, name: Name, kind: u8, real_ino: u64, position: u16) {
+    let is_dir = kind == libc::DT_DIR;
+    let open = if is_dir { Open::Merging } else { Open::Closed };
+    match index.get_mut(&name) {
+        None => {
+            let lowers = SmallVec::from_slice(&[position]);
+            index.insert(IndexEntry { name, kind, real_ino, upper: InUpper::Absent, lowers, lower_kind: kind, open });
+        }
+        Some(e) => match e.open {
+            Open::Free => {
+                e.lowers.push(position);
+                (e.lower_kind, e.open) = (kind, open);
+            }
+            Open::Merging if is_dir => e.lowers.push(position),
+            Open::Merging => e.open = Open::Closed,
+            Open::Closed => {}
+        },
+    }
+}
+
+/// Nothing from further down shows under `name`.
+fn hide(index: &mut Index, name: Name) {
+    match index.get_mut(&name) {
+        Some(e) => e.open = Open::Closed,
+        None => {
+            let entry = IndexEntry::in_upper(name, 0, 0, InUpper::Absent);
+            index.insert(IndexEntry { open: Open::Closed, ..entry });
+        }
+    }
+}
+
+/// How many index entries are kept in all; at some 100 bytes each.
+const MAX_ENTRIES: usize = 200_000;
+
+/// Drops the oldest indexes when there are too many entries.
+#[derive(Default)]
+pub struct IndexBudget {
+    entries: AtomicUsize,
+    order: Mutex<VecDeque<(Weak<Inode>, usize)>>,
+}
+
+impl IndexBudget {
+    fn add(&self, inode: &Arc<Inode>, len: usize) {
+        let mut order = self.order.lock();
+        order.push_back((Arc::downgrade(inode), len));
+        let mut total = self.entries.fetch_add(len, Ordering::Relaxed) + len;
+        let mut tries = order.len();
+        while total > MAX_ENTRIES && tries > 1 {
+            tries -= 1;
+            let Some((weak, len)) = order.pop_front() else { break };
+            if let Some(old) = weak.upgrade() {
+                let Some(mut ns) = old.dir.as_ref().and_then(|d| d.ns.try_write()) else {
+                    order.push_back((weak, len));
+                    continue;
+                };
+                ns.index = None;
+            }
+            total = self.entries.fetch_sub(len, Ordering::Relaxed) - len;
+        }
+    }
+}

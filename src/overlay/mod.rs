@@ -1,0 +1,127 @@
+//! The union: several directories shown as one.
+//!
+//! [`Overlay`] answers the questions and makes the changes that a file system server needs, by inode number and name.
+//! It knows nothing of FUSE; what the operations promise, and in which order they touch the disk, is in
+//! docs/SEMANTICS.md.
+
+mod acl;
+mod attr;
+mod copy_up;
+mod create;
+mod dir;
+mod error;
+mod fdcache;
+mod file;
+mod hardlink;
+mod identity;
+mod inode;
+mod link;
+mod lookup;
+mod merge;
+mod place;
+mod readdir;
+mod remove;
+mod rename;
+mod stack;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod work;
+mod xattr;
+
+use std::os::fd::OwnedFd;
+
+use std::sync::Arc;
+
+use crate::layer::xattr::Namespace as XattrNamespace;
+
+pub use attr::{Attr, Change};
+pub use create::New;
+pub use error::{Error, Result};
+pub use inode::{Ino, ROOT};
+pub use readdir::{Listed, Sink};
+pub use rename::RenameMode;
+pub use stack::{OpenError, Options, RedirectMode};
+
+/// Who asks, where it matters for what is made: new objects belong to the caller.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// File system user id.
+    pub uid: u32,
+    /// File system group id.
+    pub gid: u32,
+}
+
+/// One layer, held open.
+struct Layer {
+    root: OwnedFd,
+    dev: u64,
+    /// UUID of the file system, for file handles in the kernel's format.
+    uuid: Option<[u8; 16]>,
+    /// Only reached by absolute redirects of files above (`::` in `lowerdir=`).
+    data_only: bool,
+}
+
+/// The writable part.
+struct Upper {
+    layer: Layer,
+    work: work::Work,
+}
+
+/// A mounted union. All methods may be called from several threads.
+pub struct Overlay {
+    upper: Option<Upper>,
+    /// Topmost first; layer index 1 is the first.
+    lowers: Vec<Layer>,
+    markers: XattrNamespace,
+    redirect: bool,
+    follow: bool,
+    volatile: bool,
+    euid: u32,
+    egid: u32,
+    ids: identity::Ids,
+    table: inode::Table,
+    root: Arc<inode::Inode>,
+    fds: fdcache::FdCache,
+    indexes: merge::IndexBudget,
+    pins: std::sync::atomic::AtomicUsize,
+    max_pins: usize,
+}
+
+impl Overlay {
+    /// Whether nothing can be written.
+    #[must_use]
+    pub fn read_only(&self) -> bool {
+        self.upper.is_none()
+    }
+
+    fn writable(&self) -> Result<&Upper> {
+        self.upper.as_ref().ok_or(Error::ReadOnly)
+    }
+
+    fn layer(&self, index: inode::LayerIndex) -> Result<&Layer> {
+        match index {
+            inode::UPPER => Ok(&self.writable()?.layer),
+            i => self.lowers.get(usize::from(i) - 1).ok_or(Error::Stale),
+        }
+    }
+
+    fn inode(&self, ino: Ino) -> Result<Arc<inode::Inode>> {
+        if ino == ROOT {
+            return Ok(self.root.clone());
+        }
+        self.table.get(ino).ok_or(Error::Stale)
+    }
+
+    /// The object with this number and its directory part.
+    fn directory(&self, ino: Ino) -> Result<Arc<inode::Inode>> {
+        let inode = self.inode(ino)?;
+        if inode.dir.is_some() { Ok(inode) } else { Err(Error::NotDirectory) }
+    }
+
+    /// Number of objects the caller knows, for tests and statistics.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.table.len()
+    }
+}

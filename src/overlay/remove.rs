@@ -1,0 +1,131 @@
+//! Removing names.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use super::Overlay;
+use super::dir::InUpper;
+use super::error::{Error, Result};
+use super::inode::{Ino, Inode};
+use super::lookup::Changing;
+use crate::sys::{self, Errno, RenameFlags};
+
+impl Overlay {
+    /// Removes a name of something other than a directory. The object stays usable by its number until it is forgotten.
+    pub fn unlink(&self, parent: Ino, name: &OsStr) -> Result<()> {
+        let parent = self.directory(parent)?;
+        self.writable()?;
+        let (child, _) = self.lookup_in(&parent, name)?;
+        let done = if child.is_dir() { Err(Error::IsDirectory) } else { self.unlink_child(&parent, name, &child) };
+        self.forget(child.ino, 1);
+        done
+    }
+
+    fn unlink_child(&self, parent: &Arc<Inode>, name: &OsStr, child: &Arc<Inode>) -> Result<()> {
+        let link = child.link(parent, name).ok_or(Error::NotFound)?;
+        self.bring_link_up(child, &link)?;
+        let mut names = self.changing(parent)?;
+        let link = child.link(parent, name).ok_or(Error::NotFound)?;
+        self.keep(child, &names.ns, names.fd(), &link)?;
+        let done = self.count_by_upper(child).and_then(|()| self.vanish(&mut names, parent, name));
+        if let Err(e) = done {
+            self.release(child);
+            return Err(e);
+        }
+        self.drop_link(child, parent, name);
+        self.counted(child, -1);
+        Ok(())
+    }
+
+    /// Makes `name`, which is not a directory in upper, disappear from the merged view in one step.
+    fn vanish(&self, names: &mut Changing<'_>, parent: &Inode, name: &OsStr) -> Result<()> {
+        let work = &self.writable()?.work;
+        let slot = names.ns.slot(name);
+        let in_upper = slot.upper == InUpper::Present || names.ns.index.is_none();
+        match (in_upper, slot.below) {
+            (true, false) => sys::unlink(names.fd(), name)?,
+            (false, _) => work.place_whiteout(names.fd(), name)?,
+            (true, true) => {
+                let whiteout = work.temporary_whiteout()?;
+                if let Err(e) = sys::rename(work.fd(), &whiteout, names.fd(), name, RenameFlags::empty()) {
+                    work.discard(&whiteout);
+                    return Err(e.into());
+                }
+            }
+        }
+        let left = if slot.below { InUpper::Whiteout } else { InUpper::Absent };
+        self.note_upper(names, parent, name, left, 0, 0);
+        Ok(())
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, parent: Ino, name: &OsStr) -> Result<()> {
+        let parent = self.directory(parent)?;
+        self.writable()?;
+        let (child, _) = self.lookup_in(&parent, name)?;
+        let done = if child.is_dir() { self.rmdir_child(&parent, name, &child) } else { Err(Error::NotDirectory) };
+        self.forget(child.ino, 1);
+        done
+    }
+
+    fn rmdir_child(&self, parent: &Arc<Inode>, name: &OsStr, child: &Arc<Inode>) -> Result<()> {
+        // Opened now: opening takes locks, and the directory must stay readable for those who have it open.
+        let dir = child.dir.as_ref().ok_or(Error::NotDirectory)?;
+        let in_upper = dir.ns.read().upper;
+        let kept = self.top_dir(child)?;
+        let mut names = self.changing(parent)?;
+        if child.link(parent, name).is_none() {
+            return Err(Error::NotFound);
+        }
+        let mut content = dir.ns.write();
+        if content.upper != in_upper {
+            drop((content, names));
+            return self.rmdir_child(parent, name, child);
+        }
+        self.fill_index(child, &mut content, in_upper.then(|| kept.as_fd()))?;
+        if !content.index.as_ref().is_some_and(|i| i.is_empty()) {
+            return Err(Error::NotEmpty);
+        }
+        self.remove_dir_in_upper(&mut names, parent, name, content.upper)?;
+        content.removed = true;
+        content.index = None;
+        drop(content);
+        child.state.lock().pinned = Some(kept);
+        self.drop_link(child, parent, name);
+        Ok(())
+    }
+
+    fn remove_dir_in_upper(
+        &self,
+        names: &mut Changing<'_>,
+        parent: &Inode,
+        name: &OsStr,
+        in_upper: bool,
+    ) -> Result<()> {
+        let work = &self.writable()?.work;
+        let below = names.ns.slot(name).below;
+        if !in_upper {
+            work.place_whiteout(names.fd(), name)?;
+        } else if below {
+            let whiteout = work.temporary_whiteout()?;
+            let swapped = sys::rename(work.fd(), &whiteout, names.fd(), name, RenameFlags::EXCHANGE);
+            work.discard(&whiteout);
+            swapped?;
+        } else {
+            match sys::rmdir(names.fd(), name) {
+                Ok(()) => {}
+                // It holds whiteouts, which nobody sees.
+                Err(e) if e.is(Errno::NOTEMPTY) || e.is(Errno::EXIST) => {
+                    let aside = work.temporary();
+                    sys::rename(names.fd(), name, work.fd(), &aside, RenameFlags::NOREPLACE)?;
+                    work.discard(&aside);
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let left = if below { InUpper::Whiteout } else { InUpper::Absent };
+        self.note_upper(names, parent, name, left, 0, 0);
+        Ok(())
+    }
+}

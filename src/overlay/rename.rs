@@ -1,0 +1,382 @@
+//! Renaming, in all its variants, each with one system call that commits.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use super::Overlay;
+use super::dir::{InUpper, Slot};
+use super::error::{Error, Result};
+use super::inode::{Ino, Inode, Link, Name, UPPER};
+use super::lookup::{Changing, check_name};
+use crate::layer::redirect::{MAX_LEN, Redirect};
+use crate::layer::whiteout;
+use crate::layer::xattr::Marker;
+use crate::sys::{self, At, RenameFlags, xattr};
+
+/// What happens to the new name if it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenameMode {
+    /// It is replaced.
+    Replace,
+    /// The call fails.
+    NoReplace,
+    /// The two names change places.
+    Exchange,
+}
+
+/// One side of a rename.
+struct Side<'a> {
+    parent: &'a Arc<Inode>,
+    name: &'a OsStr,
+}
+
+/// Two directories locked for a change, or one if they are the same.
+struct Pair<'a> {
+    first: Changing<'a>,
+    second: Option<Changing<'a>>,
+    swapped: bool,
+}
+
+impl<'a> Pair<'a> {
+    fn old(&mut self) -> &mut Changing<'a> {
+        match &mut self.second {
+            Some(second) if self.swapped => second,
+            _ => &mut self.first,
+        }
+    }
+
+    fn new(&mut self) -> &mut Changing<'a> {
+        match &mut self.second {
+            Some(second) if !self.swapped => second,
+            _ => &mut self.first,
+        }
+    }
+}
+
+impl Overlay {
+    /// Renames `old_name` in `old_parent` to `new_name` in `new_parent`.
+    ///
+    /// # Errors
+    /// [`Error::CrossDevice`] for a directory of a lower layer when redirects are off or the path is too long; callers
+    /// such as mv(1) then copy.
+    pub fn rename(
+        &self,
+        old_parent: Ino,
+        old_name: &OsStr,
+        new_parent: Ino,
+        new_name: &OsStr,
+        mode: RenameMode,
+    ) -> Result<()> {
+        self.writable()?;
+        check_name(new_name)?;
+        if whiteout::reserved(new_name.as_encoded_bytes()) {
+            return Err(Error::Reserved);
+        }
+        let (old_parent, new_parent) = (self.directory(old_parent)?, self.directory(new_parent)?);
+        let old = Side { parent: &old_parent, name: old_name };
+        let new = Side { parent: &new_parent, name: new_name };
+        let (source, _) = self.lookup_in(old.parent, old.name)?;
+        let target = match self.lookup_in(new.parent, new.name) {
+            Ok((target, _)) => Ok(Some(target)),
+            Err(Error::NotFound) => Ok(None),
+            Err(e) => Err(e),
+        };
+        let done = target
+            .as_ref()
+            .map_err(|&e| e)
+            .and_then(|target| self.rename_objects(&old, &new, &source, target.as_ref(), mode));
+        self.forget(source.ino, 1);
+        if let Ok(Some(target)) = target {
+            self.forget(target.ino, 1);
+        }
+        done
+    }
+
+    fn rename_objects(
+        &self,
+        old: &Side<'_>,
+        new: &Side<'_>,
+        source: &Arc<Inode>,
+        target: Option<&Arc<Inode>>,
+        mode: RenameMode,
+    ) -> Result<()> {
+        match (target, mode) {
+            (Some(_), RenameMode::NoReplace) => return Err(Error::Exists),
+            (None, RenameMode::Exchange) => return Err(Error::NotFound),
+            (Some(t), _) if Arc::ptr_eq(t, source) => return Ok(()),
+            (Some(t), RenameMode::Replace) if t.is_dir() && !source.is_dir() => return Err(Error::IsDirectory),
+            (Some(t), RenameMode::Replace) if !t.is_dir() && source.is_dir() => return Err(Error::NotDirectory),
+            _ => {}
+        }
+        self.prepare_moved(old, new, source)?;
+        if let Some(target) = target {
+            if mode == RenameMode::Exchange {
+                self.prepare_moved(new, old, target)?;
+            } else if !target.is_dir() {
+                let link = target.link(new.parent, new.name).ok_or(Error::NotFound)?;
+                self.bring_link_up(target, &link)?;
+            }
+        }
+        let kept = match target.filter(|t| t.is_dir() && mode == RenameMode::Replace) {
+            Some(target) => Some(self.top_dir(target)?),
+            None => None,
+        };
+        let mut pair = self.changing_two(old.parent, new.parent)?;
+        if source.link(old.parent, old.name).is_none() || target.is_some_and(|t| t.link(new.parent, new.name).is_none())
+        {
+            return Err(Error::NotFound);
+        }
+        match (mode, target) {
+            (RenameMode::Exchange, Some(target)) => self.exchange(&mut pair, old, new, source, target),
+            (_, Some(target)) if target.is_dir() => {
+                let kept = kept.ok_or(Error::Stale)?;
+                self.replace_dir(&mut pair, old, new, source, target, kept)
+            }
+            (_, target) => self.replace(&mut pair, old, new, source, target),
+        }
+    }
+
+    /// Brings an object to upper so that its name `from` can become `to`, and for a directory with something below it
+    /// records where its lower part is.
+    fn prepare_moved(&self, from: &Side<'_>, to: &Side<'_>, object: &Arc<Inode>) -> Result<()> {
+        let Some(dir) = &object.dir else {
+            self.copy_up(object)?;
+            let link = object.link(from.parent, from.name).ok_or(Error::NotFound)?;
+            return self.link_up(object, &link);
+        };
+        let merged = !dir.ns.read().lowers.is_empty();
+        if merged && !self.redirect {
+            return Err(Error::CrossDevice);
+        }
+        self.copy_up_dir(object)?;
+        let fd = self.upper_dir(object)?;
+        if merged {
+            let same_dir = Arc::ptr_eq(from.parent, to.parent);
+            return self.set_redirect(object, from, At::Fd(fd.as_fd()), same_dir);
+        }
+        // Only in upper: it must not merge with what lies below its new name.
+        if !to.parent.dir.as_ref().ok_or(Error::NotDirectory)?.ns.read().lowers.is_empty() {
+            xattr::set(At::Fd(fd.as_fd()), self.markers.name(Marker::Opaque), b"y", 0)?;
+        }
+        Ok(())
+    }
+
+    /// Writes `overlay.redirect`: the old name if the directory stays in its parent, else its path from the root of the
+    /// layers. Until the rename it points to where the directory is anyway, so a crash in between changes nothing.
+    fn set_redirect(&self, object: &Arc<Inode>, from: &Side<'_>, at: At<'_>, same_dir: bool) -> Result<()> {
+        let marker = self.markers.name(Marker::Redirect);
+        let known = xattr::get(at, marker)?.and_then(|v| Redirect::parse(&v));
+        let redirect = match known {
+            Some(Redirect::Absolute(_)) => return Ok(()),
+            Some(Redirect::Name(_)) if same_dir => return Ok(()),
+            _ if same_dir => Redirect::Name(from.name.as_encoded_bytes().to_vec()),
+            _ => Redirect::Absolute(self.path_for_redirect(object)?),
+        };
+        let value = redirect.encode();
+        if value.len() > MAX_LEN {
+            return Err(Error::CrossDevice);
+        }
+        Ok(xattr::set(at, marker, &value, 0)?)
+    }
+
+    /// The path under which the layers below know a merged directory. All its lower copies must agree for it to be
+    /// found again; they do unless a layer in between has redirects itself, and then the path of the first counts.
+    fn path_for_redirect(&self, object: &Arc<Inode>) -> Result<Vec<u8>> {
+        let dir = object.dir.as_ref().ok_or(Error::NotDirectory)?;
+        let ns = dir.ns.read();
+        let first = ns.lowers.first().ok_or(Error::Stale)?;
+        Ok(first.path.as_encoded_bytes().to_vec())
+    }
+
+    fn changing_two<'a>(&self, a: &'a Arc<Inode>, b: &'a Arc<Inode>) -> Result<Pair<'a>> {
+        if Arc::ptr_eq(a, b) {
+            return Ok(Pair { first: self.changing(a)?, second: None, swapped: false });
+        }
+        // Copied up and opened before the first lock is taken: both look at ancestors.
+        for dir in [a, b] {
+            self.copy_up_dir(dir)?;
+        }
+        let (fd_a, fd_b) = (self.upper_dir(a)?, self.upper_dir(b)?);
+        let swapped = must_come_first(b, a);
+        let (first, second) = if swapped { ((b, fd_b), (a, fd_a)) } else { ((a, fd_a), (b, fd_b)) };
+        let first = self.changing_with(first.0, first.1)?;
+        let second = self.changing_with(second.0, second.1)?;
+        Ok(Pair { first, second: Some(second), swapped })
+    }
+
+    /// The usual rename, onto nothing or a file.
+    fn replace(
+        &self,
+        pair: &mut Pair<'_>,
+        old: &Side<'_>,
+        new: &Side<'_>,
+        source: &Arc<Inode>,
+        target: Option<&Arc<Inode>>,
+    ) -> Result<()> {
+        let from = pair.old().ns.slot(old.name);
+        let to = pair.new().ns.slot(new.name);
+        if let Some(target) = target {
+            let link = target.link(new.parent, new.name).ok_or(Error::NotFound)?;
+            let names = pair.new();
+            self.keep(target, &names.ns, names.fd(), &link)?;
+            self.count_by_upper(target)?;
+        }
+        let over_whiteout = to.upper == InUpper::Whiteout;
+        let (flags, swaps) = match (from.below, over_whiteout) {
+            (true, true) => (RenameFlags::EXCHANGE, true),
+            (true, false) => (RenameFlags::WHITEOUT, false),
+            (false, true) if source.is_dir() => (RenameFlags::EXCHANGE, true),
+            (false, _) => (RenameFlags::empty(), false),
+        };
+        let committed = self.carry_impure(pair, false).and_then(|()| self.commit(pair, old, new, flags));
+        if let Err(e) = committed {
+            if let Some(target) = target {
+                self.release(target);
+            }
+            return Err(e);
+        }
+        if swaps && !from.below {
+            // The whiteout that came to the old name hides nothing.
+            if let Err(e) = sys::unlink(pair.old().fd(), old.name) {
+                log::warn!("a whiteout that hides nothing stays: {e}");
+            }
+        }
+        if let Some(target) = target {
+            self.drop_link(target, new.parent, new.name);
+            self.counted(target, -1);
+        }
+        self.moved(pair, old, new, source, from);
+        Ok(())
+    }
+
+    /// A directory onto an empty one: that is first replaced by one without whiteouts in it.
+    fn replace_dir(
+        &self,
+        pair: &mut Pair<'_>,
+        old: &Side<'_>,
+        new: &Side<'_>,
+        source: &Arc<Inode>,
+        target: &Arc<Inode>,
+        kept: Arc<std::os::fd::OwnedFd>,
+    ) -> Result<()> {
+        let dir = target.dir.as_ref().ok_or(Error::NotDirectory)?;
+        let mut content = dir.ns.write();
+        let in_upper = content.upper;
+        self.fill_index(target, &mut content, in_upper.then(|| kept.as_fd()))?;
+        let (empty, whiteouts) = content.index.as_ref().map_or((false, false), |i| (i.is_empty(), i.has_whiteouts()));
+        if !empty {
+            return Err(Error::NotEmpty);
+        }
+        if content.upper && (whiteouts || !content.lowers.is_empty()) {
+            self.clear_target(pair, new, At::Fd(kept.as_fd()))?;
+        }
+        let from = pair.old().ns.slot(old.name);
+        let flags = if from.below { RenameFlags::WHITEOUT } else { RenameFlags::empty() };
+        self.carry_impure(pair, false)?;
+        self.commit(pair, old, new, flags)?;
+        content.removed = true;
+        content.index = None;
+        drop(content);
+        target.state.lock().pinned = Some(kept);
+        self.drop_link(target, new.parent, new.name);
+        self.moved(pair, old, new, source, from);
+        Ok(())
+    }
+
+    /// Replaces an empty merged directory of upper by an equal one that is opaque and holds no whiteouts.
+    fn clear_target(&self, pair: &mut Pair<'_>, new: &Side<'_>, at: At<'_>) -> Result<()> {
+        let work = &self.writable()?.work;
+        let temporary = work.temporary();
+        let stat = sys::stat(at)?;
+        let done = (|| -> Result<()> {
+            sys::mkdir(work.fd(), &temporary, 0o700)?;
+            let made = At::Name(work.fd(), &temporary);
+            self.copy_attributes(at, &stat, made, None)?;
+            xattr::set(made, self.markers.name(Marker::Opaque), b"y", 0)?;
+            Ok(sys::rename(work.fd(), &temporary, pair.new().fd(), new.name, RenameFlags::EXCHANGE)?)
+        })();
+        work.discard(&temporary);
+        done
+    }
+
+    fn exchange(
+        &self,
+        pair: &mut Pair<'_>,
+        old: &Side<'_>,
+        new: &Side<'_>,
+        source: &Arc<Inode>,
+        target: &Arc<Inode>,
+    ) -> Result<()> {
+        self.carry_impure(pair, true)?;
+        self.commit(pair, old, new, RenameFlags::EXCHANGE)?;
+        let numbers = |i: &Inode| i.state.lock().upper.unwrap_or_default();
+        let (source_ino, target_ino) = (numbers(source), numbers(target));
+        self.note_upper(pair.new(), new.parent, new.name, InUpper::Present, source.kind, source_ino);
+        self.note_upper(pair.old(), old.parent, old.name, InUpper::Present, target.kind, target_ino);
+        relink(source, old, new);
+        relink(target, new, old);
+        for (side, object) in [(new, source), (old, target)] {
+            if let Some(dir) = &side.parent.dir {
+                dir.learn(side.name.into(), object.ino);
+            }
+        }
+        Ok(())
+    }
+
+    /// What moves out of an impure directory may have an origin: the directory it comes to is then impure too.
+    fn carry_impure(&self, pair: &mut Pair<'_>, both: bool) -> Result<()> {
+        if pair.old().ns.impure {
+            self.mark_impure(pair.new())?;
+        }
+        if both && pair.new().ns.impure {
+            self.mark_impure(pair.old())?;
+        }
+        Ok(())
+    }
+
+    fn commit(&self, pair: &mut Pair<'_>, old: &Side<'_>, new: &Side<'_>, flags: RenameFlags) -> Result<()> {
+        let (a, b) = (pair.old().upper.clone(), pair.new().upper.clone());
+        Ok(sys::rename(a.as_fd(), old.name, b.as_fd(), new.name, flags)?)
+    }
+
+    /// Records the move in memory.
+    fn moved(&self, pair: &mut Pair<'_>, old: &Side<'_>, new: &Side<'_>, source: &Arc<Inode>, from: Slot) {
+        let left = if from.below { InUpper::Whiteout } else { InUpper::Absent };
+        let ino = source.state.lock().upper.unwrap_or_default();
+        self.note_upper(pair.old(), old.parent, old.name, left, 0, 0);
+        self.note_upper(pair.new(), new.parent, new.name, InUpper::Present, source.kind, ino);
+        if let Some(dir) = &old.parent.dir {
+            dir.unlearn(old.name, |ino| ino == source.ino);
+        }
+        relink(source, old, new);
+        if let Some(dir) = &new.parent.dir {
+            dir.learn(new.name.into(), source.ino);
+        }
+    }
+}
+
+/// Lock order of two unrelated directories, and of one inside the other.
+fn must_come_first(a: &Arc<Inode>, b: &Arc<Inode>) -> bool {
+    if is_above(a, b) {
+        return true;
+    }
+    !is_above(b, a) && a.ino < b.ino
+}
+
+fn is_above(a: &Arc<Inode>, b: &Arc<Inode>) -> bool {
+    let mut at = b.clone();
+    loop {
+        let Some(parent) = at.state.lock().links.first().map(|l| l.parent.clone()) else { return false };
+        if Arc::ptr_eq(&parent, a) {
+            return true;
+        }
+        at = parent;
+    }
+}
+
+fn relink(object: &Inode, from: &Side<'_>, to: &Side<'_>) {
+    let mut state = object.state.lock();
+    state.links.retain(|l| !(Arc::ptr_eq(&l.parent, from.parent) && &*l.name == from.name));
+    state.links.push(Link { parent: to.parent.clone(), name: Name::from(to.name), layer: UPPER });
+}

@@ -1,0 +1,360 @@
+//! Opening a stack of layers: what is checked, locked and cleaned before the union exists.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::dir::{LowerDir, Namespace};
+use super::inode::{Inode, LayerIndex, ROOT, State, Table};
+use super::work::{self, Work};
+use super::{Error, Layer, Overlay, Upper, fdcache, identity, merge};
+use crate::layer::markers;
+use crate::layer::xattr::{Marker, Namespace as XattrNamespace};
+use crate::sys::{self, At, Errno, RenameFlags, xattr};
+
+/// Whether directories of lower layers can be renamed, and whether what was renamed is followed (`redirect_dir=`, as in
+/// the documentation of kernel overlayfs).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RedirectMode {
+    /// Redirects are made where markers are `trusted.*` attributes, and followed.
+    #[default]
+    Auto,
+    /// Made and followed.
+    On,
+    /// Followed, not made.
+    Follow,
+    /// Neither.
+    NoFollow,
+    /// Not made; followed, as the kernel does by default.
+    Off,
+}
+
+/// What to stack.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Lower layers, topmost first.
+    pub lower: Vec<PathBuf>,
+    /// Layers below those that only provide data to metacopy files (`::`).
+    pub data_only: Vec<PathBuf>,
+    /// The writable directory; without it the union is read-only.
+    pub upper: Option<PathBuf>,
+    /// Its work directory, on the same file system.
+    pub work: Option<PathBuf>,
+    /// See [`RedirectMode`].
+    pub redirect: RedirectMode,
+    /// No `overlay.index`: hard links of lower layers are broken by copy-up.
+    pub no_index: bool,
+    /// Nothing is ever synced: after a crash of the machine upper is lost.
+    pub volatile: bool,
+    /// Number of descriptors that the process may have open.
+    pub fd_limit: u64,
+}
+
+/// Why a stack cannot be opened, as a sentence for the user.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A directory cannot be opened.
+    #[error("{role} {path}: {source}", path = path.display())]
+    Directory {
+        /// What the directory is for.
+        role: &'static str,
+        /// Its path as given.
+        path: PathBuf,
+        /// What opening it failed with.
+        source: std::io::Error,
+    },
+    /// Nothing to stack.
+    #[error("no lower layer given; use lowerdir= or --lower")]
+    NoLayers,
+    /// `upperdir=` without `workdir=`.
+    #[error("upperdir= needs workdir=, an empty directory on the same file system")]
+    NoWork,
+    /// `workdir=` without `upperdir=`.
+    #[error("workdir= makes sense only with upperdir=")]
+    NoUpper,
+    /// Too many layers for the descriptor limit.
+    #[error("{layers} layers need more than the {limit} descriptors allowed; raise the limit (ulimit -n)")]
+    TooManyLayers {
+        /// Number of layers.
+        layers: usize,
+        /// Limit in force.
+        limit: u64,
+    },
+    /// Upper and work are on different file systems or mounts.
+    #[error("workdir {work} must be on the same file system and mount as upperdir {upper}", work = work.display(), upper = upper.display())]
+    OtherFileSystem {
+        /// The work directory.
+        work: PathBuf,
+        /// The upper directory.
+        upper: PathBuf,
+    },
+    /// One directory is inside the other, or both are the same.
+    #[error("{inner_role} {inner} must not be inside {outer_role} {outer}", inner = inner.display(), outer = outer.display())]
+    Overlap {
+        /// What the inner directory is for.
+        inner_role: &'static str,
+        /// The inner directory.
+        inner: PathBuf,
+        /// What the outer directory is for.
+        outer_role: &'static str,
+        /// The outer directory.
+        outer: PathBuf,
+    },
+    /// Another mount uses it.
+    #[error("{role} {path} is in use by another mount; unmount that first", path = path.display())]
+    InUse {
+        /// What the directory is for.
+        role: &'static str,
+        /// Its path.
+        path: PathBuf,
+    },
+    /// The file system of upper lacks something.
+    #[error("upperdir {path} cannot be used: {what}: {source}", path = path.display())]
+    Unsuitable {
+        /// The upper directory.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// How it failed.
+        source: std::io::Error,
+    },
+}
+
+const UPPER_ROLE: &str = "upperdir";
+const WORK_ROLE: &str = "workdir";
+const LOWER_ROLE: &str = "lower layer";
+
+/// How long a mount waits for an upper directory whose last daemon is just leaving.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// Descriptors kept out of the caches: layers, the FUSE device, what operations open for a moment.
+const RESERVED_FDS: u64 = 40;
+
+impl Overlay {
+    /// Opens a stack: checks it, takes the locks, sweeps what a crash left in the work directory.
+    pub fn open(options: &Options) -> Result<Self, OpenError> {
+        if options.lower.is_empty() {
+            return Err(OpenError::NoLayers);
+        }
+        let layers = options.lower.len() + options.data_only.len();
+        let limit = if options.fd_limit == 0 { 1024 } else { options.fd_limit };
+        if limit < layers as u64 + RESERVED_FDS + 16 {
+            return Err(OpenError::TooManyLayers { layers, limit });
+        }
+        let lowers = open_lowers(options)?;
+        let (upper, markers) = match (&options.upper, &options.work) {
+            (Some(upper), Some(work)) => {
+                let (upper, markers) = open_upper(upper, work, options)?;
+                (Some(upper), markers)
+            }
+            (Some(_), None) => return Err(OpenError::NoWork),
+            (None, Some(_)) => return Err(OpenError::NoUpper),
+            (None, None) => (None, XattrNamespace::Trusted),
+        };
+        let root = root_inode(&lowers, upper.as_ref()).map_err(|e| OpenError::Directory {
+            role: "root of the merged tree",
+            path: options.upper.clone().unwrap_or_else(|| options.lower[0].clone()),
+            source: std::io::Error::from_raw_os_error(e.errno()),
+        })?;
+        let devices = upper.iter().map(|u| &u.layer).chain(&lowers).map(|l| l.dev);
+        let free = usize::try_from(limit - layers as u64 - RESERVED_FDS).unwrap_or(usize::MAX).min(16_384);
+        Ok(Self {
+            ids: identity::Ids::new(devices),
+            lowers,
+            upper,
+            redirect: match options.redirect {
+                RedirectMode::Auto => markers == XattrNamespace::Trusted,
+                mode => mode == RedirectMode::On,
+            },
+            follow: options.redirect != RedirectMode::NoFollow,
+            markers,
+            volatile: options.volatile,
+            euid: rustix::process::geteuid().as_raw(),
+            egid: rustix::process::getegid().as_raw(),
+            table: Table::new(),
+            root: Arc::new(root),
+            fds: fdcache::FdCache::new(free / 2),
+            indexes: merge::IndexBudget::default(),
+            pins: 0.into(),
+            max_pins: free / 4,
+        })
+    }
+}
+
+fn open_root(role: &'static str, path: &Path) -> Result<OwnedFd, OpenError> {
+    sys::open_root(path).map_err(|e| OpenError::Directory { role, path: path.into(), source: e.into() })
+}
+
+fn open_lowers(options: &Options) -> Result<Vec<Layer>, OpenError> {
+    let merged = options.lower.iter().map(|p| (p, false));
+    let data = options.data_only.iter().map(|p| (p, true));
+    merged
+        .chain(data)
+        .map(|(path, data_only)| {
+            let fd = open_root(LOWER_ROLE, path)?;
+            // A private read-only mount, where we may make one: no descriptor from it can ever write.
+            let root = sys::private_clone(fd.as_fd(), true).unwrap_or(fd);
+            open_layer(root, data_only).map_err(|e| OpenError::Directory {
+                role: LOWER_ROLE,
+                path: path.clone(),
+                source: e.into(),
+            })
+        })
+        .collect()
+}
+
+fn open_layer(root: OwnedFd, data_only: bool) -> sys::Result<Layer> {
+    let dev = sys::stat(At::Fd(root.as_fd()))?.dev;
+    let uuid = sys::fs_uuid(root.as_fd())?;
+    Ok(Layer { root, dev, uuid, data_only })
+}
+
+fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Result<(Upper, XattrNamespace), OpenError> {
+    let root = open_root(UPPER_ROLE, path)?;
+    let work = open_root(WORK_ROLE, work_path)?;
+    check_overlaps(path, work_path, &options.lower)?;
+    let unsuitable = |what| move |e: sys::Error| OpenError::Unsuitable { path: path.into(), what, source: e.into() };
+    same_mount(root.as_fd(), work.as_fd())
+        .map_err(unsuitable("comparing it with workdir"))?
+        .then_some(())
+        .ok_or_else(|| OpenError::OtherFileSystem { work: work_path.into(), upper: path.into() })?;
+    let deadline = Instant::now() + LOCK_WAIT;
+    lock(UPPER_ROLE, path, root.as_fd(), deadline)?;
+    lock(WORK_ROLE, work_path, work.as_fd(), deadline)?;
+
+    let dir = subdirectory(work.as_fd(), "work").map_err(unsuitable("making work/ in workdir"))?;
+    work::clear_dir(dir.as_fd()).map_err(unsuitable("sweeping work/ in workdir"))?;
+    let index = if options.no_index {
+        None
+    } else {
+        Some(subdirectory(work.as_fd(), "index").map_err(unsuitable("making index/ in workdir"))?)
+    };
+    let work = Work::new(dir, index, work);
+    let markers = probe(&work).map_err(unsuitable("trying attributes and whiteouts in workdir"))?;
+    let layer = open_layer(root, false).map_err(unsuitable("reading it"))?;
+    let upper = Upper { layer, work };
+    sweep_index(&upper, markers).map_err(unsuitable("checking index/ in workdir"))?;
+    Ok((upper, markers))
+}
+
+/// Whether names can be moved between the two. Renaming what does not exist tells, and changes nothing.
+fn same_mount(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> sys::Result<bool> {
+    let name = OsStr::new("#laminafs-does-not-exist");
+    match sys::rename(b, name, a, name, RenameFlags::NOREPLACE) {
+        Err(e) if e.is(Errno::XDEV) => Ok(false),
+        Err(e) if e.is(Errno::NOENT) => Ok(true),
+        other => other.map(|()| true),
+    }
+}
+
+fn check_overlaps(upper: &Path, work: &Path, lowers: &[PathBuf]) -> Result<(), OpenError> {
+    let real =
+        |role, p: &Path| p.canonicalize().map_err(|source| OpenError::Directory { role, path: p.into(), source });
+    let (upper_real, work_real) = (real(UPPER_ROLE, upper)?, real(WORK_ROLE, work)?);
+    let mut pairs = vec![((UPPER_ROLE, upper, upper_real.clone()), (WORK_ROLE, work, work_real.clone()))];
+    for lower in lowers {
+        let lower_real = real(LOWER_ROLE, lower)?;
+        pairs.push(((UPPER_ROLE, upper, upper_real.clone()), (LOWER_ROLE, lower, lower_real.clone())));
+        pairs.push(((WORK_ROLE, work, work_real.clone()), (LOWER_ROLE, lower, lower_real)));
+    }
+    for (a, b) in pairs {
+        for (inner, outer) in [(&a, &b), (&b, &a)] {
+            if inner.2.starts_with(&outer.2) {
+                return Err(OpenError::Overlap {
+                    inner_role: inner.0,
+                    inner: inner.1.into(),
+                    outer_role: outer.0,
+                    outer: outer.1.into(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn lock(role: &'static str, path: &Path, fd: BorrowedFd<'_>, deadline: Instant) -> Result<(), OpenError> {
+    loop {
+        match sys::process::flock(fd) {
+            Ok(true) => return Ok(()),
+            Ok(false) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            Ok(false) => return Err(OpenError::InUse { role, path: path.into() }),
+            Err(source) => return Err(OpenError::Directory { role, path: path.into(), source: source.into() }),
+        }
+    }
+}
+
+fn subdirectory(dir: BorrowedFd<'_>, name: &str) -> sys::Result<OwnedFd> {
+    let name = OsStr::new(name);
+    match sys::mkdir(dir, name, 0o700) {
+        Err(e) if e.is(Errno::EXIST) => {}
+        other => other?,
+    }
+    sys::open_dir(dir, name)
+}
+
+/// Finds out by doing which attributes can be set, and that a whiteout can be made.
+fn probe(work: &Work) -> sys::Result<XattrNamespace> {
+    let name = work.temporary();
+    sys::mkdir(work.fd(), &name, 0o700)?;
+    let at = At::Name(work.fd(), &name);
+    let set = |ns: XattrNamespace| xattr::set(at, ns.name(Marker::Opaque), b"y", 0);
+    let markers = match set(XattrNamespace::Trusted) {
+        Ok(()) => Ok(XattrNamespace::Trusted),
+        Err(e) if e.is(Errno::PERM) || e.is(Errno::OPNOTSUPP) => {
+            set(XattrNamespace::User).map(|()| XattrNamespace::User)
+        }
+        Err(e) => Err(e),
+    };
+    sys::rmdir(work.fd(), &name)?;
+    let markers = markers?;
+    crate::layer::whiteout::create_dev(work.fd(), &name)?;
+    sys::unlink(work.fd(), &name)?;
+    Ok(markers)
+}
+
+/// Removes index entries whose file lost its last name when the machine went down.
+fn sweep_index(upper: &Upper, markers: XattrNamespace) -> sys::Result<()> {
+    let Some(index) = &upper.work.index else { return Ok(()) };
+    let mut names = Vec::new();
+    sys::read_dir(index.as_fd(), &mut |e| {
+        names.push(OsStr::from_bytes(e.name).to_os_string());
+    })?;
+    for name in names {
+        use crate::layer::nlink::NlinkDelta;
+        let at = At::Name(index.as_fd(), &name);
+        let stat = sys::stat(at)?;
+        let delta = xattr::get(at, markers.name(Marker::Nlink))?.as_deref().and_then(NlinkDelta::parse);
+        if stat.nlink == 1 && delta == Some(NlinkDelta::Upper(-1)) {
+            sys::unlink(index.as_fd(), &name)?;
+        }
+    }
+    Ok(())
+}
+
+fn root_inode(lowers: &[Layer], upper: Option<&Upper>) -> Result<Inode, Error> {
+    let mut ns = Namespace { upper: upper.is_some(), ..Namespace::default() };
+    let mut state = State::default();
+    let mut open = true;
+    if let Some(upper) = upper {
+        let fd = upper.layer.root.as_fd();
+        let found = markers::read_dir_markers(fd)?;
+        (ns.impure, ns.default_acl) = (found.impure, found.default_acl);
+        open = !found.opaque && !markers::has_aufs_opaque(fd)?;
+        state.upper = Some(sys::stat(At::Fd(fd))?.ino);
+    }
+    let mut merged = Vec::new();
+    for (n, layer) in lowers.iter().enumerate().filter(|(_, l)| !l.data_only) {
+        if !open {
+            break;
+        }
+        let index = LayerIndex::try_from(n + 1).map_err(|_| Error::Invalid)?;
+        merged.push(LowerDir { layer: index, path: OsStr::new("").into() });
+        let fd = layer.root.as_fd();
+        open = !markers::read_dir_markers(fd)?.opaque && !markers::has_aufs_opaque(fd)?;
+    }
+    ns.lowers = merged.into();
+    Ok(Inode::new(ROOT, libc::S_IFDIR, state, Some(ns)))
+}

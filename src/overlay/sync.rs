@@ -1,0 +1,62 @@
+//! Making changes survive a crash.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Overlay;
+use super::error::Result;
+use super::inode::{Ino, Inode};
+use crate::sys::{self, Access, StatFs};
+
+impl Overlay {
+    /// fsync(2) of a file: its data, and every directory on the way to it in which upper changed, so that the file
+    /// can be found after a crash.
+    pub fn fsync(&self, ino: Ino, data_only: bool) -> Result<()> {
+        let inode = self.inode(ino)?;
+        if self.volatile || !inode.in_upper() {
+            return Ok(());
+        }
+        if inode.kind == libc::S_IFREG {
+            let fd = self.open_data(&inode, Access::Read)?;
+            if data_only { sys::fdatasync(fd.as_fd())? } else { sys::fsync(fd.as_fd())? }
+        }
+        let parents: Vec<Arc<Inode>> = inode.state.lock().links.iter().map(|l| l.parent.clone()).collect();
+        parents.iter().try_for_each(|p| self.sync_names(p))
+    }
+
+    /// fsync(2) of a directory: its entries, whiteouts included, and its own way from the root.
+    pub fn fsync_dir(&self, ino: Ino) -> Result<()> {
+        let inode = self.directory(ino)?;
+        if self.volatile { Ok(()) } else { self.sync_names(&inode) }
+    }
+
+    fn sync_names(&self, inode: &Arc<Inode>) -> Result<()> {
+        let mut at = Some(inode.clone());
+        while let Some(inode) = at {
+            if let Some(dir) = inode.dir.as_ref().filter(|d| d.unsynced.swap(false, Ordering::AcqRel)) {
+                let synced = self.upper_dir(&inode).and_then(|fd| Ok(sys::fsync(fd.as_fd())?));
+                if synced.is_err() {
+                    dir.unsynced.store(true, Ordering::Release);
+                }
+                synced?;
+            }
+            at = inode.state.lock().links.first().map(|l| l.parent.clone());
+        }
+        Ok(())
+    }
+
+    /// Writes everything in upper to the disk, unless the mount is volatile.
+    pub fn sync_all(&self) -> Result<()> {
+        match &self.upper {
+            Some(upper) if !self.volatile => Ok(sys::syncfs(upper.layer.root.as_fd())?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Space on the file system of upper, or of the topmost lower layer.
+    pub fn statfs(&self) -> Result<StatFs> {
+        let layer = self.layer(u16::from(self.upper.is_none()))?;
+        Ok(sys::statfs(layer.root.as_fd())?)
+    }
+}

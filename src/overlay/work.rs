@@ -1,0 +1,101 @@
+//! The work directory: temporary names that a crash may leave, the shared whiteout, the hard link index.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::error::Result;
+use crate::layer::whiteout;
+use crate::sys::{self, Errno};
+
+const SHARED_WHITEOUT: &str = "#whiteout";
+
+/// `<workdir>/work` and `<workdir>/index` on the file system of upper.
+pub struct Work {
+    /// `<workdir>/work`; emptied at mount, so whatever a crash leaves in it is gone then.
+    pub dir: OwnedFd,
+    /// `<workdir>/index`; `None` with `index=off`.
+    pub index: Option<OwnedFd>,
+    next: AtomicU64,
+    /// The work directory itself: holds the lock.
+    _lock: OwnedFd,
+    /// Held while the shared whiteout is made or replaced.
+    sharing: Mutex<()>,
+}
+
+impl Work {
+    /// Takes over the two directories and the locked one that they are in.
+    pub fn new(dir: OwnedFd, index: Option<OwnedFd>, lock: OwnedFd) -> Self {
+        Self { dir, index, next: AtomicU64::new(1), _lock: lock, sharing: Mutex::new(()) }
+    }
+
+    /// The directory for temporary names.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// A name that nothing in the directory has.
+    pub fn temporary(&self) -> OsString {
+        format!("#{:x}", self.next.fetch_add(1, Ordering::Relaxed)).into()
+    }
+
+    /// Puts a whiteout at a free name, as a link to the one whiteout that all share (as kernel overlayfs does).
+    ///
+    /// One system call in the usual case; it is the one that commits.
+    pub fn place_whiteout(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+        let shared = OsStr::new(SHARED_WHITEOUT);
+        match sys::link(self.fd(), shared, dir, name) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.is(Errno::NOENT) || e.is(Errno::MLINK) => {}
+            // A file system without hard links.
+            Err(e) if e.is(Errno::PERM) || e.is(Errno::OPNOTSUPP) => return Ok(whiteout::create_dev(dir, name)?),
+            Err(e) => return Err(e.into()),
+        }
+        let _making = self.sharing.lock();
+        match sys::link(self.fd(), shared, dir, name) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.is(Errno::MLINK) => sys::unlink(self.fd(), shared)?,
+            Err(e) if e.is(Errno::NOENT) => {}
+            Err(e) => return Err(e.into()),
+        }
+        whiteout::create_dev(self.fd(), shared)?;
+        Ok(sys::link(self.fd(), shared, dir, name)?)
+    }
+
+    /// A whiteout under a temporary name, to be moved over something.
+    pub fn temporary_whiteout(&self) -> Result<OsString> {
+        let name = self.temporary();
+        self.place_whiteout(self.fd(), &name)?;
+        Ok(name)
+    }
+
+    /// Removes a temporary name and what is under it. Best effort: what stays is swept at the next mount.
+    pub fn discard(&self, name: &OsStr) {
+        if let Err(e) = remove_tree(self.fd(), name) {
+            log::warn!("temporary {} stays in the work directory: {e}", name.display());
+        }
+    }
+}
+
+/// Removes `name` and everything below it. A name that is not there is no error.
+pub fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr) -> sys::Result<()> {
+    match sys::unlink(dir, name) {
+        Ok(()) => return Ok(()),
+        Err(e) if e.is(Errno::NOENT) => return Ok(()),
+        Err(e) if e.is(Errno::ISDIR) || e.is(Errno::PERM) => {}
+        Err(e) => return Err(e),
+    }
+    let fd = sys::open_dir(dir, name)?;
+    clear_dir(fd.as_fd())?;
+    sys::rmdir(dir, name)
+}
+
+/// Removes everything in a directory.
+pub fn clear_dir(dir: BorrowedFd<'_>) -> sys::Result<()> {
+    let mut names: Vec<OsString> = Vec::new();
+    sys::read_dir(dir, &mut |e| names.push(OsStr::from_bytes(e.name).to_os_string()))?;
+    names.iter().try_for_each(|n| remove_tree(dir, n))
+}

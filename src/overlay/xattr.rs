@@ -1,0 +1,82 @@
+//! Extended attributes of the merged view. The union's own are hidden; those that an overlay inside the mount makes are
+//! stored escaped, as kernel overlayfs does ("Nesting overlayfs mounts" in its documentation).
+
+use std::ffi::{CStr, CString};
+use std::sync::atomic::Ordering;
+
+use super::Overlay;
+use super::error::{Error, Result};
+use super::inode::Ino;
+use crate::layer::xattr::{Shown, escape, show};
+use crate::sys::{At, Errno, xattr};
+
+/// The name under which an attribute is stored.
+fn stored(name: &CStr) -> Result<CString> {
+    match escape(name.to_bytes()) {
+        Some(escaped) => Ok(escaped),
+        None => Ok(name.to_owned()),
+    }
+}
+
+impl Overlay {
+    /// The value of an attribute.
+    ///
+    /// # Errors
+    /// [`Error::NoAttribute`] if the object does not have it.
+    pub fn get_xattr(&self, ino: Ino, name: &CStr) -> Result<Vec<u8>> {
+        let inode = self.inode(ino)?;
+        let name = stored(name)?;
+        self.at(&inode, |at| xattr::get(at, &name)?.ok_or(Error::NoAttribute))
+    }
+
+    /// Names of all attributes, each ended by a zero byte.
+    pub fn list_xattr(&self, ino: Ino) -> Result<Vec<u8>> {
+        let inode = self.inode(ino)?;
+        let list = self.at(&inode, |at| Ok(xattr::list(at)?))?;
+        let mut shown = Vec::with_capacity(list.len());
+        for name in list.split(|&b| b == 0).filter(|n| !n.is_empty()) {
+            match show(name) {
+                Shown::Hidden => continue,
+                Shown::AsIs => shown.extend_from_slice(name),
+                Shown::Unescaped(name) => shown.extend_from_slice(&name),
+            }
+            shown.push(0);
+        }
+        Ok(shown)
+    }
+
+    /// Sets an attribute; `flags` as in setxattr(2).
+    pub fn set_xattr(&self, ino: Ino, name: &CStr, value: &[u8], flags: i32) -> Result<()> {
+        let inode = self.inode(ino)?;
+        self.writable()?;
+        let stored = stored(name)?;
+        self.copy_up(&inode)?;
+        self.at(&inode, |at| Ok(xattr::set(at, &stored, value, flags)?))?;
+        self.note_acl(&inode, name);
+        Ok(())
+    }
+
+    /// Removes an attribute.
+    pub fn remove_xattr(&self, ino: Ino, name: &CStr) -> Result<()> {
+        let inode = self.inode(ino)?;
+        self.writable()?;
+        let stored = stored(name)?;
+        // Not copied up for nothing.
+        self.at(&inode, |at: At<'_>| xattr::get(at, &stored)?.ok_or(Error::NoAttribute).map(drop))?;
+        self.copy_up(&inode)?;
+        self.at(&inode, |at| match xattr::remove(at, &stored) {
+            Err(e) if e.is(Errno::NODATA) => Err(Error::NoAttribute),
+            other => Ok(other?),
+        })?;
+        self.note_acl(&inode, name);
+        Ok(())
+    }
+
+    fn note_acl(&self, inode: &std::sync::Arc<super::inode::Inode>, name: &CStr) {
+        let Some(dir) = inode.dir.as_ref().filter(|_| name == c"system.posix_acl_default") else { return };
+        let has = self.at(inode, super::copy_up::has_default_acl);
+        // Not knowing, ask the file system to decide: with a default ACL the umask is not applied by us.
+        dir.ns.write().default_acl = has.unwrap_or(true);
+        dir.unsynced.store(true, Ordering::Relaxed);
+    }
+}
