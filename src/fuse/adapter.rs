@@ -424,7 +424,7 @@ impl fuser::Filesystem for Adapter {
 
     fn copy_file_range(
         &self,
-        _req: &Request,
+        req: &Request,
         ino_in: INodeNo,
         _fh_in: FileHandle,
         offset_in: u64,
@@ -435,7 +435,8 @@ impl fuser::Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        match self.overlay.copy_range(ino_in.0, offset_in, ino_out.0, offset_out, len) {
+        let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
+        match self.overlay.copy_range(from, to, len, req.uid() != 0) {
             Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),
             Err(e) => reply.error(errno("copy_file_range", e)),
         }

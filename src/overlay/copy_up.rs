@@ -61,13 +61,13 @@ impl Overlay {
         self.copy_up_dir(&link.parent)?;
 
         let name = upper.work.temporary();
-        let made = (|| -> Result<u64> {
+        let made = (|| {
             sys::mkdir(upper.work.fd(), &name, 0o700)?;
             let made = At::Name(upper.work.fd(), &name);
             self.copy_attributes(at, &stat, made, handle.as_ref())?;
-            Ok(sys::stat(made)?.ino)
+            Ok((sys::stat(made)?.ino, has_default_acl(made)?))
         })();
-        let placed = made.and_then(|ino| {
+        let placed = made.and_then(|(ino, default_acl)| {
             let mut parent = self.changing(&link.parent)?;
             if inode.link(&link.parent, &link.name).is_none() {
                 return Err(Error::NotFound);
@@ -76,7 +76,7 @@ impl Overlay {
             let mut ns = dir.ns.write();
             ns.upper = true;
             ns.impure = false;
-            ns.default_acl = has_default_acl(At::Name(parent.fd(), &link.name))?;
+            ns.default_acl = default_acl;
             drop(ns);
             inode.state.lock().upper = Some(ino);
             Ok(())
@@ -243,10 +243,8 @@ impl Overlay {
         if indexed {
             xattr::set(made, self.markers.name(Marker::Nlink), &NlinkDelta::Lower(0).encode(), 0)?;
         }
-        if let Some(fd) = &file {
-            if !self.volatile {
-                sys::fsync(fd.as_fd())?;
-            }
+        if let Some(fd) = file.as_ref().filter(|_| !self.volatile) {
+            sys::fsync(fd.as_fd())?;
         }
         Ok(sys::stat(made)?.ino)
     }
@@ -341,10 +339,10 @@ fn must_copy(name: &[u8]) -> bool {
 pub(super) fn copy_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64, limit: Option<u64>) -> Result<()> {
     let end = limit.map_or(size, |l| l.min(size));
     if end == size && size > 0 && sys::clone_file(from, to).is_ok() {
-        return Ok(match limit {
-            Some(l) if l != size => sys::truncate(to, l)?,
-            _ => (),
-        });
+        if let Some(l) = limit.filter(|&l| l != size) {
+            sys::truncate(to, l)?;
+        }
+        return Ok(());
     }
     let mut at = 0;
     while at < end {

@@ -21,6 +21,8 @@ pub struct LowerDir {
     pub layer: LayerIndex,
     /// Its path in the layer, without a leading slash; lower layers do not change, so neither does this.
     pub path: Arc<OsStr>,
+    /// It has the `impure` marker, so that files in it may be metacopies. Not known, and of no use, for the lowest layer.
+    pub impure: bool,
 }
 
 /// What a directory consists of.

@@ -46,21 +46,21 @@ impl Overlay {
 
     /// Gives a file of upper that holds metadata only its data, before anything else is written to it.
     fn complete(&self, inode: &Arc<Inode>, fd: &OwnedFd) -> Result<()> {
-        let stat = sys::stat(At::Fd(fd.as_fd()))?;
-        if stat.blocks != 0 || stat.nlink == 0 {
+        let metadata_only = || inode.state.lock().extra.as_ref().is_some_and(|e| e.data.is_some());
+        if !metadata_only() {
             return Ok(());
         }
         let _copying = inode.copy_up.lock();
-        let marker = self.markers.name(Marker::Metacopy);
-        if xattr::get(At::Fd(fd.as_fd()), marker)?.is_none() {
+        if !metadata_only() {
             return Ok(());
         }
+        let stat = sys::stat(At::Fd(fd.as_fd()))?;
         let source = self.open_data(inode, Access::Read)?;
         copy_up::copy_data(source.as_fd(), fd.as_fd(), stat.size, None)?;
         if !self.volatile {
             sys::fsync(fd.as_fd())?;
         }
-        xattr::remove(At::Fd(fd.as_fd()), marker)?;
+        xattr::remove(At::Fd(fd.as_fd()), self.markers.name(Marker::Metacopy))?;
         inode.state.lock().extra_mut_if(|e| e.data = None);
         self.fds.remove(Key::LowerData(inode.ino));
         Ok(())
@@ -102,12 +102,22 @@ impl Overlay {
     }
 
     /// copy_file_range(2) inside the mount; may copy less than asked for.
-    pub fn copy_range(&self, from: Ino, from_offset: u64, to: Ino, to_offset: u64, length: u64) -> Result<u64> {
+    pub fn copy_range(
+        &self,
+        (from, from_offset): (Ino, u64),
+        (to, to_offset): (Ino, u64),
+        length: u64,
+        drop_privileges: bool,
+    ) -> Result<u64> {
         self.writable()?;
         let to = self.data_for_writing(&self.inode(to)?)?;
         let from = self.data(&self.inode(from)?)?;
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
-        Ok(sys::copy_range(from.as_fd(), from_offset, to.as_fd(), to_offset, length)? as u64)
+        let copied = sys::copy_range(from.as_fd(), from_offset, to.as_fd(), to_offset, length)?;
+        if drop_privileges {
+            self.drop_privileges(to.as_fd())?;
+        }
+        Ok(copied as u64)
     }
 
     /// Target of a symbolic link.

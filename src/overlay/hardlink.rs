@@ -73,21 +73,29 @@ impl Overlay {
 
     /// Gives an object that is in upper through the index the name `link` there too.
     pub(super) fn link_up(&self, inode: &Arc<Inode>, link: &Link) -> Result<()> {
-        let Some((index, union)) = indexed(inode) else { return Ok(()) };
+        if link.layer == UPPER {
+            return Ok(());
+        }
+        // Without an index the names are one file for the life of the mount, by a link to the copy.
+        let object = self.at(inode, |at| match at {
+            At::Name(dir, name) => Ok(sys::open_path(dir, name)?),
+            At::Fd(_) => Err(Error::NotFound),
+        })?;
         let mut parent = self.changing(&link.parent)?;
         let Some(current) = inode.link(&link.parent, &link.name) else { return Ok(()) };
         if current.layer == UPPER {
             return Ok(());
         }
-        let below = parent.ns.lowers.iter().find(|l| l.layer == current.layer).ok_or(Error::Stale)?;
-        let lower = self.lower_dir(&link.parent, below.layer, &below.path)?;
-        let lower = sys::stat(At::Name(lower.as_fd(), &link.name))?;
-        self.store_nlink(&index, NlinkDelta::Lower(union as i32 - lower.nlink as i32))?;
+        if let Some((index, union)) = indexed(inode) {
+            let below = parent.ns.lowers.iter().find(|l| l.layer == current.layer).ok_or(Error::Stale)?;
+            let lower = self.lower_dir(&link.parent, below.layer, &below.path)?;
+            let lower = sys::stat(At::Name(lower.as_fd(), &link.name))?;
+            self.store_nlink(&index, NlinkDelta::Lower(union as i32 - lower.nlink as i32))?;
+        }
 
         let before = sys::stat(At::Fd(parent.fd()))?;
         self.mark_impure(&mut parent)?;
-        let At::Name(dir, name) = self.index_at(&index)? else { return Err(Error::Invalid) };
-        match sys::link(dir, name, parent.fd(), &link.name) {
+        match sys::link_fd(object.as_fd(), parent.fd(), &link.name) {
             Err(e) if e.is(Errno::EXIST) => {}
             other => other?,
         }

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
-use smallvec::smallvec;
 
 use super::Overlay;
 use super::attr::Attr;
@@ -242,22 +241,23 @@ impl Overlay {
 
     fn found_lower(&self, ns: &Namespace, at: At<'_>, name: &OsStr, layer: LayerIndex, stat: Stat) -> Result<Found> {
         let mut found = Found { ino: self.id(&stat), layer, stat, upper: None, ns: None, extra: None };
-        if may_be_metacopy(&stat) || self.has_data_layers() {
+        let impure = ns.lowers.iter().any(|l| l.layer == layer && l.impure);
+        if impure || self.has_data_layers() {
             let markers = markers::read_file_markers(at)?;
             self.attach_data(ns, name, &mut found, &markers)?;
         }
         let has_index = self.upper.as_ref().is_some_and(|u| u.work.index.is_some());
-        if stat.nlink > 1 && has_index {
-            if let Some(handle) = self.handle(self.layer(layer)?, at)? {
-                if let Some(upper) = self.indexed(&handle)? {
-                    found.upper = Some(upper.ino);
-                    let extra = found.extra.get_or_insert_default();
-                    extra.index = Some(handle.index_name());
-                    extra.nlink = Some(self.union_nlink(&handle.index_name(), &upper, stat.nlink)?);
-                    extra.data = None;
-                    found.stat = upper;
-                }
-            }
+        if stat.nlink > 1
+            && has_index
+            && let Some(handle) = self.handle(self.layer(layer)?, at)?
+            && let Some(upper) = self.indexed(&handle)?
+        {
+            found.upper = Some(upper.ino);
+            let extra = found.extra.get_or_insert_default();
+            extra.index = Some(handle.index_name());
+            extra.nlink = Some(self.union_nlink(&handle.index_name(), &upper, stat.nlink)?);
+            extra.data = None;
+            found.stat = upper;
         }
         Ok(found)
     }
@@ -265,7 +265,7 @@ impl Overlay {
     fn found_upper(&self, ns: &Namespace, at: At<'_>, name: &OsStr, stat: Stat) -> Result<Found> {
         let upper = Some(stat.ino);
         let mut found = Found { ino: self.id(&stat), layer: UPPER, stat, upper, ns: None, extra: None };
-        if !ns.impure && !may_be_metacopy(&stat) {
+        if !ns.impure && !self.has_data_layers() {
             return Ok(found);
         }
         let markers = markers::read_file_markers(at)?;
@@ -347,7 +347,9 @@ impl Overlay {
             });
             let same = new || {
                 let state = inode.state.lock();
-                inode.kind == stat.mode & libc::S_IFMT && (inode.is_dir() || upper.is_none() || state.upper == upper)
+                let same_file = upper.is_none() || state.upper == upper;
+                let same_place = state.links.iter().all(|l| Arc::ptr_eq(&l.parent, parent) && l.name == name);
+                inode.kind == stat.mode & libc::S_IFMT && if inode.is_dir() { same_place } else { same_file }
             };
             if same {
                 break inode;
@@ -358,12 +360,13 @@ impl Overlay {
             ino = self.ids.map(stat.dev ^ u64::MAX, stat.ino);
         };
         let link = Link { parent: parent.clone(), name: name.clone(), layer };
+        if inode.state.lock().links.is_empty() {
+            self.release(&inode); // a further name of a file whose known names were all removed
+        }
         {
             let mut state = inode.state.lock();
             let known = state.links.iter().any(|l| Arc::ptr_eq(&l.parent, parent) && l.name == name);
-            if inode.is_dir() && !known {
-                state.links = smallvec![link];
-            } else if !known {
+            if !known {
                 state.links.push(link);
             }
         }
@@ -399,9 +402,4 @@ impl Overlay {
         self.fds.remove(Key::Dir(inode.ino, UPPER));
         lowers.iter().for_each(|l| self.fds.remove(Key::Dir(inode.ino, l.layer)));
     }
-}
-
-/// A metacopy file is as long as its data but has no blocks.
-fn may_be_metacopy(stat: &Stat) -> bool {
-    stat.is_file() && stat.size > 0 && stat.blocks == 0
 }

@@ -75,7 +75,7 @@ impl Overlay {
             for (n, &position) in positions.iter().enumerate() {
                 let lower = &ns.lowers[usize::from(position)];
                 let path = join(&lower.path, name);
-                found.push(LowerDir { layer: lower.layer, path: path.clone() });
+                found.push(LowerDir { layer: lower.layer, path: path.clone(), impure: false });
                 if self.is_lowest(lower.layer) {
                     return Ok(found);
                 }
@@ -83,6 +83,9 @@ impl Overlay {
                 let fd = sys::open_dir_path(self.layer(lower.layer)?.root.as_fd(), &path)?;
                 let markers = markers::read_dir_markers(fd.as_fd())?;
                 redirect = self.followed(&markers);
+                if let Some(dir) = found.last_mut() {
+                    dir.impure = markers.impure;
+                }
                 if markers.opaque || (!last && markers::has_aufs_opaque(fd.as_fd())?) {
                     return Ok(found);
                 }
@@ -125,7 +128,7 @@ impl Overlay {
                 Probe::Nothing => {}
                 Probe::Stop => return Ok(()),
                 Probe::Directory { markers, covered } => {
-                    found.push(LowerDir { layer, path });
+                    found.push(LowerDir { layer, path, impure: markers.impure });
                     if covered {
                         return Ok(());
                     }

@@ -39,14 +39,14 @@ struct Pair<'a> {
 }
 
 impl<'a> Pair<'a> {
-    fn old(&mut self) -> &mut Changing<'a> {
+    fn from(&mut self) -> &mut Changing<'a> {
         match &mut self.second {
             Some(second) if self.swapped => second,
             _ => &mut self.first,
         }
     }
 
-    fn new(&mut self) -> &mut Changing<'a> {
+    fn to(&mut self) -> &mut Changing<'a> {
         match &mut self.second {
             Some(second) if !self.swapped => second,
             _ => &mut self.first,
@@ -214,11 +214,11 @@ impl Overlay {
         source: &Arc<Inode>,
         target: Option<&Arc<Inode>>,
     ) -> Result<()> {
-        let from = pair.old().ns.slot(old.name);
-        let to = pair.new().ns.slot(new.name);
+        let from = pair.from().ns.slot(old.name);
+        let to = pair.to().ns.slot(new.name);
         if let Some(target) = target {
             let link = target.link(new.parent, new.name).ok_or(Error::NotFound)?;
-            let names = pair.new();
+            let names = pair.to();
             self.keep(target, &names.ns, names.fd(), &link)?;
             self.count_by_upper(target)?;
         }
@@ -238,7 +238,7 @@ impl Overlay {
         }
         if swaps && !from.below {
             // The whiteout that came to the old name hides nothing.
-            if let Err(e) = sys::unlink(pair.old().fd(), old.name) {
+            if let Err(e) = sys::unlink(pair.from().fd(), old.name) {
                 log::warn!("a whiteout that hides nothing stays: {e}");
             }
         }
@@ -271,7 +271,7 @@ impl Overlay {
         if content.upper && (whiteouts || !content.lowers.is_empty()) {
             self.clear_target(pair, new, At::Fd(kept.as_fd()))?;
         }
-        let from = pair.old().ns.slot(old.name);
+        let from = pair.from().ns.slot(old.name);
         let flags = if from.below { RenameFlags::WHITEOUT } else { RenameFlags::empty() };
         self.carry_impure(pair, false)?;
         self.commit(pair, old, new, flags)?;
@@ -294,7 +294,7 @@ impl Overlay {
             let made = At::Name(work.fd(), &temporary);
             self.copy_attributes(at, &stat, made, None)?;
             xattr::set(made, self.markers.name(Marker::Opaque), b"y", 0)?;
-            Ok(sys::rename(work.fd(), &temporary, pair.new().fd(), new.name, RenameFlags::EXCHANGE)?)
+            Ok(sys::rename(work.fd(), &temporary, pair.to().fd(), new.name, RenameFlags::EXCHANGE)?)
         })();
         work.discard(&temporary);
         done
@@ -312,8 +312,8 @@ impl Overlay {
         self.commit(pair, old, new, RenameFlags::EXCHANGE)?;
         let numbers = |i: &Inode| i.state.lock().upper.unwrap_or_default();
         let (source_ino, target_ino) = (numbers(source), numbers(target));
-        self.note_upper(pair.new(), new.parent, new.name, InUpper::Present, source.kind, source_ino);
-        self.note_upper(pair.old(), old.parent, old.name, InUpper::Present, target.kind, target_ino);
+        self.note_upper(pair.to(), new.parent, new.name, InUpper::Present, source.kind, source_ino);
+        self.note_upper(pair.from(), old.parent, old.name, InUpper::Present, target.kind, target_ino);
         relink(source, old, new);
         relink(target, new, old);
         for (side, object) in [(new, source), (old, target)] {
@@ -326,17 +326,17 @@ impl Overlay {
 
     /// What moves out of an impure directory may have an origin: the directory it comes to is then impure too.
     fn carry_impure(&self, pair: &mut Pair<'_>, both: bool) -> Result<()> {
-        if pair.old().ns.impure {
-            self.mark_impure(pair.new())?;
+        if pair.from().ns.impure {
+            self.mark_impure(pair.to())?;
         }
-        if both && pair.new().ns.impure {
-            self.mark_impure(pair.old())?;
+        if both && pair.to().ns.impure {
+            self.mark_impure(pair.from())?;
         }
         Ok(())
     }
 
     fn commit(&self, pair: &mut Pair<'_>, old: &Side<'_>, new: &Side<'_>, flags: RenameFlags) -> Result<()> {
-        let (a, b) = (pair.old().upper.clone(), pair.new().upper.clone());
+        let (a, b) = (pair.from().upper.clone(), pair.to().upper.clone());
         Ok(sys::rename(a.as_fd(), old.name, b.as_fd(), new.name, flags)?)
     }
 
@@ -344,8 +344,8 @@ impl Overlay {
     fn moved(&self, pair: &mut Pair<'_>, old: &Side<'_>, new: &Side<'_>, source: &Arc<Inode>, from: Slot) {
         let left = if from.below { InUpper::Whiteout } else { InUpper::Absent };
         let ino = source.state.lock().upper.unwrap_or_default();
-        self.note_upper(pair.old(), old.parent, old.name, left, 0, 0);
-        self.note_upper(pair.new(), new.parent, new.name, InUpper::Present, source.kind, ino);
+        self.note_upper(pair.from(), old.parent, old.name, left, 0, 0);
+        self.note_upper(pair.to(), new.parent, new.name, InUpper::Present, source.kind, ino);
         if let Some(dir) = &old.parent.dir {
             dir.unlearn(old.name, |ino| ino == source.ino);
         }

@@ -351,9 +351,10 @@ fn root_inode(lowers: &[Layer], upper: Option<&Upper>) -> Result<Inode, Error> {
             break;
         }
         let index = LayerIndex::try_from(n + 1).map_err(|_| Error::Invalid)?;
-        merged.push(LowerDir { layer: index, path: OsStr::new("").into() });
         let fd = layer.root.as_fd();
-        open = !markers::read_dir_markers(fd)?.opaque && !markers::has_aufs_opaque(fd)?;
+        let found = markers::read_dir_markers(fd)?;
+        merged.push(LowerDir { layer: index, path: OsStr::new("").into(), impure: found.impure });
+        open = !found.opaque && !markers::has_aufs_opaque(fd)?;
     }
     ns.lowers = merged.into();
     Ok(Inode::new(ROOT, libc::S_IFDIR, state, Some(ns)))

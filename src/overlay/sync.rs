@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::Overlay;
 use super::error::Result;
 use super::inode::{Ino, Inode};
-use crate::sys::{self, Access, StatFs};
+use crate::sys::{self, StatFs};
 
 impl Overlay {
     /// fsync(2) of a file: its data, and every directory on the way to it in which upper changed, so that the file
@@ -18,8 +18,12 @@ impl Overlay {
             return Ok(());
         }
         if inode.kind == libc::S_IFREG {
-            let fd = self.open_data(&inode, Access::Read)?;
+            let fd = self.data_for_writing(&inode)?;
             if data_only { sys::fdatasync(fd.as_fd())? } else { sys::fsync(fd.as_fd())? }
+        }
+        let indexed = inode.state.lock().extra.as_ref().is_some_and(|e| e.index.is_some());
+        if let Some(index) = self.writable()?.work.index.as_ref().filter(|_| indexed) {
+            sys::fsync(index.as_fd())?;
         }
         let parents: Vec<Arc<Inode>> = inode.state.lock().links.iter().map(|l| l.parent.clone()).collect();
         parents.iter().try_for_each(|p| self.sync_names(p))

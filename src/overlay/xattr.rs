@@ -7,13 +7,14 @@ use std::sync::atomic::Ordering;
 use super::Overlay;
 use super::error::{Error, Result};
 use super::inode::Ino;
-use crate::layer::xattr::{Shown, escape, show};
+use crate::layer::xattr::{Shown, escape, is_internal, show};
 use crate::sys::{At, Errno, xattr};
 
 /// The name under which an attribute is stored.
 fn stored(name: &CStr) -> Result<CString> {
     match escape(name.to_bytes()) {
         Some(escaped) => Ok(escaped),
+        None if is_internal(name.to_bytes()) => Err(Error::Reserved),
         None => Ok(name.to_owned()),
     }
 }
