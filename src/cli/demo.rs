@@ -38,9 +38,9 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
         out.line("Mount it again with:")?;
         out.line(&format!("  laminafs mount {}", stack.arguments().join(" ")))?;
     }
-    drop(stack);
+    let removed = stack.close().context("demo: cannot remove the temporary directory");
     drop(signals);
-    result
+    result.and(removed)
 }
 
 /// The whole story; on return nothing is mounted.
@@ -80,26 +80,27 @@ fn show(stack: &Stack, out: &mut Page) -> anyhow::Result<()> {
 
 /// Writes, deletes and renames.
 fn change(merged: &Path, out: &mut Page) -> anyhow::Result<()> {
+    let at = |path: &str| merged.join(path);
     let append = |path: &str, text: &str| -> io::Result<()> {
-        fs::OpenOptions::new().append(true).open(merged.join(path))?.write_all(text.as_bytes())
+        fs::OpenOptions::new().append(true).open(at(path))?.write_all(text.as_bytes())
     };
-    fs::write(merged.join("etc/new.conf"), "made in the mount\n")?;
-    out.line("  write   etc/new.conf             (new)")?;
-    append("etc/app.conf", "level = 3\n")?;
-    out.line("  append  etc/app.conf             (copied up first)")?;
-    append("bin/tool", "echo changed\n")?;
-    let (one, other) = (merged.join("bin/tool"), merged.join("bin/tool-link"));
+    out.step("write etc/new.conf", "", fs::write(at("etc/new.conf"), "made in the mount\n"))?;
+    out.step("append to etc/app.conf", "copied up first", append("etc/app.conf", "level = 3\n"))?;
+    out.step("append to bin/tool", "bin/tool-link shows it too: one file", append("bin/tool", "echo changed\n"))?;
+    let (one, other) = (at("bin/tool"), at("bin/tool-link"));
     ensure!(fs::read(&one)? == fs::read(&other)?, "demo: the two names of a hard link differ");
     let same = fs::metadata(&one)?.ino() == fs::metadata(&other)?.ino();
     ensure!(same, "demo: the two names of a hard link are two files");
-    out.line("  append  bin/tool                 (bin/tool-link shows it too: still one file)")?;
-    fs::remove_file(merged.join("etc/motd"))?;
-    out.line("  delete  etc/motd")?;
-    fs::rename(merged.join("share"), merged.join("common"))?;
-    out.line("  rename  share -> common          (a directory of lower layers)")?;
-    fs::remove_dir_all(merged.join("cache"))?;
-    fs::create_dir(merged.join("cache"))?;
-    out.line("  remove and make again  cache")
+    out.step("delete etc/motd", "", fs::remove_file(at("etc/motd")))?;
+    match fs::rename(at("share"), at("common")) {
+        // Without the right to write trusted attributes there are no redirects.
+        Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
+            out.step("rename share to common", "refused with EXDEV for this user, so that mv(1) copies", Ok(()))?;
+        }
+        renamed => out.step("rename share to common", "a directory of lower layers", renamed)?,
+    }
+    let again = fs::remove_dir_all(at("cache")).and_then(|()| fs::create_dir(at("cache")));
+    out.step("remove cache, make it again", "", again)
 }
 
 /// The mounted stack; unmounted on drop if [`Mount::end`] was not reached.
@@ -146,10 +147,16 @@ impl Page {
 
     fn title(&mut self, text: &str) -> anyhow::Result<()> {
         let (on, off) = if self.styled { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-        Ok(writeln!(self.out, "\n{on}{text}{off}")?)
+        writeln!(self.out, "\n{on}{text}{off}").context("demo: standard output")
+    }
+
+    /// One change that was made, and a remark.
+    fn step(&mut self, what: &str, remark: &str, done: io::Result<()>) -> anyhow::Result<()> {
+        done.with_context(|| format!("demo: {what}"))?;
+        self.line(format!("  {what:<30} {remark}").trim_end())
     }
 
     fn line(&mut self, text: &str) -> anyhow::Result<()> {
-        Ok(writeln!(self.out, "{text}")?)
+        writeln!(self.out, "{text}").context("demo: standard output")
     }
 }

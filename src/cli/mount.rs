@@ -44,12 +44,12 @@ pub struct MountArgs {
 
 /// Arguments of the form without a subcommand.
 #[derive(Debug, Parser)]
-#[command(name = "laminafs", version)]
+#[command(name = "laminafs", version, override_usage = "laminafs -o OPTIONS [-f] [SOURCE] MOUNTPOINT")]
 pub struct BareArgs {
     #[command(flatten)]
     stack: Stack,
     /// Where the merged tree appears; a word before it is accepted and has no meaning
-    #[arg(value_name = "[SOURCE] MOUNTPOINT", num_args = 1..=2, required = true)]
+    #[arg(value_name = "MOUNTPOINT", num_args = 1..=2, required = true)]
     words: Vec<PathBuf>,
 }
 
@@ -104,7 +104,7 @@ fn serve(request: Request, started: impl FnOnce() -> anyhow::Result<()>) -> anyh
     let stopper = Stopper::start()?;
     process::clear_umask();
     layers.fd_limit = process::raise_nofile_limit();
-    let overlay = Overlay::open(&layers)?;
+    let overlay = Overlay::open(&layers).map_err(sentence)?;
     stopper.mounting();
     let mut session = Session::mount(overlay, &options).map_err(advise)?;
     if let Err(error) = started() {
@@ -173,8 +173,13 @@ fn advise(error: MountError) -> anyhow::Error {
         MountError::MountPoint { path, source } if source.raw_os_error() == Some(libc::ENOTCONN) => {
             anyhow!("a mount whose daemon has died is in the way; remove it with: laminafs umount {}", path.display())
         }
-        _ => error.into(),
+        _ => sentence(error),
     }
+}
+
+/// An error whose message includes its cause, without the chain that would name the cause again.
+fn sentence(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow::Error::msg(error.to_string())
 }
 
 /// Ends the mount when a signal asks for it: the first one unmounts, or detaches what is in use; the second one ends

@@ -10,12 +10,16 @@ use std::path::{Path, PathBuf};
 pub const LAYERS: [&str; 3] = ["top", "middle", "base"];
 
 /// The directories of the demonstration inside a temporary one, which goes away on drop.
-pub struct Stack(tempfile::TempDir);
+pub struct Stack {
+    dir: tempfile::TempDir,
+    kept: bool,
+}
 
 impl Stack {
     /// Makes the layers, an empty upper and work directory, and the mount point.
     pub fn build() -> io::Result<Self> {
-        let stack = Self(tempfile::Builder::new().prefix("laminafs-demo-").tempdir()?);
+        let dir = tempfile::Builder::new().prefix("laminafs-demo-").tempdir()?;
+        let stack = Self { dir, kept: false };
         for (path, text) in [
             ("base/bin/tool", "#!/bin/sh\n"),
             ("base/etc/app.conf", "colour = blue\n"),
@@ -46,7 +50,7 @@ impl Stack {
 
     /// A path inside the temporary directory.
     pub fn path(&self, inside: &str) -> PathBuf {
-        self.0.path().join(inside)
+        self.dir.path().join(inside)
     }
 
     /// The lower layers, topmost first.
@@ -79,10 +83,17 @@ impl Stack {
         found
     }
 
-    /// Leaves the directories where they are.
+    /// Leaves the directories where they are, also on [`Stack::close`] and drop.
     pub fn keep(&mut self) -> &Path {
-        self.0.disable_cleanup(true);
-        self.0.path()
+        self.kept = true;
+        self.dir.disable_cleanup(true);
+        self.dir.path()
+    }
+
+    /// Removes the directories, unless they are kept.
+    pub fn close(self) -> io::Result<()> {
+        // `close` would remove the directory in either case.
+        if self.kept { Ok(()) } else { self.dir.close() }
     }
 }
 
@@ -173,7 +184,7 @@ mod tests {
         assert!(!path.exists());
         let mut stack = Stack::build().unwrap();
         let kept = stack.keep().to_path_buf();
-        drop(stack);
+        stack.close().unwrap();
         assert!(kept.exists());
         fs::remove_dir_all(kept).unwrap();
     }
