@@ -119,11 +119,6 @@ impl IndexEntry {
         Self { name, kind, real_ino, upper, lowers: SmallVec::new(), lower_kind: 0, open: Open::Free }
     }
 
-    /// The lower directories that may merge here; none if what shows through is not a directory.
-    pub fn lower_dirs(&self) -> &[u16] {
-        if self.lower_kind == libc::DT_DIR { &self.lowers } else { &[] }
-    }
-
     /// Whether the merged view shows the name.
     pub fn visible(&self) -> bool {
         Slot { upper: self.upper, below: !self.lowers.is_empty() }.visible()
@@ -203,6 +198,11 @@ impl Index {
         if empty && !self.entries.contains_key(&(at + 1)) {
             self.entries.remove(&at);
         }
+    }
+
+    /// Everything that is known, hidden names included.
+    pub fn entries(&self) -> impl Iterator<Item = &IndexEntry> {
+        self.entries.values()
     }
 
     /// Drops what says nothing, after all layers were read.

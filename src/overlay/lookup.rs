@@ -8,11 +8,13 @@ use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
 use super::Overlay;
 use super::attr::Attr;
-use super::dir::{InUpper, LowerDir, Namespace};
+use super::dir::{InUpper, IndexEntry, LowerDir, Namespace};
 use super::error::{Error, Result};
+use super::identity::Origin;
 use super::inode::{Extra, Ino, Inode, LayerIndex, Link, Name, State, UPPER};
 use super::merge::{is_xattr_whiteout, join};
 use crate::layer::markers::{self, FileMarkers};
+use crate::layer::origin::OverlayHandle;
 use crate::layer::redirect::Redirect;
 use crate::layer::whiteout;
 use crate::sys::{self, At, Errno, Stat};
@@ -53,6 +55,20 @@ impl Changing<'_> {
     /// Upper's directory.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.upper.as_fd()
+    }
+}
+
+/// What lies below a name of upper, or at a name of a lower layer.
+struct Below<'a> {
+    /// Positions in [`Namespace::lowers`], see [`IndexEntry::lowers`].
+    positions: &'a [u16],
+    /// Whether these are directories.
+    dirs: bool,
+}
+
+impl<'a> Below<'a> {
+    fn of(entry: &'a IndexEntry) -> Self {
+        Self { positions: &entry.lowers, dirs: entry.lower_kind == libc::DT_DIR }
     }
 }
 
@@ -155,14 +171,14 @@ impl Overlay {
     ) -> Result<Option<Found>> {
         let Some(index) = &ns.index else {
             let layer = if ns.upper { UPPER } else { ns.lowers.first().map_or(UPPER, |l| l.layer) };
-            return self.find_in(parent, ns, upper, name, layer, &[0]);
+            return self.find_in(parent, ns, upper, name, layer, &Below { positions: &[0], dirs: true });
         };
         let Some(entry) = index.get(name) else { return Ok(None) };
         match (entry.upper, entry.lowers.first()) {
-            (InUpper::Present, _) => self.find_in(parent, ns, upper, name, UPPER, entry.lower_dirs()),
+            (InUpper::Present, _) => self.find_in(parent, ns, upper, name, UPPER, &Below::of(entry)),
             (InUpper::Absent, Some(&top)) => {
                 let layer = ns.lowers[usize::from(top)].layer;
-                self.find_in(parent, ns, upper, name, layer, &entry.lowers)
+                self.find_in(parent, ns, upper, name, layer, &Below::of(entry))
             }
             (InUpper::Absent, None) | (InUpper::Whiteout, _) => Ok(None),
         }
@@ -176,7 +192,7 @@ impl Overlay {
         upper: Option<BorrowedFd<'_>>,
         name: &OsStr,
         layer: LayerIndex,
-        lowers: &[u16],
+        below: &Below<'_>,
     ) -> Result<Option<Found>> {
         let lower;
         let dir = match ns.lowers.iter().find(|l| l.layer == layer) {
@@ -196,13 +212,13 @@ impl Overlay {
             return Ok(None);
         }
         if stat.is_dir() {
-            let lowers = if ns.lowers.is_empty() { &[] } else { lowers };
-            return self.found_dir(ns, at, name, layer, stat, lowers).map(Some);
+            let positions = if ns.lowers.is_empty() || !below.dirs { &[] } else { below.positions };
+            return self.found_dir(ns, at, name, layer, stat, positions).map(Some);
         }
         if stat.is_file() && stat.size == 0 && ns.index.is_none() && is_xattr_whiteout(at, &stat)? {
             return Ok(None);
         }
-        if layer == UPPER { self.found_upper(ns, at, name, stat) } else { self.found_lower(ns, at, name, layer, stat) }
+        if layer == UPPER { self.found_upper(ns, at, name, stat, below) } else { self.found_lower(ns, at, name, layer, stat) }
             .map(Some)
     }
 
@@ -262,7 +278,14 @@ impl Overlay {
         Ok(found)
     }
 
-    fn found_upper(&self, ns: &Namespace, at: At<'_>, name: &OsStr, stat: Stat) -> Result<Found> {
+    fn found_upper(
+        &self,
+        ns: &Namespace,
+        at: At<'_>,
+        name: &OsStr,
+        stat: Stat,
+        below: &Below<'_>,
+    ) -> Result<Found> {
         let upper = Some(stat.ino);
         let mut found = Found { ino: self.id(&stat), layer: UPPER, stat, upper, ns: None, extra: None };
         if !ns.impure && !self.has_data_layers() {
@@ -271,20 +294,48 @@ impl Overlay {
         let markers = markers::read_file_markers(at)?;
         self.attach_data(ns, name, &mut found, &markers)?;
         let Some(value) = &markers.origin else { return Ok(found) };
-        let Some(origin) = self.origin(value) else { return Ok(found) };
-        if origin.nlink <= 1 {
+        let origin = match self.origin(value) {
+            Some(origin) => Some(origin),
+            None => self.origin_by_name(ns, name, value, below)?,
+        };
+        if let Some(origin) = origin.as_ref().filter(|o| o.nlink <= 1) {
             found.ino = origin.ino;
             return Ok(found);
         }
+        if origin.is_none() && stat.nlink <= 1 {
+            return Ok(found);
+        }
         // A lower file with several links: only the one copy in the index has the right to its number.
-        let handle = crate::layer::origin::OverlayHandle::from_bytes(value);
+        let handle = OverlayHandle::from_bytes(value);
         if let Some(index) = self.indexed(&handle)?.filter(|i| i.ino == stat.ino) {
-            found.ino = origin.ino;
+            found.ino = origin.as_ref().map_or(found.ino, |o| o.ino);
+            // Where the lower file is not to be found, all its names are taken to be in upper, beside the index entry.
+            let lower_links = origin.map_or(stat.nlink - 1, |o| o.nlink);
             let extra = found.extra.get_or_insert_default();
             extra.index = Some(handle.index_name());
-            extra.nlink = Some(self.union_nlink(&handle.index_name(), &index, origin.nlink)?);
+            extra.nlink = Some(self.union_nlink(&handle.index_name(), &index, lower_links)?);
         }
         Ok(found)
+    }
+
+    /// Without the right to open handles an origin is still recognised in the lower file of the same name.
+    fn origin_by_name(&self, ns: &Namespace, name: &OsStr, value: &[u8], below: &Below<'_>) -> Result<Option<Origin>> {
+        let Some(lower) = below.positions.first().and_then(|&p| ns.lowers.get(usize::from(p))) else {
+            return Ok(None);
+        };
+        let layer = self.layer(lower.layer)?;
+        let fd = match sys::open_path_rel(layer.root.as_fd(), &join(&lower.path, name)) {
+            Ok(fd) => fd,
+            Err(e) if e.is(Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let at = At::Fd(fd.as_fd());
+        let same = self.handle(layer, at)?.is_some_and(|h| h.as_bytes() == value);
+        if !same {
+            return Ok(None);
+        }
+        let stat = sys::stat(at)?;
+        Ok(Some(Origin { ino: self.id(&stat), nlink: stat.nlink }))
     }
 
     fn has_data_layers(&self) -> bool {

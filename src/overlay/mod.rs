@@ -12,6 +12,7 @@ mod dir;
 mod error;
 mod fdcache;
 mod file;
+mod flatten;
 mod hardlink;
 mod identity;
 mod inode;
@@ -74,7 +75,10 @@ pub struct Overlay {
     /// Topmost first; layer index 1 is the first.
     lowers: Vec<Layer>,
     markers: XattrNamespace,
+    /// Redirects are written.
     redirect: bool,
+    /// Directories of lower layers that cannot have a redirect are copied when they are renamed.
+    flatten: bool,
     follow: bool,
     volatile: bool,
     euid: u32,

@@ -30,7 +30,8 @@ pub struct Listed<'a> {
 pub type Sink<'a> = &'a mut dyn FnMut(&Listed<'_>) -> bool;
 
 const DOT: u64 = 1;
-const DOT_DOT: u64 = 2;
+/// Offset behind `.` and `..`.
+pub const DOT_DOT: u64 = 2;
 
 impl Overlay {
     /// Lists a directory from `offset` on (0, or the cookie of the last entry taken), with attributes if `plus`.

@@ -146,14 +146,17 @@ impl Overlay {
             return self.link_up(object, &link);
         };
         let merged = !dir.ns.read().lowers.is_empty();
-        if merged && !self.redirect {
+        if merged && !self.redirect && !self.flatten {
             return Err(Error::CrossDevice);
         }
         self.copy_up_dir(object)?;
         let fd = self.upper_dir(object)?;
         if merged {
             let same_dir = Arc::ptr_eq(from.parent, to.parent);
-            return self.set_redirect(object, from, At::Fd(fd.as_fd()), same_dir);
+            if self.redirect && self.set_redirect(object, from, At::Fd(fd.as_fd()), same_dir)? {
+                return Ok(());
+            }
+            return if self.flatten { self.flatten(object) } else { Err(Error::CrossDevice) };
         }
         // Only in upper: it must not merge with what lies below its new name.
         if !to.parent.dir.as_ref().ok_or(Error::NotDirectory)?.ns.read().lowers.is_empty() {
@@ -164,20 +167,22 @@ impl Overlay {
 
     /// Writes `overlay.redirect`: the old name if the directory stays in its parent, else its path from the root of the
     /// layers. Until the rename it points to where the directory is anyway, so a crash in between changes nothing.
-    fn set_redirect(&self, object: &Arc<Inode>, from: &Side<'_>, at: At<'_>, same_dir: bool) -> Result<()> {
+    /// False if it is too long.
+    fn set_redirect(&self, object: &Arc<Inode>, from: &Side<'_>, at: At<'_>, same_dir: bool) -> Result<bool> {
         let marker = self.markers.name(Marker::Redirect);
         let known = xattr::get(at, marker)?.and_then(|v| Redirect::parse(&v));
         let redirect = match known {
-            Some(Redirect::Absolute(_)) => return Ok(()),
-            Some(Redirect::Name(_)) if same_dir => return Ok(()),
+            Some(Redirect::Absolute(_)) => return Ok(true),
+            Some(Redirect::Name(_)) if same_dir => return Ok(true),
             _ if same_dir => Redirect::Name(from.name.as_encoded_bytes().to_vec()),
             _ => Redirect::Absolute(self.path_for_redirect(object)?),
         };
         let value = redirect.encode();
         if value.len() > MAX_LEN {
-            return Err(Error::CrossDevice);
+            return Ok(false);
         }
-        Ok(xattr::set(at, marker, &value, 0)?)
+        xattr::set(at, marker, &value, 0)?;
+        Ok(true)
     }
 
     /// The path under which the layers below know a merged directory. All its lower copies must agree for it to be

@@ -19,7 +19,8 @@ use crate::sys::{self, At, Errno, RenameFlags, xattr};
 /// the documentation of kernel overlayfs).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum RedirectMode {
-    /// Redirects are made where markers are `trusted.*` attributes, and followed.
+    /// Redirects are made where markers are `trusted.*` attributes, and followed. Elsewhere, and where the path is too
+    /// long for a redirect, a directory of moderate size is copied up with all that is in it.
     #[default]
     Auto,
     /// Made and followed.
@@ -169,6 +170,7 @@ impl Overlay {
                 RedirectMode::Auto => markers == XattrNamespace::Trusted,
                 mode => mode == RedirectMode::On,
             },
+            flatten: matches!(options.redirect, RedirectMode::Auto | RedirectMode::On),
             follow: options.redirect != RedirectMode::NoFollow,
             markers,
             volatile: options.volatile,
