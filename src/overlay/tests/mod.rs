@@ -1,1 +1,16 @@
+//! Tests of the union on temporary directories, without a mount.
+//!
+//! They run as root and as an ordinary user. What only root can make (devices, other owners, `trusted.*` attributes) is
+//! made by root only, and where that changes what must hold, a test says so for both.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod crash;
+mod crash_cases;
+mod directories;
+mod harness;
+mod identity;
+mod layers;
+mod posix;
+mod renames;
+mod tree;
+mod walk;
