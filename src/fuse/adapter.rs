@@ -148,6 +148,9 @@ impl fuser::Filesystem for Adapter {
             }
         }
         self.writeback = !self.overlay.read_only() && config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE).is_ok();
+        if self.writeback {
+            self.overlay.caller_keeps_times();
+        }
         // Values the kernel does not accept are replaced by its own limits.
         if let Err(limit) = config.set_max_write(MAX_IO) {
             log::debug!("largest write is {limit}");

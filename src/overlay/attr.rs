@@ -1,7 +1,8 @@
 //! Attributes: reading them, and changing them in upper.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::error::Result;
 use super::inode::{Ino, Inode};
@@ -116,8 +117,34 @@ impl Overlay {
             if change.atime.is_some() || change.mtime.is_some() {
                 sys::set_times(at, change.atime.unwrap_or(SetTime::Omit), change.mtime.unwrap_or(SetTime::Omit))?;
             }
-            Ok(self.attr_of(&inode, &sys::stat(at)?))
+            let stat = sys::stat(at)?;
+            if change.mtime.is_some() {
+                self.note_time(&inode, &stat);
+            }
+            Ok(self.attr_of(&inode, &stat))
         })
+    }
+
+    /// Remembers the modification time that the caller knows, see [`Overlay::caller_keeps_times`].
+    pub(super) fn note_time(&self, inode: &Inode, stat: &Stat) {
+        if stat.is_file() && self.keeps_times.load(Ordering::Relaxed) {
+            inode.state.lock().mtime = Some(stat.mtime);
+        }
+    }
+
+    /// Undoes what a write did to the modification time, when the caller keeps it.
+    pub(super) fn keep_time(&self, inode: &Inode, fd: BorrowedFd<'_>) -> Result<()> {
+        let known = || inode.state.lock().mtime;
+        let mut time = known();
+        while let Some(t) = time {
+            sys::set_times(At::Fd(fd), SetTime::Omit, SetTime::At(t))?;
+            let now = known();
+            if now == time {
+                break;
+            }
+            time = now; // set meanwhile by another thread
+        }
+        Ok(())
     }
 
     fn set_size(&self, inode: &Arc<Inode>, size: u64, caller: Caller) -> Result<()> {

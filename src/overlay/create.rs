@@ -83,6 +83,7 @@ impl Overlay {
         let ns = stat.is_dir().then(|| Namespace { upper: true, default_acl: names.ns.default_acl, ..<_>::default() });
         let found = Found { ino: self.id(&stat), layer: UPPER, stat, upper: Some(stat.ino), ns, extra: None };
         let inode = self.bind(&parent, name.into(), found);
+        self.note_time(&inode, &stat);
         Ok(self.attr_of(&inode, &stat))
     }
 

@@ -44,6 +44,16 @@ impl Overlay {
         Ok(self.fds.insert(key, fd))
     }
 
+    /// Brings an object to upper with its data, so that it can have other names there: a file that holds metadata only
+    /// finds its data by its name.
+    pub(super) fn copy_up_whole(&self, inode: &Arc<Inode>) -> Result<()> {
+        self.copy_up(inode)?;
+        if inode.state.lock().extra.as_ref().is_some_and(|e| e.data.is_some()) {
+            self.data_for_writing(inode)?;
+        }
+        Ok(())
+    }
+
     /// Gives a file of upper that holds metadata only its data, before anything else is written to it.
     fn complete(&self, inode: &Arc<Inode>, fd: &OwnedFd) -> Result<()> {
         let metadata_only = || inode.state.lock().extra.as_ref().is_some_and(|e| e.data.is_some());
@@ -82,16 +92,20 @@ impl Overlay {
     /// Writes all of `data` at `offset`. With `drop_privileges` set-id bits go, as for a write by an ordinary user.
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8], drop_privileges: bool) -> Result<()> {
         self.writable()?;
-        let fd = self.data_for_writing(&self.inode(ino)?)?;
+        let inode = self.inode(ino)?;
+        let fd = self.data_for_writing(&inode)?;
         copy_up::write_all(fd.as_fd(), data, offset)?;
+        self.keep_time(&inode, fd.as_fd())?;
         if drop_privileges { self.drop_privileges(fd.as_fd()) } else { Ok(()) }
     }
 
     /// fallocate(2), set-id bits included.
     pub fn fallocate(&self, ino: Ino, mode: i32, offset: u64, length: u64, drop_privileges: bool) -> Result<()> {
         self.writable()?;
-        let fd = self.data_for_writing(&self.inode(ino)?)?;
+        let inode = self.inode(ino)?;
+        let fd = self.data_for_writing(&inode)?;
         sys::fallocate(fd.as_fd(), mode, offset, length)?;
+        self.keep_time(&inode, fd.as_fd())?;
         if drop_privileges { self.drop_privileges(fd.as_fd()) } else { Ok(()) }
     }
 
@@ -110,10 +124,12 @@ impl Overlay {
         drop_privileges: bool,
     ) -> Result<u64> {
         self.writable()?;
-        let to = self.data_for_writing(&self.inode(to)?)?;
+        let target = self.inode(to)?;
+        let to = self.data_for_writing(&target)?;
         let from = self.data(&self.inode(from)?)?;
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
         let copied = sys::copy_range(from.as_fd(), from_offset, to.as_fd(), to_offset, length)?;
+        self.keep_time(&target, to.as_fd())?;
         if drop_privileges {
             self.drop_privileges(to.as_fd())?;
         }

@@ -14,6 +14,7 @@ use super::copy_up::restore_times;
 use super::dir::InUpper;
 use super::error::{Error, Result};
 use super::inode::{Inode, Link, UPPER};
+use crate::layer::markers::{FileMarkers, read_file_markers};
 use crate::layer::nlink::NlinkDelta;
 use crate::layer::xattr::Marker;
 use crate::sys::{self, At, Errno, Stat, xattr};
@@ -28,6 +29,11 @@ impl Overlay {
     pub(super) fn stat_in_index(&self, inode: &Inode) -> Result<Stat> {
         let (index, _) = indexed(inode).ok_or(Error::Stale)?;
         Ok(sys::stat(self.index_at(&index)?)?)
+    }
+
+    /// The markers of an index entry.
+    pub(super) fn index_markers(&self, index: &OsStr) -> Result<FileMarkers> {
+        Ok(read_file_markers(self.index_at(index)?)?)
     }
 
     /// Number of names in the union of the file behind an index entry; `upper` is its `stat`, `lower` the link count of

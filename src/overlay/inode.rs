@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::dir::Namespace;
+use crate::sys::Time;
 
 /// Inode number in the merged view. It is both what `stat(2)` shows and how callers name an object; the root is [`ROOT`].
 pub type Ino = u64;
@@ -70,6 +71,9 @@ pub struct State {
     pub upper: Option<u64>,
     /// `O_PATH` descriptor of an object without a name (deleted but in use).
     pub pinned: Option<Arc<OwnedFd>>,
+    /// Modification time that the caller last set or saw made, when it keeps these times itself
+    /// ([`super::Overlay::caller_keeps_times`]).
+    pub mtime: Option<Time>,
     /// See [`Extra`].
     pub extra: Option<Box<Extra>>,
 }

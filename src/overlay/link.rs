@@ -23,7 +23,7 @@ impl Overlay {
         if inode.is_dir() {
             return Err(Error::IsDirectory);
         }
-        self.copy_up(&inode)?;
+        self.copy_up_whole(&inode)?;
         // A descriptor, because the name it is reached by may be in a directory that comes first in the lock order.
         let object = self.at(&inode, |at| match at {
             At::Name(dir, name) => Ok(sys::open_path(dir, name)?),

@@ -269,10 +269,16 @@ impl Overlay {
             && let Some(upper) = self.indexed(&handle)?
         {
             found.upper = Some(upper.ino);
+            let metadata_only = self.index_markers(&handle.index_name())?.metacopy;
             let extra = found.extra.get_or_insert_default();
             extra.index = Some(handle.index_name());
             extra.nlink = Some(self.union_nlink(&handle.index_name(), &upper, stat.nlink)?);
-            extra.data = None;
+            if !metadata_only {
+                extra.data = None;
+            } else if extra.data.is_none() {
+                let lower = ns.lowers.iter().find(|l| l.layer == layer).ok_or(Error::Stale)?;
+                extra.data = Some((layer, join(&lower.path, name)));
+            }
             found.stat = upper;
         }
         Ok(found)

@@ -50,6 +50,27 @@ enum Next {
     Path(Arc<OsStr>),
 }
 
+impl Next {
+    fn of(redirect: Redirect) -> Self {
+        match redirect {
+            Redirect::Absolute(path) => Self::Path(OsStr::from_bytes(&path).into()),
+            Redirect::Name(name) => Self::Name(OsStr::from_bytes(&name).into()),
+        }
+    }
+
+    /// The next step after one to here: a name takes the place of the last part of a path.
+    fn then(&self, redirect: Redirect) -> Self {
+        match (self, redirect) {
+            (Self::Path(path), Redirect::Name(name)) => {
+                let bytes = path.as_bytes();
+                let parent = bytes.iter().rposition(|&b| b == b'/').map_or(&b""[..], |slash| &bytes[..slash]);
+                Self::Path(join(OsStr::from_bytes(parent), OsStr::from_bytes(&name)))
+            }
+            (_, redirect) => Self::of(redirect),
+        }
+    }
+}
+
 impl Overlay {
     /// Finds the lower directories that merge under the name `name` of a directory consisting of `ns`.
     ///
@@ -107,7 +128,7 @@ impl Overlay {
     /// Continues below `found` under another name.
     fn follow(&self, ns: &Namespace, first: Redirect, found: &mut Vec<LowerDir>) -> Result<()> {
         let mut layer = found.last().map_or(UPPER, |l| l.layer);
-        let mut next = Self::next(first);
+        let mut next = Next::of(first);
         loop {
             layer += 1;
             let path = match &next {
@@ -133,17 +154,10 @@ impl Overlay {
                         return Ok(());
                     }
                     if let Some(redirect) = self.followed(&markers) {
-                        next = Self::next(redirect);
+                        next = next.then(redirect);
                     }
                 }
             }
-        }
-    }
-
-    fn next(redirect: Redirect) -> Next {
-        match redirect {
-            Redirect::Absolute(path) => Next::Path(OsStr::from_bytes(&path).into()),
-            Redirect::Name(name) => Next::Name(OsStr::from_bytes(&name).into()),
         }
     }
 

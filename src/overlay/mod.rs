@@ -88,6 +88,7 @@ pub struct Overlay {
     root: Arc<inode::Inode>,
     fds: fdcache::FdCache,
     indexes: merge::IndexBudget,
+    keeps_times: std::sync::atomic::AtomicBool,
     pins: std::sync::atomic::AtomicUsize,
     max_pins: usize,
 }
@@ -97,6 +98,12 @@ impl Overlay {
     #[must_use]
     pub fn read_only(&self) -> bool {
         self.upper.is_none()
+    }
+
+    /// Tells that the caller writes from a cache and keeps modification times of files itself: a write comes later than
+    /// what it is about and must not change them; [`Overlay::set_attr`] brings the time before or after it.
+    pub fn caller_keeps_times(&self) {
+        self.keeps_times.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn writable(&self) -> Result<&Upper> {

@@ -141,7 +141,7 @@ impl Overlay {
     /// records where its lower part is.
     fn prepare_moved(&self, from: &Side<'_>, to: &Side<'_>, object: &Arc<Inode>) -> Result<()> {
         let Some(dir) = &object.dir else {
-            self.copy_up(object)?;
+            self.copy_up_whole(object)?;
             let link = object.link(from.parent, from.name).ok_or(Error::NotFound)?;
             return self.link_up(object, &link);
         };

@@ -180,6 +180,7 @@ impl Overlay {
             root: Arc::new(root),
             fds: fdcache::FdCache::new(free / 2),
             indexes: merge::IndexBudget::default(),
+            keeps_times: false.into(),
             pins: 0.into(),
             max_pins: free / 4,
         })
