@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::mpsc::{SendError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +14,6 @@ use fuser::{
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
     Request, TimeOrNow, WriteFlags,
 };
-use parking_lot::Mutex;
 
 use super::convert::{errno, file_type, major_minor, node, set_time, shown};
 use crate::overlay::{Attr, Caller, Change, Error, Listed, New, Overlay, RenameMode, Result};
@@ -29,6 +29,8 @@ const PID_XATTR: &[u8] = b"user.laminafs.pid";
 
 const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
 const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
+/// The kernel asks for this before it sets flags.
+const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
 const FS_IOC32_GETFLAGS: u32 = 0x8004_6601;
 const FS_IOC32_SETFLAGS: u32 = 0x4004_6602;
 
@@ -37,9 +39,27 @@ pub struct Adapter {
     overlay: Arc<Overlay>,
     /// Set when the session exists; used to have dirty pages written before holes are looked for.
     notifier: Arc<OnceLock<Notifier>>,
-    /// One at a time, so that a thread is left to take the pages.
-    flushing: Mutex<()>,
+    /// Seeks that wait for dirty pages to be written, see [`Seek`].
+    seeks: Option<Sender<Seek>>,
     writeback: bool,
+    check_permissions: bool,
+}
+
+/// A question for holes. The kernel asks it without writing dirty pages first, and would take data that was not written
+/// yet for a hole; so the pages are invalidated, which writes them, before it is answered. That waits for WRITE requests
+/// to be served, and is therefore done by a thread of its own.
+struct Seek {
+    ino: INodeNo,
+    offset: i64,
+    whence: i32,
+    reply: ReplyLseek,
+}
+
+fn answer_seek(overlay: &Overlay, seek: Seek) {
+    match overlay.seek(seek.ino.0, seek.offset, seek.whence) {
+        Ok(at) => seek.reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
+        Err(e) => seek.reply.error(errno("lseek", e)),
+    }
 }
 
 thread_local! {
@@ -107,23 +127,35 @@ fn c_name(name: &OsStr) -> Result<CString> {
     CString::new(name.as_bytes()).map_err(|_| Error::Invalid)
 }
 
+/// A `struct fsxattr` (ioctl_fsgetxattr in linux/fs.h) that says what the inode flags say.
+fn fsxattr(flags: u32) -> [u8; 28] {
+    // FS_*_FL and FS_XFLAG_*: sync, immutable, append, no dump, no atime.
+    const PAIRS: [(u32, u32); 5] = [(0x8, 0x20), (0x10, 0x8), (0x20, 0x10), (0x40, 0x80), (0x80, 0x40)];
+    let shown = PAIRS.iter().filter(|p| flags & p.0 != 0).fold(0, |all, p| all | p.1);
+    let mut value = [0; 28];
+    value[..4].copy_from_slice(&u32::to_ne_bytes(shown));
+    value
+}
+
 impl Adapter {
-    pub fn new(overlay: Arc<Overlay>, notifier: Arc<OnceLock<Notifier>>) -> Self {
-        Self { overlay, notifier, flushing: Mutex::new(()), writeback: false }
+    pub fn new(overlay: Arc<Overlay>, notifier: Arc<OnceLock<Notifier>>, check_permissions: bool) -> Self {
+        Self { overlay, notifier, seeks: None, writeback: false, check_permissions }
     }
 
-    /// Has the kernel write the file's dirty pages to us: it asks for holes without doing so, and would take data that
-    /// was not written yet for a hole.
-    fn flush_pages(&self, ino: INodeNo) {
-        if !self.writeback {
-            return;
-        }
-        if let Some(notifier) = self.notifier.get() {
-            let _one = self.flushing.lock();
-            if let Err(e) = notifier.inval_inode(ino, 0, 0) {
-                log::debug!("flushing pages of {ino}: {e}");
+    /// Starts the thread that answers seeks while the kernel holds dirty pages.
+    fn start_seeker(&mut self) -> std::io::Result<()> {
+        let (queue, seeks) = channel::<Seek>();
+        let (overlay, notifier) = (self.overlay.clone(), self.notifier.clone());
+        std::thread::Builder::new().name("seek".into()).spawn(move || {
+            for seek in seeks {
+                if let Some(Err(e)) = notifier.get().map(|n| n.inval_inode(seek.ino, 0, 0)) {
+                    log::debug!("writing pages of {}: {e}", seek.ino);
+                }
+                answer_seek(&overlay, seek);
             }
-        }
+        })?;
+        self.seeks = Some(queue);
+        Ok(())
     }
 }
 
@@ -138,17 +170,19 @@ impl fuser::Filesystem for Adapter {
             InitFlags::FUSE_NO_OPEN_SUPPORT,
             InitFlags::FUSE_NO_OPENDIR_SUPPORT,
             InitFlags::FUSE_HAS_IOCTL_DIR,
-            InitFlags::FUSE_POSIX_ACL,
             InitFlags::FUSE_DONT_MASK,
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
         ];
-        for flag in wanted {
+        // The kernel takes ACLs as a wish to check permissions too.
+        let acl = self.check_permissions.then_some(InitFlags::FUSE_POSIX_ACL);
+        for flag in wanted.into_iter().chain(acl) {
             if config.add_capabilities(flag).is_err() {
                 log::info!("the kernel lacks {flag:?}");
             }
         }
         self.writeback = !self.overlay.read_only() && config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE).is_ok();
         if self.writeback {
+            self.start_seeker()?;
             self.overlay.caller_keeps_times();
         }
         // Values the kernel does not accept are replaced by its own limits.
@@ -418,10 +452,14 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        self.flush_pages(ino);
-        match self.overlay.seek(ino.0, offset, whence) {
-            Ok(at) => reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
-            Err(e) => reply.error(errno("lseek", e)),
+        let seek = Seek { ino, offset, whence, reply };
+        match &self.seeks {
+            None => answer_seek(&self.overlay, seek),
+            Some(queue) => {
+                if let Err(SendError(seek)) = queue.send(seek) {
+                    answer_seek(&self.overlay, seek);
+                }
+            }
         }
     }
 
@@ -453,13 +491,18 @@ impl fuser::Filesystem for Adapter {
         _flags: IoctlFlags,
         cmd: u32,
         in_data: &[u8],
-        _out_size: u32,
+        out_size: u32,
         reply: ReplyIoctl,
     ) {
         match cmd {
             FS_IOC_GETFLAGS | FS_IOC32_GETFLAGS => match self.overlay.get_flags(ino.0) {
-                Ok(flags) if cmd == FS_IOC_GETFLAGS => reply.ioctl(0, &u64::from(flags).to_ne_bytes()),
+                // The number says eight bytes, the kernel takes four (`fuse_fileattr_get`).
+                Ok(flags) if out_size >= 8 => reply.ioctl(0, &u64::from(flags).to_ne_bytes()),
                 Ok(flags) => reply.ioctl(0, &flags.to_ne_bytes()),
+                Err(e) => reply.error(errno("ioctl", e)),
+            },
+            FS_IOC_FSGETXATTR => match self.overlay.get_flags(ino.0) {
+                Ok(flags) => reply.ioctl(0, &fsxattr(flags)),
                 Err(e) => reply.error(errno("ioctl", e)),
             },
             FS_IOC_SETFLAGS | FS_IOC32_SETFLAGS => {

@@ -113,7 +113,7 @@ impl Session {
         check_device()?;
         let notifier = Arc::new(OnceLock::new());
         let read_only = options.read_only || overlay.read_only();
-        let adapter = Adapter::new(Arc::new(overlay), notifier.clone());
+        let adapter = Adapter::new(Arc::new(overlay), notifier.clone(), options.default_permissions);
         let mut config = Config::default();
         config.mount_options = mount_options(options, read_only);
         config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };

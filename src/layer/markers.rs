@@ -26,6 +26,8 @@ pub struct DirMarkers {
     pub xwhiteouts: bool,
     /// Where its lower parts lie.
     pub redirect: Option<Redirect>,
+    /// That was said by a `trusted.` attribute; a `user.` one can be set by whoever owns the directory.
+    pub trusted_redirect: bool,
     /// It holds objects that were copied up, so that these have an origin worth reading.
     pub impure: bool,
     /// The stored handle of the lower directory that it was copied from; may be empty.
@@ -39,6 +41,8 @@ pub struct DirMarkers {
 pub struct FileMarkers {
     /// Its data are in a lower layer.
     pub metacopy: bool,
+    /// That was said by a `trusted.` attribute; a `user.` one can be set by whoever owns the file.
+    pub trusted_metacopy: bool,
     /// Where those lie.
     pub redirect: Option<Redirect>,
     /// The stored handle of the lower file that it was copied from; may be empty.
@@ -58,7 +62,10 @@ pub fn read_dir_markers(fd: Fd<'_>) -> Result<DirMarkers> {
     each_name(at, &mut |name| {
         match recognise(name) {
             Some((ns, Marker::Opaque)) => note_opaque(at, ns.name(Marker::Opaque), &mut found)?,
-            Some((ns, Marker::Redirect)) => read_redirect(at, ns, &mut found.redirect)?,
+            Some((ns, Marker::Redirect)) => {
+                read_redirect(at, ns, &mut found.redirect)?;
+                found.trusted_redirect |= ns == Namespace::Trusted;
+            }
             Some((ns, Marker::Origin)) => read_value(at, ns, Marker::Origin, &mut found.origin)?,
             Some((_, Marker::Impure)) => found.impure = true,
             Some(_) => {}
@@ -76,7 +83,10 @@ pub fn read_file_markers(at: At<'_>) -> Result<FileMarkers> {
     let mut found = FileMarkers::default();
     each_name(at, &mut |name| {
         match recognise(name) {
-            Some((_, Marker::Metacopy)) => found.metacopy = true,
+            Some((ns, Marker::Metacopy)) => {
+                found.metacopy = true;
+                found.trusted_metacopy |= ns == Namespace::Trusted;
+            }
             Some((_, Marker::Whiteout)) => found.whiteout = true,
             Some((ns, Marker::Redirect)) => read_redirect(at, ns, &mut found.redirect)?,
             Some((ns, Marker::Origin)) => read_value(at, ns, Marker::Origin, &mut found.origin)?,

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::inode::{Ino, Inode};
 use super::{Caller, Overlay};
 use crate::sys::{self, At, SetTime, Stat, Time};
@@ -70,17 +70,23 @@ impl Overlay {
 
     /// Attributes from what `stat` said of the object's topmost copy.
     pub(super) fn attr_of(&self, inode: &Inode, stat: &Stat) -> Attr {
-        let merged = inode.dir.as_ref().is_some_and(|d| d.ns.read_recursive().merged());
+        let dir_nlink = inode.dir.as_ref().and_then(|d| {
+            let ns = d.ns.read_recursive();
+            if ns.removed { Some(0) } else { ns.merged().then_some(1) }
+        });
         let (union_nlink, data) = {
             let state = inode.state.lock();
             let extra = state.extra.as_deref();
-            (extra.and_then(|e| e.nlink), extra.is_some_and(|e| e.data.is_some()))
+            // Where a deleted object is kept, it still has a name that nobody sees.
+            let kept = state.links.is_empty() && extra.is_some_and(|e| e.parked.is_some());
+            let nlink = kept.then(|| stat.nlink.saturating_sub(1));
+            (extra.and_then(|e| e.nlink).or(nlink), extra.is_some_and(|e| e.data.is_some()))
         };
         Attr {
             ino: inode.ino,
             st_ino: if inode.ino == super::ROOT { self.id(stat) } else { inode.ino },
             mode: stat.mode,
-            nlink: if merged { 1 } else { union_nlink.unwrap_or(stat.nlink) },
+            nlink: dir_nlink.or(union_nlink).unwrap_or(stat.nlink),
             uid: stat.uid,
             gid: stat.gid,
             rdev: (stat.rdev_major, stat.rdev_minor),
@@ -148,11 +154,14 @@ impl Overlay {
     }
 
     fn set_size(&self, inode: &Arc<Inode>, size: u64, caller: Caller) -> Result<()> {
-        if !inode.in_upper() {
-            self.copy_up_as(inode, Some(size))?;
+        if inode.is_dir() {
+            return Err(Error::IsDirectory);
         }
+        let done = self.copy_up_as(inode, Some(size))?;
         let fd = self.data_for_writing(inode)?;
-        sys::truncate(fd.as_fd(), size)?;
+        if !done {
+            sys::truncate(fd.as_fd(), size)?;
+        }
         if caller.uid != 0 {
             self.drop_privileges(fd.as_fd())?;
         }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use super::dir::InUpper;
 use super::error::{Error, Result};
 use super::fdcache::Key;
-use super::inode::{Inode, Link, UPPER};
+use super::inode::{Inode, Link, Parked, UPPER};
 use super::lookup::Changing;
 use super::{Overlay, Upper};
 use crate::layer::nlink::NlinkDelta;
@@ -25,29 +25,39 @@ const CHUNK: usize = 1 << 20;
 impl Overlay {
     /// Makes sure that the object is in upper and can be changed there.
     pub(super) fn copy_up(&self, inode: &Arc<Inode>) -> Result<()> {
-        self.copy_up_as(inode, None)
-    }
-
-    /// The same; of a file's data no more than `limit` bytes are copied, and the copy has exactly that length.
-    pub(super) fn copy_up_as(&self, inode: &Arc<Inode>, limit: Option<u64>) -> Result<()> {
         if inode.is_dir() {
             return self.copy_up_dir(inode);
         }
+        self.copy_up_as(inode, None).map(drop)
+    }
+
+    /// The same for a file of which no more than `limit` bytes are copied: the copy has that length when it appears.
+    /// False if the length remains to be set: the file was in upper already, or it has several names.
+    pub(super) fn copy_up_as(&self, inode: &Arc<Inode>, limit: Option<u64>) -> Result<bool> {
         if inode.in_upper() {
-            return Ok(());
+            return Ok(false);
         }
         self.writable()?;
         let _copying = inode.copy_up.lock();
-        if inode.in_upper() { Ok(()) } else { self.copy_object(inode, limit) }
+        if inode.in_upper() { Ok(false) } else { self.copy_object(inode, limit) }
     }
 
     /// Makes sure that a directory is in upper, its ancestors first.
     pub(super) fn copy_up_dir(&self, inode: &Arc<Inode>) -> Result<()> {
+        self.writable()?;
+        let mut missing = Vec::new();
+        let mut at = inode.clone();
+        while !at.dir.as_ref().ok_or(Error::NotDirectory)?.ns.read().upper {
+            let parent = at.state.lock().links.first().ok_or(Error::NotFound)?.parent.clone();
+            missing.push(std::mem::replace(&mut at, parent));
+        }
+        missing.iter().rev().try_for_each(|dir| self.copy_up_one_dir(dir))
+    }
+
+    /// The same when the parent is in upper.
+    fn copy_up_one_dir(&self, inode: &Arc<Inode>) -> Result<()> {
         let upper = self.writable()?;
         let dir = inode.dir.as_ref().ok_or(Error::NotDirectory)?;
-        if dir.ns.read().upper {
-            return Ok(());
-        }
         let _copying = inode.copy_up.lock();
         if dir.ns.read().upper {
             return Ok(());
@@ -58,13 +68,11 @@ impl Overlay {
         let stat = sys::stat(at)?;
         let lowest = dir.ns.read().lowers.first().map(|l| l.layer).ok_or(Error::Stale)?;
         let handle = self.handle(self.layer(lowest)?, at)?;
-        self.copy_up_dir(&link.parent)?;
-
         let name = upper.work.temporary();
         let made = (|| {
             sys::mkdir(upper.work.fd(), &name, 0o700)?;
             let made = At::Name(upper.work.fd(), &name);
-            self.copy_attributes(at, &stat, made, handle.as_ref())?;
+            self.copy_attributes(at, &stat, made, handle.as_ref(), SetTime::At(stat.mtime))?;
             Ok((sys::stat(made)?.ino, has_default_acl(made)?))
         })();
         let placed = made.and_then(|(ino, default_acl)| {
@@ -84,7 +92,7 @@ impl Overlay {
         placed.inspect_err(|_| upper.work.discard(&name))
     }
 
-    fn copy_object(&self, inode: &Arc<Inode>, limit: Option<u64>) -> Result<()> {
+    fn copy_object(&self, inode: &Arc<Inode>, limit: Option<u64>) -> Result<bool> {
         let upper = self.writable()?;
         let link = inode.state.lock().links.first().cloned();
         if let Some(link) = &link {
@@ -99,8 +107,11 @@ impl Overlay {
             };
             Ok((stat, handle, target))
         })?;
-        let index = upper.work.index.as_ref().filter(|_| stat.nlink > 1 && link.is_some());
+        let index =
+            upper.work.index.as_ref().filter(|_| stat.nlink > 1 && link.is_some() && self.indexable(inode.kind));
         let index = index.zip(handle.as_ref().map(OverlayHandle::index_name));
+        // A file with several names appears under all of them before all that is needed is done.
+        let limit = limit.filter(|_| index.is_none());
 
         let name = upper.work.temporary();
         let made =
@@ -120,10 +131,10 @@ impl Overlay {
         });
         placed.inspect_err(|_| upper.work.discard(&name))?;
         self.fds.remove(Key::LowerData(inode.ino));
-        match (&index, &link) {
-            (Some(_), Some(link)) => self.link_up(inode, link),
-            _ => Ok(()),
+        if let (Some(_), Some(link)) = (&index, &link) {
+            self.link_up(inode, link)?;
         }
+        Ok(limit.is_some())
     }
 
     /// Puts a finished copy under its name, or keeps it without one if the object was deleted meanwhile.
@@ -151,16 +162,20 @@ impl Overlay {
                 return Ok(());
             }
         }
-        let fd = sys::open_path(upper.work.fd(), name)?;
-        sys::unlink(upper.work.fd(), name)?;
-        self.pins.fetch_add(1, Ordering::Relaxed);
+        let pinned = if self.may_pin() {
+            let fd = sys::open_path(upper.work.fd(), name)?;
+            sys::unlink(upper.work.fd(), name)?;
+            self.pins.fetch_add(1, Ordering::Relaxed);
+            Some(Arc::new(fd))
+        } else {
+            None
+        };
         let mut state = inode.state.lock();
         state.upper = Some(ino);
-        state.pinned = Some(Arc::new(fd));
-        state.extra_mut_if(|e| {
-            e.data = None;
-            e.parked = None;
-        });
+        let extra = state.extra_mut();
+        extra.data = None;
+        extra.parked = if pinned.is_none() { Some(Parked::Work(name.to_owned())) } else { None };
+        state.pinned = pinned;
         Ok(())
     }
 
@@ -239,7 +254,9 @@ impl Overlay {
             libc::S_IFLNK => sys::symlink(target.ok_or(Error::Invalid)?, work, name)?,
             kind => sys::mknod(work, name, kind | 0o600, stat.rdev_major, stat.rdev_minor)?,
         }
-        self.at(inode, |at| self.copy_attributes(at, stat, made, handle))?;
+        // With its length set, it was changed when it appears.
+        let mtime = if limit.is_some() { SetTime::Now } else { SetTime::At(stat.mtime) };
+        self.at(inode, |at| self.copy_attributes(at, stat, made, handle, mtime))?;
         if indexed {
             xattr::set(made, self.markers.name(Marker::Nlink), &NlinkDelta::Lower(0).encode(), 0)?;
         }
@@ -256,6 +273,7 @@ impl Overlay {
         stat: &Stat,
         to: At<'_>,
         origin: Option<&OverlayHandle>,
+        mtime: SetTime,
     ) -> Result<()> {
         sys::chown(to, Some(stat.uid), Some(stat.gid))?;
         if !stat.is_symlink() {
@@ -270,7 +288,7 @@ impl Overlay {
                 Err(e) => return Err(e.into()),
             }
         }
-        Ok(sys::set_times(to, SetTime::At(stat.atime), SetTime::At(stat.mtime))?)
+        Ok(sys::set_times(to, SetTime::At(stat.atime), mtime)?)
     }
 }
 

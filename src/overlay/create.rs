@@ -76,7 +76,12 @@ impl Overlay {
         }
         if !own || slot.upper != InUpper::Absent || stray {
             let over = slot.upper == InUpper::Whiteout || stray;
-            self.make_aside(upper, &names, name, new, mode, caller, over)?;
+            match self.make_aside(upper, &names, name, new, mode, caller, over) {
+                Err(e) if !over && e.is(Errno::EXIST) && is_stray_whiteout(&names, name)? => {
+                    self.make_aside(upper, &names, name, new, mode, caller, true)?;
+                }
+                other => other?,
+            }
         }
         let stat = sys::stat(At::Name(names.fd(), name))?;
         self.note_upper(&mut names, &parent, name, InUpper::Present, stat.mode, stat.ino);
@@ -147,7 +152,7 @@ fn make(dir: sys::Fd<'_>, name: &OsStr, new: New<'_>, mode: u32) -> sys::Result<
 }
 
 /// A whiteout with nothing below it, left by another program: in the way, but not visible.
-fn is_stray_whiteout(names: &Changing<'_>, name: &OsStr) -> Result<bool> {
+pub(super) fn is_stray_whiteout(names: &Changing<'_>, name: &OsStr) -> Result<bool> {
     let stat: Stat = sys::stat(At::Name(names.fd(), name))?;
     Ok(stat.is_whiteout_dev())
 }

@@ -8,8 +8,8 @@ use super::error::{Error, Result};
 use super::fdcache::Key;
 use super::inode::{Ino, Inode};
 use super::{Overlay, copy_up};
-use crate::layer::xattr::Marker;
-use crate::sys::{self, Access, At, Errno, xattr};
+use crate::layer::xattr::{Marker, Namespace};
+use crate::sys::{self, Access, At, Errno, SetTime, xattr};
 
 impl Overlay {
     /// The file's data for reading, wherever it is.
@@ -66,11 +66,19 @@ impl Overlay {
         }
         let stat = sys::stat(At::Fd(fd.as_fd()))?;
         let source = self.open_data(inode, Access::Read)?;
-        copy_up::copy_data(source.as_fd(), fd.as_fd(), stat.size, None)?;
+        let copied = copy_up::copy_data(source.as_fd(), fd.as_fd(), stat.size, None);
+        let kept = sys::set_times(At::Fd(fd.as_fd()), SetTime::Omit, SetTime::At(stat.mtime));
+        copied?;
+        kept?;
         if !self.volatile {
             sys::fsync(fd.as_fd())?;
         }
-        xattr::remove(At::Fd(fd.as_fd()), self.markers.name(Marker::Metacopy))?;
+        for namespace in [Namespace::Trusted, Namespace::User] {
+            match xattr::remove(At::Fd(fd.as_fd()), namespace.name(Marker::Metacopy)) {
+                Err(e) if e.is(Errno::NODATA) || (e.is(Errno::PERM) && namespace != self.markers) => {}
+                other => other?,
+            }
+        }
         inode.state.lock().extra_mut_if(|e| e.data = None);
         self.fds.remove(Key::LowerData(inode.ino));
         Ok(())

@@ -15,6 +15,8 @@ use crate::sys::{self, At, xattr};
 const MAX_ENTRIES: u64 = 10_000;
 /// Bytes of file data in the same sense.
 const MAX_BYTES: u64 = 256 << 20;
+/// Levels of directories, because this walks by recursion.
+const MAX_DEPTH: u32 = 200;
 
 #[derive(Default)]
 struct Size {
@@ -28,7 +30,7 @@ impl Overlay {
     /// # Errors
     /// [`Error::CrossDevice`], with nothing copied, if there is too much.
     pub(super) fn flatten(&self, dir: &Arc<Inode>) -> Result<()> {
-        self.measure(dir, &mut Size::default())?;
+        self.measure(dir, &mut Size::default(), 0)?;
         self.flatten_measured(dir)
     }
 
@@ -42,16 +44,16 @@ impl Overlay {
         Ok(names)
     }
 
-    fn measure(&self, dir: &Arc<Inode>, size: &mut Size) -> Result<()> {
+    fn measure(&self, dir: &Arc<Inode>, size: &mut Size, depth: u32) -> Result<()> {
         for name in self.visible_names(dir)? {
             let (child, stat) = self.lookup_in(dir, &name)?;
             let measured = stat.map_or_else(|| self.attr(&child).map(|a| a.size), |s| Ok(s.size)).and_then(|bytes| {
                 size.entries += 1;
                 size.bytes += if child.kind == libc::S_IFREG && !child.in_upper() { bytes } else { 0 };
-                if size.entries > MAX_ENTRIES || size.bytes > MAX_BYTES {
+                if size.entries > MAX_ENTRIES || size.bytes > MAX_BYTES || depth > MAX_DEPTH {
                     return Err(Error::CrossDevice);
                 }
-                if child.is_dir() { self.measure(&child, size) } else { Ok(()) }
+                if child.is_dir() { self.measure(&child, size, depth + 1) } else { Ok(()) }
             });
             self.forget(child.ino, 1);
             measured?;
@@ -82,7 +84,7 @@ impl Overlay {
     }
 
     fn bring_up(&self, dir: &Arc<Inode>, name: &Name, child: &Arc<Inode>) -> Result<()> {
-        self.copy_up(child)?;
+        self.copy_up_whole(child)?;
         let link = child.link(dir, name).ok_or(Error::NotFound)?;
         self.link_up(child, &link)
     }

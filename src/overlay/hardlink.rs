@@ -14,6 +14,8 @@ use super::copy_up::restore_times;
 use super::dir::InUpper;
 use super::error::{Error, Result};
 use super::inode::{Inode, Link, UPPER};
+use parking_lot::MutexGuard;
+
 use crate::layer::markers::{FileMarkers, read_file_markers};
 use crate::layer::nlink::NlinkDelta;
 use crate::layer::xattr::Marker;
@@ -59,6 +61,29 @@ impl Overlay {
         self.store_nlink(&index, NlinkDelta::Upper(union as i32 - real as i32))
     }
 
+    /// Held from reading the number of names to storing it. Nothing to hold for an object outside the index.
+    pub(super) fn counting(&self, inode: Option<&Arc<Inode>>) -> Result<Option<MutexGuard<'_, ()>>> {
+        match inode.and_then(|i| indexed(i)) {
+            Some(_) => Ok(Some(self.writable()?.counting.lock())),
+            None => Ok(None),
+        }
+    }
+
+    /// Before the last name that an object outside the index has in upper goes: one that only a lower layer provides is
+    /// linked to the copy, or the copy would be lost.
+    pub(super) fn save_other_names(&self, inode: &Arc<Inode>, leaving: &Link) -> Result<()> {
+        let other = {
+            let state = inode.state.lock();
+            let others =
+                || state.links.iter().filter(|l| !(Arc::ptr_eq(&l.parent, &leaving.parent) && l.name == leaving.name));
+            let safe = state.upper.is_none()
+                || state.extra.as_ref().is_some_and(|e| e.index.is_some())
+                || others().any(|l| l.layer == UPPER);
+            if safe { None } else { others().next().cloned() }
+        };
+        other.map_or(Ok(()), |link| self.link_up(inode, &link))
+    }
+
     /// After a name came to the union (`+1`) or left it (`-1`). The index entry goes with the last name.
     pub(super) fn counted(&self, inode: &Inode, change: i32) {
         let Some((index, union)) = indexed(inode) else { return };
@@ -92,6 +117,7 @@ impl Overlay {
         if current.layer == UPPER {
             return Ok(());
         }
+        let _counting = self.counting(Some(inode))?;
         if let Some((index, union)) = indexed(inode) {
             let below = parent.ns.lowers.iter().find(|l| l.layer == current.layer).ok_or(Error::Stale)?;
             let lower = self.lower_dir(&link.parent, below.layer, &below.path)?;
@@ -119,7 +145,8 @@ impl Overlay {
     /// Makes sure that a name can be removed or moved in upper with the count staying right: a name of a lower file
     /// with several links must be in upper for that.
     pub(super) fn bring_link_up(&self, inode: &Arc<Inode>, link: &Link) -> Result<()> {
-        if link.layer == UPPER || inode.is_dir() || self.writable()?.work.index.is_none() {
+        if link.layer == UPPER || !self.indexable(inode.kind) || inode.is_dir() || self.writable()?.work.index.is_none()
+        {
             return Ok(());
         }
         if !inode.in_upper() {

@@ -66,6 +66,9 @@ impl Overlay {
     /// The handle of an object of a lower layer in the form of `overlay.origin`; `None` where the file system has no
     /// handles (then there is no origin, as with the kernel).
     pub(super) fn handle(&self, layer: &Layer, at: At<'_>) -> Result<Option<OverlayHandle>> {
+        if !layer.handles {
+            return Ok(None);
+        }
         match sys::handle(at) {
             Ok(h) => Ok(Some(OverlayHandle::encode(&h, layer.uuid, false))),
             Err(e) if e.is(Errno::OPNOTSUPP) || e.is(Errno::OVERFLOW) || e.is(Errno::PERM) => Ok(None),
@@ -78,7 +81,7 @@ impl Overlay {
     pub(super) fn origin(&self, value: &[u8]) -> Option<Origin> {
         let (uuid, handle) = OverlayHandle::parse(value)?;
         let mut tried: Vec<u64> = Vec::new();
-        for layer in self.lowers.iter().filter(|l| l.uuid.unwrap_or_default() == uuid) {
+        for layer in self.lowers.iter().filter(|l| l.handles && l.uuid.unwrap_or_default() == uuid) {
             if tried.contains(&layer.dev) {
                 continue;
             }
@@ -88,6 +91,12 @@ impl Overlay {
             return Some(Origin { ino: self.id(&stat), nlink: stat.nlink });
         }
         None
+    }
+
+    /// Whether a lower object with several links can be in the index: that needs `overlay.nlink`, and `user.*` attributes
+    /// exist on files and directories only (xattr(7)).
+    pub(super) fn indexable(&self, kind: u32) -> bool {
+        self.markers == crate::layer::xattr::Namespace::Trusted || kind == libc::S_IFREG
     }
 
     /// The object in the hard link index for a lower file with several links, if it was copied up before.

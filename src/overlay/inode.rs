@@ -120,6 +120,8 @@ pub struct Dir {
     known: AtomicUsize,
     /// Set when upper's directory changed since it was last synced.
     pub unsynced: AtomicBool,
+    /// Held while the directory is synced, so that who finds it synced can rely on it.
+    pub syncing: Mutex<()>,
 }
 
 impl Dir {
@@ -154,6 +156,7 @@ impl Inode {
                 children: Mutex::default(),
                 known: AtomicUsize::new(0),
                 unsynced: AtomicBool::new(false),
+                syncing: Mutex::new(()),
             })
         });
         Self { ino, kind, lookups: AtomicU64::new(0), copy_up: Mutex::new(()), state: Mutex::new(state), dir }

@@ -3,13 +3,14 @@
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 
+use super::create::is_stray_whiteout;
 use super::dir::InUpper;
 use super::error::{Error, Result};
 use super::inode::{Ino, Link, UPPER};
-use super::lookup::check_name;
+use super::lookup::{Changing, check_name};
 use super::{Attr, Overlay};
 use crate::layer::whiteout;
-use crate::sys::{self, At, RenameFlags};
+use crate::sys::{self, At, Errno, RenameFlags};
 
 impl Overlay {
     /// Makes `name` in `parent` a further name of the object and counts a lookup of it.
@@ -35,16 +36,22 @@ impl Overlay {
             return Err(Error::Exists);
         }
         self.mark_impure(&mut names)?;
+        let _counting = self.counting(Some(&inode))?;
         self.count_by_upper(&inode)?;
-        if slot.upper == InUpper::Whiteout {
+        let over_whiteout = |names: &Changing<'_>| -> Result<()> {
             let temporary = work.temporary();
             sys::link_fd(object.as_fd(), work.fd(), &temporary)?;
-            if let Err(e) = sys::rename(work.fd(), &temporary, names.fd(), name, RenameFlags::empty()) {
-                work.discard(&temporary);
-                return Err(e.into());
-            }
+            sys::rename(work.fd(), &temporary, names.fd(), name, RenameFlags::empty())
+                .inspect_err(|_| work.discard(&temporary))?;
+            Ok(())
+        };
+        if slot.upper == InUpper::Whiteout {
+            over_whiteout(&names)?;
         } else {
-            sys::link_fd(object.as_fd(), names.fd(), name)?;
+            match sys::link_fd(object.as_fd(), names.fd(), name) {
+                Err(e) if e.is(Errno::EXIST) && is_stray_whiteout(&names, name)? => over_whiteout(&names)?,
+                other => other?,
+            }
         }
         let upper = inode.state.lock().upper.unwrap_or_default();
         self.note_upper(&mut names, &parent, name, InUpper::Present, inode.kind, upper);
@@ -53,8 +60,8 @@ impl Overlay {
         if let Some(dir) = &parent.dir {
             dir.learn(name.into(), inode.ino);
         }
-        self.table.get_counted(ino).ok_or(Error::Stale)?;
         let stat = sys::stat(At::Fd(object.as_fd()))?;
+        self.table.get_counted(ino).ok_or(Error::Stale)?;
         Ok(self.attr_of(&inode, &stat))
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
@@ -17,6 +18,7 @@ use crate::layer::markers::{self, FileMarkers};
 use crate::layer::origin::OverlayHandle;
 use crate::layer::redirect::Redirect;
 use crate::layer::whiteout;
+use crate::layer::xattr::Namespace as XattrNamespace;
 use crate::sys::{self, At, Errno, Stat};
 
 /// Longest name, as everywhere on Linux.
@@ -99,12 +101,20 @@ impl Overlay {
         }
         let dir = parent.dir.as_ref().ok_or(Error::NotDirectory)?;
         if let Some(inode) = dir.child(name).and_then(|ino| self.table.get_counted(ino)) {
-            return Ok((inode, None));
+            if inode.link(parent, name).is_some() {
+                return Ok((inode, None));
+            }
+            // Forgotten under this name and known again under another.
+            dir.unlearn(name, |ino| ino == inode.ino);
+            self.forget(inode.ino, 1);
         }
         let names = self.names(parent)?;
         let found = self.find(parent, &names.ns, names.upper(), name)?.ok_or(Error::NotFound)?;
-        let stat = found.stat;
-        Ok((self.bind(parent, name.into(), found), Some(stat)))
+        let (stat, in_upper) = (found.stat, found.upper.is_some());
+        let inode = self.bind(parent, name.into(), found);
+        // A further name of a file that is in upper under another: its attributes are those of upper.
+        let stat = Some(stat).filter(|_| inode.in_upper() == in_upper);
+        Ok((inode, stat))
     }
 
     /// Locks a directory's names for reading, with its index read if it is merged.
@@ -215,11 +225,20 @@ impl Overlay {
             let positions = if ns.lowers.is_empty() || !below.dirs { &[] } else { below.positions };
             return self.found_dir(ns, at, name, layer, stat, positions).map(Some);
         }
-        if stat.is_file() && stat.size == 0 && ns.index.is_none() && is_xattr_whiteout(at, &stat)? {
+        if stat.is_file()
+            && stat.size == 0
+            && ns.index.is_none()
+            && is_xattr_whiteout(at, &stat)?
+            && markers::read_dir_markers(dir)?.xwhiteouts
+        {
             return Ok(None);
         }
-        if layer == UPPER { self.found_upper(ns, at, name, stat, below) } else { self.found_lower(ns, at, name, layer, stat) }
-            .map(Some)
+        if layer == UPPER {
+            self.found_upper(ns, at, name, stat, below)
+        } else {
+            self.found_lower(ns, at, name, layer, stat)
+        }
+        .map(Some)
     }
 
     fn found_dir(
@@ -247,6 +266,8 @@ impl Overlay {
             if let Some(lower) = content.lowers.first() {
                 let fd = sys::open_path_rel(self.layer(lower.layer)?.root.as_fd(), &lower.path)?;
                 found.ino = self.id(&sys::stat(At::Fd(fd.as_fd()))?);
+            } else if let Some(origin) = markers.origin.as_ref().and_then(|value| self.origin(value)) {
+                found.ino = origin.ino;
             }
         } else {
             content.lowers = self.lower_dirs(ns, name, None, positions)?.into();
@@ -265,6 +286,7 @@ impl Overlay {
         let has_index = self.upper.as_ref().is_some_and(|u| u.work.index.is_some());
         if stat.nlink > 1
             && has_index
+            && self.indexable(stat.file_type())
             && let Some(handle) = self.handle(self.layer(layer)?, at)?
             && let Some(upper) = self.indexed(&handle)?
         {
@@ -284,14 +306,7 @@ impl Overlay {
         Ok(found)
     }
 
-    fn found_upper(
-        &self,
-        ns: &Namespace,
-        at: At<'_>,
-        name: &OsStr,
-        stat: Stat,
-        below: &Below<'_>,
-    ) -> Result<Found> {
+    fn found_upper(&self, ns: &Namespace, at: At<'_>, name: &OsStr, stat: Stat, below: &Below<'_>) -> Result<Found> {
         let upper = Some(stat.ino);
         let mut found = Found { ino: self.id(&stat), layer: UPPER, stat, upper, ns: None, extra: None };
         if !ns.impure && !self.has_data_layers() {
@@ -350,7 +365,8 @@ impl Overlay {
 
     /// Finds the data of a file that holds metadata only.
     fn attach_data(&self, ns: &Namespace, name: &OsStr, found: &mut Found, markers: &FileMarkers) -> Result<()> {
-        if !markers.metacopy || !found.stat.is_file() {
+        let believed = markers.trusted_metacopy || self.markers == XattrNamespace::User;
+        if !markers.metacopy || !believed || !found.stat.is_file() {
             return Ok(());
         }
         let mut redirect = markers.redirect.clone();
@@ -397,6 +413,8 @@ impl Overlay {
     /// Makes what was found known under `name` and counts a lookup.
     pub(super) fn bind(&self, parent: &Arc<Inode>, name: Name, found: Found) -> Arc<Inode> {
         let Found { mut ino, layer, stat, upper, mut ns, mut extra } = found;
+        // Found through the index: if the object is known as a lower one, its copy is just being noted.
+        let linked_copy = extra.as_ref().is_some_and(|e| e.index.is_some());
         let inode = loop {
             let (inode, new) = self.table.get_or_insert(ino, || {
                 let state = State { upper, extra: extra.take(), ..State::default() };
@@ -404,8 +422,11 @@ impl Overlay {
             });
             let same = new || {
                 let state = inode.state.lock();
-                let same_file = upper.is_none() || state.upper == upper;
-                let same_place = state.links.iter().all(|l| Arc::ptr_eq(&l.parent, parent) && l.name == name);
+                let same_file = state.upper == upper
+                    || (upper.is_none() && stat.nlink > 1)
+                    || (state.upper.is_none() && linked_copy);
+                let is_here = |l: &Link| Arc::ptr_eq(&l.parent, parent) && l.name == name;
+                let same_place = !state.links.is_empty() && state.links.iter().all(is_here);
                 inode.kind == stat.mode & libc::S_IFMT && if inode.is_dir() { same_place } else { same_file }
             };
             if same {
@@ -440,6 +461,9 @@ impl Overlay {
             let links = std::mem::take(&mut inode.state.lock().links);
             self.release(&inode);
             self.close_cached(&inode);
+            if inode.dir.as_ref().is_some_and(|d| d.unsynced.load(Ordering::Relaxed)) {
+                self.lost_marks.store(true, Ordering::Relaxed);
+            }
             for link in links {
                 let Some(dir) = &link.parent.dir else { continue };
                 dir.unlearn(&link.name, |ino| ino == inode.ino && self.table.get(ino).is_none());

@@ -17,6 +17,7 @@ use super::inode::{Inode, LayerIndex, Name, UPPER};
 use crate::layer::markers::{self, DirMarkers};
 use crate::layer::redirect::Redirect;
 use crate::layer::whiteout::{self, NameKind};
+use crate::layer::xattr::Namespace as XattrNamespace;
 use crate::sys::{self, At, Errno, Stat};
 
 /// `dir/name` as a path in a layer.
@@ -30,16 +31,14 @@ pub fn join(dir: &OsStr, name: &OsStr) -> Arc<OsStr> {
     std::ffi::OsString::from_vec(path).into()
 }
 
-/// What a layer holds under a name, as far as merging directories goes.
+/// What a layer holds at a path, as far as merging directories goes.
 enum Probe {
-    Nothing,
+    /// Nothing; the layers below are asked for the path `next`, which differs if a directory on the way has a redirect.
+    Nothing { next: Arc<OsStr> },
     /// A whiteout or something that is not a directory: nothing below it is merged.
     Stop,
     /// A directory. `covered`: it, or a directory above it, hides what is below.
-    Directory {
-        markers: DirMarkers,
-        covered: bool,
-    },
+    Directory { impure: bool, covered: bool, next: Arc<OsStr>, redirect: Option<Redirect> },
 }
 
 /// Where to look in the next layer.
@@ -55,18 +54,6 @@ impl Next {
         match redirect {
             Redirect::Absolute(path) => Self::Path(OsStr::from_bytes(&path).into()),
             Redirect::Name(name) => Self::Name(OsStr::from_bytes(&name).into()),
-        }
-    }
-
-    /// The next step after one to here: a name takes the place of the last part of a path.
-    fn then(&self, redirect: Redirect) -> Self {
-        match (self, redirect) {
-            (Self::Path(path), Redirect::Name(name)) => {
-                let bytes = path.as_bytes();
-                let parent = bytes.iter().rposition(|&b| b == b'/').map_or(&b""[..], |slash| &bytes[..slash]);
-                Self::Path(join(OsStr::from_bytes(parent), OsStr::from_bytes(&name)))
-            }
-            (_, redirect) => Self::of(redirect),
         }
     }
 }
@@ -122,11 +109,13 @@ impl Overlay {
     }
 
     fn followed(&self, markers: &DirMarkers) -> Option<Redirect> {
-        markers.redirect.clone().filter(|_| self.follow)
+        // In a mount that writes trusted attributes those of ordinary users do not lead into other directories.
+        let believed = markers.trusted_redirect || self.markers == XattrNamespace::User;
+        markers.redirect.clone().filter(|_| self.follow && believed)
     }
 
     /// Continues below `found` under another name.
-    fn follow(&self, ns: &Namespace, first: Redirect, found: &mut Vec<LowerDir>) -> Result<()> {
+    pub(super) fn follow(&self, ns: &Namespace, first: Redirect, found: &mut Vec<LowerDir>) -> Result<()> {
         let mut layer = found.last().map_or(UPPER, |l| l.layer);
         let mut next = Next::of(first);
         loop {
@@ -146,16 +135,23 @@ impl Overlay {
                 continue;
             }
             match self.probe(layer, &path)? {
-                Probe::Nothing => {}
                 Probe::Stop => return Ok(()),
-                Probe::Directory { markers, covered } => {
-                    found.push(LowerDir { layer, path, impure: markers.impure });
+                // The parent's own directories were found by its redirects already: only a path follows those on it.
+                Probe::Nothing { next: path } => {
+                    if let Next::Path(_) = next {
+                        next = Next::Path(path);
+                    }
+                }
+                Probe::Directory { impure, covered, next: below, redirect } => {
+                    found.push(LowerDir { layer, path, impure });
                     if covered {
                         return Ok(());
                     }
-                    if let Some(redirect) = self.followed(&markers) {
-                        next = next.then(redirect);
-                    }
+                    next = match (next, redirect) {
+                        (Next::Path(_), _) => Next::Path(below),
+                        (Next::Name(_), Some(redirect)) => Next::of(redirect),
+                        (next, None) => next,
+                    };
                 }
             }
         }
@@ -165,25 +161,36 @@ impl Overlay {
     fn probe(&self, layer: LayerIndex, path: &OsStr) -> Result<Probe> {
         let root = self.layer(layer)?.root.as_fd();
         let mut dir = sys::open_dir_path(root, OsStr::new(""))?;
-        let mut covered = false;
-        let mut found = DirMarkers::default();
-        for part in path.as_bytes().split(|&b| b == b'/') {
+        let (mut covered, mut impure) = (false, false);
+        let mut redirect = None;
+        // Where the layers below have what was passed so far.
+        let mut below: Arc<OsStr> = OsStr::new("").into();
+        let mut parts = path.as_bytes().split(|&b| b == b'/');
+        while let Some(part) = parts.next() {
             let name = OsStr::from_bytes(part);
             match sys::stat(At::Name(dir.as_fd(), name)) {
                 Ok(stat) if stat.is_dir() => {}
                 Ok(_) => return Ok(Probe::Stop),
                 Err(e) if e.is(Errno::NOENT) => {
                     let hidden = covered || has_aufs_whiteout(dir.as_fd(), name)?;
-                    return Ok(if hidden { Probe::Stop } else { Probe::Nothing });
+                    let next = parts.fold(join(&below, name), |p, part| join(&p, OsStr::from_bytes(part)));
+                    return Ok(if hidden { Probe::Stop } else { Probe::Nothing { next } });
                 }
                 Err(e) => return Err(e.into()),
             }
             covered |= has_aufs_whiteout(dir.as_fd(), name)?;
             dir = sys::open_dir(dir.as_fd(), name)?;
-            found = markers::read_dir_markers(dir.as_fd())?;
+            let found = markers::read_dir_markers(dir.as_fd())?;
             covered |= found.opaque || markers::has_aufs_opaque(dir.as_fd())?;
+            impure = found.impure;
+            redirect = self.followed(&found);
+            below = match &redirect {
+                Some(Redirect::Absolute(path)) => OsStr::from_bytes(path).into(),
+                Some(Redirect::Name(other)) => join(&below, OsStr::from_bytes(other)),
+                None => join(&below, name),
+            };
         }
-        Ok(Probe::Directory { markers: found, covered })
+        Ok(Probe::Directory { impure, covered, next: below, redirect })
     }
 
     /// Whether nothing that merges lies below the layer.

@@ -59,6 +59,8 @@ struct Layer {
     dev: u64,
     /// UUID of the file system, for file handles in the kernel's format.
     uuid: Option<[u8; 16]>,
+    /// Handles name one file only: no other file system of the stack has the same UUID, or none either.
+    handles: bool,
     /// Only reached by absolute redirects of files above (`::` in `lowerdir=`).
     data_only: bool,
 }
@@ -67,6 +69,8 @@ struct Layer {
 struct Upper {
     layer: Layer,
     work: work::Work,
+    /// Held while the number of names of a file in the index changes; comes after the locks of directories.
+    counting: parking_lot::Mutex<()>,
 }
 
 /// A mounted union. All methods may be called from several threads.
@@ -89,6 +93,8 @@ pub struct Overlay {
     fds: fdcache::FdCache,
     indexes: merge::IndexBudget,
     keeps_times: std::sync::atomic::AtomicBool,
+    /// A directory that changed since it was synced was forgotten: the next fsync writes everything.
+    lost_marks: std::sync::atomic::AtomicBool,
     pins: std::sync::atomic::AtomicUsize,
     max_pins: usize,
 }

@@ -11,7 +11,7 @@ use super::error::{Error, Result};
 use super::fdcache::Key;
 use super::inode::{Extra, Inode, LayerIndex, Link, Parked, UPPER};
 use super::merge;
-use crate::sys::{self, Access, At};
+use crate::sys::{self, Access, At, Errno};
 
 impl Overlay {
     /// Upper's directory of a merged directory that has one.
@@ -22,26 +22,32 @@ impl Overlay {
         if let Some(fd) = self.fds.get(key) {
             return Ok(fd);
         }
-        if Arc::ptr_eq(inode, &self.root) {
-            let fd = sys::open_dir_path(self.writable()?.layer.root.as_fd(), OsStr::new(""))?;
-            return Ok(self.fds.insert(key, fd));
-        }
-        loop {
-            let link = {
-                let state = inode.state.lock();
-                if let Some(fd) = &state.pinned {
-                    return Ok(fd.clone());
+        // Not by recursion: a tree can be deeper than a stack.
+        'again: loop {
+            let mut missing: Vec<(Arc<Inode>, Link)> = Vec::new();
+            let mut at = inode.clone();
+            let mut fd = loop {
+                if let Some(fd) = self.fds.get(Key::Dir(at.ino, UPPER)).or_else(|| at.state.lock().pinned.clone()) {
+                    break fd;
                 }
-                state.links.first().cloned().ok_or(Error::NotFound)?
+                if Arc::ptr_eq(&at, &self.root) {
+                    let fd = sys::open_dir_path(self.writable()?.layer.root.as_fd(), OsStr::new(""))?;
+                    break self.fds.insert(Key::Dir(at.ino, UPPER), fd);
+                }
+                let link = at.state.lock().links.first().cloned().ok_or(Error::NotFound)?;
+                let parent = link.parent.clone();
+                missing.push((std::mem::replace(&mut at, parent), link));
             };
-            let parent = self.upper_dir(&link.parent)?;
-            let dir = link.parent.dir.as_ref().ok_or(Error::NotDirectory)?;
-            let _names = dir.ns.read_recursive();
-            if inode.link(&link.parent, &link.name).is_none() {
-                continue; // renamed meanwhile
+            for (inode, link) in missing.iter().rev() {
+                let dir = link.parent.dir.as_ref().ok_or(Error::NotDirectory)?;
+                let _names = dir.ns.read_recursive();
+                if inode.link(&link.parent, &link.name).is_none() {
+                    continue 'again; // renamed meanwhile
+                }
+                let opened = sys::open_dir(fd.as_fd(), &link.name)?;
+                fd = self.fds.insert(Key::Dir(inode.ino, UPPER), opened);
             }
-            let fd = sys::open_dir(parent.as_fd(), &link.name)?;
-            return Ok(self.fds.insert(key, fd));
+            return Ok(fd);
         }
     }
 
@@ -135,9 +141,23 @@ impl Overlay {
         if let (Some((layer, path)), Access::Read) = (elsewhere, access) {
             return Ok(sys::open_file_path(self.layer(layer)?.root.as_fd(), &path, Access::Read)?);
         }
-        self.at(inode, |at| match at {
-            At::Fd(fd) => Ok(sys::reopen(fd, access)?),
-            At::Name(dir, name) => Ok(sys::open_file(dir, name, access)?),
+        self.at(inode, |at| {
+            let open = || match at {
+                At::Fd(fd) => sys::reopen(fd, access),
+                At::Name(dir, name) => sys::open_file(dir, name, access),
+            };
+            match open() {
+                // The kernel has checked the caller's rights. An ordinary user's daemon has no more than these on its
+                // own files: a file that was made read-only while open can still be written by those who opened it.
+                Err(e) if e.is(Errno::ACCESS) && access == Access::ReadWrite => {
+                    let mode = sys::stat(at)?.mode & 0o7777;
+                    sys::chmod(at, mode | 0o600)?;
+                    let opened = open();
+                    sys::chmod(at, mode)?;
+                    Ok(opened?)
+                }
+                other => Ok(other?),
+            }
         })
     }
 
@@ -159,7 +179,7 @@ impl Overlay {
                 return Ok(());
             }
         }
-        if self.pins.load(Ordering::Relaxed) < self.max_pins {
+        if self.may_pin() {
             let fd = sys::open_path(dir, &link.name)?;
             self.pins.fetch_add(1, Ordering::Relaxed);
             inode.state.lock().pinned = Some(Arc::new(fd));
@@ -172,13 +192,28 @@ impl Overlay {
         Ok(())
     }
 
+    /// Whether the budget has a descriptor for one more object without a name.
+    pub(super) fn may_pin(&self) -> bool {
+        self.pins.load(Ordering::Relaxed) < self.max_pins
+    }
+
+    /// Keeps a directory that was removed usable for those who have it open; beyond the budget it is not.
+    pub(super) fn keep_dir(&self, inode: &Inode, fd: Arc<OwnedFd>) {
+        if self.may_pin() {
+            self.pins.fetch_add(1, Ordering::Relaxed);
+            inode.state.lock().pinned = Some(fd);
+        } else {
+            log::warn!("too many removed directories are in use: one more cannot be kept");
+        }
+    }
+
     /// Undoes [`Overlay::keep`] when the name was not lost after all, or the object is forgotten.
     pub(super) fn release(&self, inode: &Inode) {
         let (pinned, parked) = {
             let mut state = inode.state.lock();
             (state.pinned.take(), state.extra.as_mut().and_then(|e| e.parked.take()))
         };
-        if pinned.is_some() && !inode.is_dir() {
+        if pinned.is_some() {
             self.pins.fetch_sub(1, Ordering::Relaxed);
         }
         if let (Some(Parked::Work(name)), Some(upper)) = (parked, &self.upper) {

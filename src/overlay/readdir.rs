@@ -50,7 +50,16 @@ impl Overlay {
         let Some(index) = &names.ns.index else { return Ok(()) };
         for (cookie, entry) in index.after(offset) {
             let taken = if plus {
-                self.list_plus(&inode, &names, entry, cookie, sink)?
+                match self.list_plus(&inode, &names, entry, cookie, sink) {
+                    Ok(taken) => taken,
+                    // One entry with broken markers must not hide the others; looking it up tells what is wrong.
+                    Err(e) => {
+                        log::warn!("listing {}: {e}", entry.name.display());
+                        let ino = self.plain_ino(&names, entry)?;
+                        let kind = u32::from(entry.kind) << 12;
+                        sink(&Listed { name: &entry.name, ino, kind, cookie, attr: None })
+                    }
+                }
             } else {
                 let ino = self.listed_ino(&inode, &names, entry)?;
                 let kind = u32::from(entry.kind) << 12;
@@ -131,15 +140,19 @@ impl Overlay {
             return Ok(ino);
         }
         let in_upper = entry.upper == InUpper::Present;
-        let plain = if in_upper { entry.kind != libc::DT_DIR && !names.ns.impure } else { true };
-        let dev = match entry.lowers.first() {
-            Some(&position) if !in_upper => self.layer(names.ns.lowers[usize::from(position)].layer)?.dev,
-            _ => self.layer(UPPER)?.dev,
-        };
-        if plain {
-            return Ok(self.ids.map(dev, entry.real_ino));
+        let may_have_origin = in_upper && (entry.kind == libc::DT_DIR || names.ns.impure);
+        if may_have_origin && let Ok(Some(found)) = self.find(inode, &names.ns, names.upper(), &entry.name) {
+            return Ok(found.ino);
         }
-        let found = self.find(inode, &names.ns, names.upper(), &entry.name)?;
-        Ok(found.map_or_else(|| self.ids.map(dev, entry.real_ino), |f| f.ino))
+        self.plain_ino(names, entry)
+    }
+
+    /// The number of an entry without an origin.
+    fn plain_ino(&self, names: &Names<'_>, entry: &IndexEntry) -> Result<Ino> {
+        let layer = match entry.lowers.first() {
+            Some(&position) if entry.upper != InUpper::Present => names.ns.lowers[usize::from(position)].layer,
+            _ => UPPER,
+        };
+        Ok(self.ids.map(self.layer(layer)?.dev, entry.real_ino))
     }
 }

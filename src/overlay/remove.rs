@@ -25,8 +25,10 @@ impl Overlay {
     fn unlink_child(&self, parent: &Arc<Inode>, name: &OsStr, child: &Arc<Inode>) -> Result<()> {
         let link = child.link(parent, name).ok_or(Error::NotFound)?;
         self.bring_link_up(child, &link)?;
+        self.save_other_names(child, &link)?;
         let mut names = self.changing(parent)?;
         let link = child.link(parent, name).ok_or(Error::NotFound)?;
+        let _counting = self.counting(Some(child))?;
         self.keep(child, &names.ns, names.fd(), &link)?;
         let done = self.count_by_upper(child).and_then(|()| self.vanish(&mut names, parent, name));
         if let Err(e) = done {
@@ -91,7 +93,7 @@ impl Overlay {
         content.removed = true;
         content.index = None;
         drop(content);
-        child.state.lock().pinned = Some(kept);
+        self.keep_dir(child, kept);
         self.drop_link(child, parent, name);
         Ok(())
     }

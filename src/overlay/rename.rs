@@ -1,18 +1,21 @@
 //! Renaming, in all its variants, each with one system call that commits.
 
 use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::Overlay;
-use super::dir::{InUpper, Slot};
+use super::copy_up::restore_times;
+use super::dir::{InUpper, LowerDir, Namespace, Slot};
 use super::error::{Error, Result};
+use super::fdcache::Key;
 use super::inode::{Ino, Inode, Link, Name, UPPER};
 use super::lookup::{Changing, check_name};
+use crate::layer::origin::OverlayHandle;
 use crate::layer::redirect::{MAX_LEN, Redirect};
 use crate::layer::whiteout;
 use crate::layer::xattr::Marker;
-use crate::sys::{self, At, RenameFlags, xattr};
+use crate::sys::{self, At, Errno, RenameFlags, SetTime, xattr};
 
 /// What happens to the new name if it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +119,7 @@ impl Overlay {
             } else if !target.is_dir() {
                 let link = target.link(new.parent, new.name).ok_or(Error::NotFound)?;
                 self.bring_link_up(target, &link)?;
+                self.save_other_names(target, &link)?;
             }
         }
         let kept = match target.filter(|t| t.is_dir() && mode == RenameMode::Replace) {
@@ -167,7 +171,7 @@ impl Overlay {
 
     /// Writes `overlay.redirect`: the old name if the directory stays in its parent, else its path from the root of the
     /// layers. Until the rename it points to where the directory is anyway, so a crash in between changes nothing.
-    /// False if it is too long.
+    /// False if it is too long, or does not lead back to where the directory is.
     fn set_redirect(&self, object: &Arc<Inode>, from: &Side<'_>, at: At<'_>, same_dir: bool) -> Result<bool> {
         let marker = self.markers.name(Marker::Redirect);
         let known = xattr::get(at, marker)?.and_then(|v| Redirect::parse(&v));
@@ -178,11 +182,24 @@ impl Overlay {
             _ => Redirect::Absolute(self.path_for_redirect(object)?),
         };
         let value = redirect.encode();
-        if value.len() > MAX_LEN {
+        if value.len() > MAX_LEN || !self.leads_back(object, from, redirect)? {
             return Ok(false);
         }
         xattr::set(at, marker, &value, 0)?;
         Ok(true)
+    }
+
+    /// Whether following the redirect finds the lower directories that the object has now. It does not where a layer in
+    /// between has redirects of its own on the way.
+    fn leads_back(&self, object: &Arc<Inode>, from: &Side<'_>, redirect: Redirect) -> Result<bool> {
+        let mut found = Vec::new();
+        {
+            let parent = from.parent.dir.as_ref().ok_or(Error::NotDirectory)?.ns.read();
+            self.follow(&parent, redirect, &mut found)?;
+        }
+        let ns = object.dir.as_ref().ok_or(Error::NotDirectory)?.ns.read();
+        let same = |(a, b): (&LowerDir, &LowerDir)| a.layer == b.layer && a.path == b.path;
+        Ok(found.len() == ns.lowers.len() && found.iter().zip(&ns.lowers).all(same))
     }
 
     /// The path under which the layers below know a merged directory. All its lower copies must agree for it to be
@@ -225,8 +242,8 @@ impl Overlay {
             let link = target.link(new.parent, new.name).ok_or(Error::NotFound)?;
             let names = pair.to();
             self.keep(target, &names.ns, names.fd(), &link)?;
-            self.count_by_upper(target)?;
         }
+        let _counting = self.counting(target)?;
         let over_whiteout = to.upper == InUpper::Whiteout;
         let (flags, swaps) = match (from.below, over_whiteout) {
             (true, true) => (RenameFlags::EXCHANGE, true),
@@ -234,7 +251,9 @@ impl Overlay {
             (false, true) if source.is_dir() => (RenameFlags::EXCHANGE, true),
             (false, _) => (RenameFlags::empty(), false),
         };
-        let committed = self.carry_impure(pair, false).and_then(|()| self.commit(pair, old, new, flags));
+        let counted = target.map_or(Ok(()), |t| self.count_by_upper(t));
+        let committed =
+            counted.and_then(|()| self.carry_impure(pair, false)).and_then(|()| self.commit(pair, old, new, flags));
         if let Err(e) = committed {
             if let Some(target) = target {
                 self.release(target);
@@ -263,7 +282,7 @@ impl Overlay {
         new: &Side<'_>,
         source: &Arc<Inode>,
         target: &Arc<Inode>,
-        kept: Arc<std::os::fd::OwnedFd>,
+        kept: Arc<OwnedFd>,
     ) -> Result<()> {
         let dir = target.dir.as_ref().ok_or(Error::NotDirectory)?;
         let mut content = dir.ns.write();
@@ -273,33 +292,77 @@ impl Overlay {
         if !empty {
             return Err(Error::NotEmpty);
         }
-        if content.upper && (whiteouts || !content.lowers.is_empty()) {
-            self.clear_target(pair, new, At::Fd(kept.as_fd()))?;
-        }
         let from = pair.from().ns.slot(old.name);
         let flags = if from.below { RenameFlags::WHITEOUT } else { RenameFlags::empty() };
         self.carry_impure(pair, false)?;
-        self.commit(pair, old, new, flags)?;
+        let mut kept = kept;
+        if content.upper && whiteouts {
+            kept = self.clear_target(pair, new, target, &mut content, &kept)?;
+        }
+        match self.commit(pair, old, new, flags) {
+            // It holds what nobody sees: whiteouts that hide nothing, marker files of other programs.
+            Err(e) if content.upper && (e.is(Errno::NOTEMPTY) || e.is(Errno::EXIST)) => {
+                kept = self.clear_target(pair, new, target, &mut content, &kept)?;
+                self.commit(pair, old, new, flags)?;
+            }
+            committed => committed?,
+        }
         content.removed = true;
         content.index = None;
         drop(content);
-        target.state.lock().pinned = Some(kept);
+        self.keep_dir(target, kept);
         self.drop_link(target, new.parent, new.name);
         self.moved(pair, old, new, source, from);
         Ok(())
     }
 
-    /// Replaces an empty merged directory of upper by an equal one that is opaque and holds no whiteouts.
-    fn clear_target(&self, pair: &mut Pair<'_>, new: &Side<'_>, at: At<'_>) -> Result<()> {
+    /// Replaces an empty directory of upper by an equal one that is opaque and holds nothing at all, and opens that.
+    /// By its origin it keeps its number.
+    fn clear_target(
+        &self,
+        pair: &mut Pair<'_>,
+        new: &Side<'_>,
+        target: &Arc<Inode>,
+        content: &mut Namespace,
+        old: &OwnedFd,
+    ) -> Result<Arc<OwnedFd>> {
+        let origin = match content.lowers.first() {
+            Some(lower) => {
+                let fd = self.lower_dir(target, lower.layer, &lower.path)?;
+                self.handle(self.layer(lower.layer)?, At::Fd(fd.as_fd()))?
+            }
+            None => None,
+        };
+        let ino = self.exchange_for_empty(pair, new, At::Fd(old.as_fd()), origin.as_ref())?;
+        // The directory is another one from here on, also if what follows fails.
+        self.fds.remove(Key::Dir(target.ino, UPPER));
+        content.lowers = Box::default();
+        content.index = None;
+        target.state.lock().upper = Some(ino);
+        self.note_upper(pair.to(), new.parent, new.name, InUpper::Present, target.kind, ino);
+        Ok(Arc::new(sys::open_dir(pair.to().fd(), new.name)?))
+    }
+
+    fn exchange_for_empty(
+        &self,
+        pair: &mut Pair<'_>,
+        new: &Side<'_>,
+        at: At<'_>,
+        origin: Option<&OverlayHandle>,
+    ) -> Result<u64> {
         let work = &self.writable()?.work;
         let temporary = work.temporary();
         let stat = sys::stat(at)?;
-        let done = (|| -> Result<()> {
+        let parent = sys::stat(At::Fd(pair.to().fd()))?;
+        let done = (|| -> Result<u64> {
             sys::mkdir(work.fd(), &temporary, 0o700)?;
             let made = At::Name(work.fd(), &temporary);
-            self.copy_attributes(at, &stat, made, None)?;
+            self.copy_attributes(at, &stat, made, origin, SetTime::At(stat.mtime))?;
             xattr::set(made, self.markers.name(Marker::Opaque), b"y", 0)?;
-            Ok(sys::rename(work.fd(), &temporary, pair.to().fd(), new.name, RenameFlags::EXCHANGE)?)
+            let ino = sys::stat(made)?.ino;
+            sys::rename(work.fd(), &temporary, pair.to().fd(), new.name, RenameFlags::EXCHANGE)?;
+            restore_times(At::Fd(pair.to().fd()), &parent);
+            Ok(ino)
         })();
         work.discard(&temporary);
         done

@@ -145,7 +145,11 @@ impl Overlay {
         if limit < layers as u64 + RESERVED_FDS + 16 {
             return Err(OpenError::TooManyLayers { layers, limit });
         }
-        let lowers = open_lowers(options)?;
+        let mut lowers = open_lowers(options)?;
+        let known: Vec<_> = lowers.iter().map(|l| (l.dev, l.uuid.unwrap_or_default())).collect();
+        for (layer, &(dev, uuid)) in lowers.iter_mut().zip(&known) {
+            layer.handles = known.iter().all(|&(d, u)| d == dev || u != uuid);
+        }
         let (upper, markers) = match (&options.upper, &options.work) {
             (Some(upper), Some(work)) => {
                 let (upper, markers) = open_upper(upper, work, options)?;
@@ -153,7 +157,8 @@ impl Overlay {
             }
             (Some(_), None) => return Err(OpenError::NoWork),
             (None, Some(_)) => return Err(OpenError::NoUpper),
-            (None, None) => (None, XattrNamespace::Trusted),
+            (None, None) if sys::process::is_root() => (None, XattrNamespace::Trusted),
+            (None, None) => (None, XattrNamespace::User),
         };
         let root = root_inode(&lowers, upper.as_ref()).map_err(|e| OpenError::Directory {
             role: "root of the merged tree",
@@ -181,6 +186,7 @@ impl Overlay {
             fds: fdcache::FdCache::new(free / 2),
             indexes: merge::IndexBudget::default(),
             keeps_times: false.into(),
+            lost_marks: false.into(),
             pins: 0.into(),
             max_pins: free / 4,
         })
@@ -212,13 +218,13 @@ fn open_lowers(options: &Options) -> Result<Vec<Layer>, OpenError> {
 fn open_layer(root: OwnedFd, data_only: bool) -> sys::Result<Layer> {
     let dev = sys::stat(At::Fd(root.as_fd()))?.dev;
     let uuid = sys::fs_uuid(root.as_fd())?;
-    Ok(Layer { root, dev, uuid, data_only })
+    Ok(Layer { root, dev, uuid, handles: true, data_only })
 }
 
 fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Result<(Upper, XattrNamespace), OpenError> {
     let root = open_root(UPPER_ROLE, path)?;
     let work = open_root(WORK_ROLE, work_path)?;
-    check_overlaps(path, work_path, &options.lower)?;
+    check_overlaps(path, work_path, options.lower.iter().chain(&options.data_only))?;
     let unsuitable = |what| move |e: sys::Error| OpenError::Unsuitable { path: path.into(), what, source: e.into() };
     same_mount(root.as_fd(), work.as_fd())
         .map_err(unsuitable("comparing it with workdir"))?
@@ -238,7 +244,7 @@ fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Result<(Upper
     let work = Work::new(dir, index, work);
     let markers = probe(&work).map_err(unsuitable("trying attributes and whiteouts in workdir"))?;
     let layer = open_layer(root, false).map_err(unsuitable("reading it"))?;
-    let upper = Upper { layer, work };
+    let upper = Upper { layer, work, counting: parking_lot::Mutex::new(()) };
     sweep_index(&upper, markers).map_err(unsuitable("checking index/ in workdir"))?;
     Ok((upper, markers))
 }
@@ -253,7 +259,7 @@ fn same_mount(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> sys::Result<bool> {
     }
 }
 
-fn check_overlaps(upper: &Path, work: &Path, lowers: &[PathBuf]) -> Result<(), OpenError> {
+fn check_overlaps<'a>(upper: &Path, work: &Path, lowers: impl Iterator<Item = &'a PathBuf>) -> Result<(), OpenError> {
     let real =
         |role, p: &Path| p.canonicalize().map_err(|source| OpenError::Directory { role, path: p.into(), source });
     let (upper_real, work_real) = (real(UPPER_ROLE, upper)?, real(WORK_ROLE, work)?);

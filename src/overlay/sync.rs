@@ -36,16 +36,23 @@ impl Overlay {
     }
 
     fn sync_names(&self, inode: &Arc<Inode>) -> Result<()> {
+        if self.lost_marks.swap(false, Ordering::AcqRel) {
+            return self.sync_all().inspect_err(|_| self.lost_marks.store(true, Ordering::Release));
+        }
         let mut at = Some(inode.clone());
         while let Some(inode) = at {
-            if let Some(dir) = inode.dir.as_ref().filter(|d| d.unsynced.swap(false, Ordering::AcqRel)) {
-                let synced = self.upper_dir(&inode).and_then(|fd| Ok(sys::fsync(fd.as_fd())?));
-                if synced.is_err() {
-                    dir.unsynced.store(true, Ordering::Release);
-                }
-                synced?;
-            }
+            self.sync_dir(&inode)?;
             at = inode.state.lock().links.first().map(|l| l.parent.clone());
+        }
+        Ok(())
+    }
+
+    fn sync_dir(&self, inode: &Arc<Inode>) -> Result<()> {
+        let Some(dir) = &inode.dir else { return Ok(()) };
+        let _syncing = dir.syncing.lock();
+        if dir.unsynced.swap(false, Ordering::AcqRel) {
+            let synced = self.upper_dir(inode).and_then(|fd| Ok(sys::fsync(fd.as_fd())?));
+            synced.inspect_err(|_| dir.unsynced.store(true, Ordering::Release))?;
         }
         Ok(())
     }
