@@ -1,0 +1,138 @@
+//! Descriptors and memory.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::harness::{Bed, PATIENCE, Setup, drop_caches, entries, only_one_drops_caches, put, run_within, until};
+
+/// Names and sizes of everything below.
+fn walk(dir: &Path) -> usize {
+    let mut count = 0;
+    let mut pending = vec![dir.to_path_buf()];
+    while let Some(at) = pending.pop() {
+        for entry in fs::read_dir(at).unwrap() {
+            let entry = entry.unwrap();
+            count += 1;
+            let meta = entry.metadata().unwrap();
+            assert!(meta.ino() != 0);
+            if meta.is_dir() {
+                pending.push(entry.path());
+            }
+        }
+    }
+    count
+}
+
+fn many_files(l: &[std::path::PathBuf]) {
+    for d in 0..300 {
+        for f in 0..17 {
+            put(&l[d % 2], &format!("d{d}/s/f{f}"), format!("{d} {f}"));
+        }
+    }
+}
+
+#[test]
+fn a_limit_of_128_descriptors() {
+    let setup = Setup { lowers: 2, descriptors: Some(128), ..Setup::default() };
+    let mut bed = Bed::with(setup, many_files);
+    let total = 300 * 19;
+    assert_eq!(walk(&bed.m), total);
+    for d in 0..300 {
+        for f in 0..17 {
+            assert_eq!(fs::read_to_string(bed.p(&format!("d{d}/s/f{f}"))).unwrap(), format!("{d} {f}"));
+        }
+    }
+    assert!(bed.descriptors() <= 128, "{}", bed.descriptors());
+    // Many files open at once cost the daemon nothing.
+    let open: Vec<_> = (0..300).map(|d| super::os::open_rw(&bed.p(&format!("d{d}/s/f0")))).collect();
+    for (d, file) in open.iter().enumerate() {
+        std::os::unix::fs::FileExt::write_all_at(file, format!("{d:03} changed").as_bytes(), 0).unwrap();
+    }
+    assert!(bed.descriptors() <= 128, "{}", bed.descriptors());
+    drop(open);
+    bed.sh("chown -R 5:5 . && find . -name f16 -delete");
+    assert_eq!(walk(&bed.m), total - 300);
+    let script = "for n in 1 2 3 4; do (cp -a . ../copy$n) & done; wait; rm -r ../copy1 ../copy2 ../copy3 ../copy4";
+    let limit = Duration::from_secs(120);
+    assert!(run_within(Command::new("sh").args(["-euc", script]).current_dir(&bed.m), limit).status.success());
+    assert!(bed.descriptors() <= 128, "{}", bed.descriptors());
+    bed.remount();
+    assert_eq!(walk(&bed.m), total - 300);
+    assert_eq!(fs::read_to_string(bed.p("d299/s/f0")).unwrap(), "299 changed");
+}
+
+/// Removed directories cost descriptors only while they are in use, and never all of them.
+#[test]
+fn removed_directories_with_a_limit_of_128_descriptors() {
+    let setup = Setup { descriptors: Some(128), ..Setup::default() };
+    let bed = Bed::with(setup, |l| (0..400).for_each(|d| put(&l[0], &format!("d{d}/f"), "x")));
+    bed.sh("i=0; while [ $i -lt 400 ]; do mkdir n$i; touch n$i/f d$i/g; i=$((i+1)); done");
+    let open: Vec<_> = (0..200)
+        .flat_map(|d| [bed.p(&format!("d{d}")), bed.p(&format!("n{d}"))])
+        .map(|p| fs::File::open(p).unwrap())
+        .collect();
+    bed.sh("rm -r d* n*");
+    assert_eq!(entries(&bed.m), [""; 0]);
+    assert!(bed.descriptors() <= 128, "{}", bed.descriptors());
+    bed.sh("mkdir new; echo works >new/f; cat new/f");
+    drop(open);
+}
+
+/// No descriptor leaks, however often things are opened.
+#[test]
+fn descriptors_do_not_leak() {
+    let bed = Bed::layers(2, many_files);
+    walk(&bed.m);
+    let round = |bed: &Bed| {
+        bed.sh("for i in 1 2 3 4 5; do mkdir x; echo >x/f; cat x/f d1/s/f1 >/dev/null; mv x y; rm -r y; done")
+    };
+    round(&bed);
+    until("deleted files are forgotten", PATIENCE, || {
+        bed.drop_caches();
+        bed.descriptors() < 700
+    });
+    bed.sh("find . >/dev/null");
+    let before = bed.descriptors();
+    (0..20).for_each(|_| drop(round(&bed)));
+    // Deleted objects are forgotten in their own time.
+    until("descriptors are given back", PATIENCE, || bed.descriptors() <= before + 8);
+}
+
+/// Memory for each object that the kernel knows, on a tree of 100,000 files. Pages, and not bytes, are counted, so the
+/// start-up costs are taken off with a walk of a part first.
+#[test]
+fn memory_of_known_objects() {
+    const DIRS: usize = 100;
+    const FILES: usize = 1000;
+    let setup = Setup { no_upper: false, ..Setup::default() };
+    let mut bed = Bed::with(setup, |l| {
+        for d in 0..DIRS {
+            let dir = l[0].join(format!("part{}/directory{d}", usize::from(d >= 10)));
+            fs::create_dir_all(&dir).unwrap();
+            (0..FILES).for_each(|f| drop(fs::File::create(dir.join(format!("a-file-name-{f:05}"))).unwrap()));
+        }
+    });
+    let _alone = only_one_drops_caches();
+    let start = bed.memory();
+    assert_eq!(walk(&bed.p("part0")), 10 * (FILES + 1));
+    let before = bed.memory();
+    let known = walk(&bed.p("part1"));
+    assert_eq!(known, (DIRS - 10) * (FILES + 1));
+    let each = bed.memory().saturating_sub(before) / known as u64;
+    println!("{each} bytes of daemon memory for each known object");
+    assert!(each <= 400, "{each} bytes for each known object");
+    // Forgotten objects are freed: walking all of it again after that needs no more memory.
+    for _ in 0..4 {
+        drop_caches();
+        walk(&bed.m);
+    }
+    let now = bed.memory();
+    println!("{start} bytes at the start, {now} after five walks");
+    let most = start + 500 * (DIRS * (FILES + 1)) as u64 + (8 << 20);
+    assert!(now < most, "memory grows: {start} -> {now}");
+    bed.unmount();
+    assert_eq!(entries(&bed.upper), [""; 0]);
+}

@@ -1,0 +1,26 @@
+//! The program through real mounts: every test mounts a stack of its own with the real binary and looks at it as a user
+//! does. Needs root, `/dev/fuse`, and an ordinary Linux with util-linux, acl and attr; a test that cannot run fails.
+
+#![allow(
+    unsafe_code,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::undocumented_unsafe_blocks
+)]
+
+mod cli;
+mod concurrency;
+mod files;
+mod harness;
+mod held;
+mod identity;
+mod limits;
+mod names;
+mod os;
+mod permissions;
+mod ro;
+mod snapshot;
