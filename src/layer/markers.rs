@@ -278,6 +278,7 @@ mod tests {
         }
         let mut want = FileMarkers {
             metacopy: true,
+            trusted_metacopy: false,
             redirect: Some(Redirect::Name(b"other".to_vec())),
             origin: Some(b"bytes".to_vec()),
             whiteout: true,

@@ -26,7 +26,7 @@ impl Overlay {
     /// [`Error::NoAttribute`] if the object does not have it.
     pub fn get_xattr(&self, ino: Ino, name: &CStr) -> Result<Vec<u8>> {
         let inode = self.inode(ino)?;
-        let name = stored(name)?;
+        let name = stored(name).map_err(|_| Error::NoAttribute)?;
         self.at(&inode, |at| xattr::get(at, &name)?.ok_or(Error::NoAttribute))
     }
 
@@ -61,7 +61,7 @@ impl Overlay {
     pub fn remove_xattr(&self, ino: Ino, name: &CStr) -> Result<()> {
         let inode = self.inode(ino)?;
         self.writable()?;
-        let stored = stored(name)?;
+        let stored = stored(name).map_err(|_| Error::NoAttribute)?;
         // Not copied up for nothing.
         self.at(&inode, |at: At<'_>| xattr::get(at, &stored)?.ok_or(Error::NoAttribute).map(drop))?;
         self.copy_up(&inode)?;

@@ -27,10 +27,15 @@ thread_local! {
 /// Calls `each` for every entry but `.` and `..`, in the order of the file system.
 ///
 /// The directory is opened anew, so that a descriptor that is shared keeps no position; an `O_PATH`
-/// one will do. `each` may read other directories.
+/// one will do. Its access time stays where we may have it so. `each` may read other directories.
 pub fn read_dir(fd: Fd<'_>, each: &mut dyn FnMut(RawEntry<'_>)) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = reading("openat", || rustix::fs::openat(fd, c".", flags, Mode::empty()))?;
+    let open = |flags| reading("openat", || rustix::fs::openat(fd, c".", flags, Mode::empty()));
+    let dir = match open(flags | OFlags::NOATIME) {
+        // For the owner and the privileged only.
+        Err(e) if e.is(Errno::PERM) => open(flags)?,
+        other => other?,
+    };
     let mut buffer = SPARE.take();
     buffer.resize(BUFFER, MaybeUninit::uninit());
     let result = entries(dir.as_fd(), &mut buffer, each);

@@ -172,13 +172,56 @@ fn errors_about_permissions_and_the_device() {
     let as_user = "shift; exec setpriv --reuid=1000 --regid=1000 --clear-groups";
     let user = |setup: &str, options: &str| shell(&format!("{setup} {as_user} {}", copy.display()), options);
     let options = format!("lowerdir={}", bed.lowers[0].display());
-    refused(&bed, user("chmod 600 /dev/fuse;", &options), &["permission", "/dev/fuse"]);
+    let closed = "mount -t tmpfs none /dev; mknod -m 600 /dev/fuse c 10 229; mknod -m 666 /dev/null c 1 3;";
+    refused(&bed, user(closed, &options), &["permission", "/dev/fuse"]);
     let private = bed.dir.join("private");
     fs::create_dir(&private).unwrap();
     fs::set_permissions(&private, Permissions::from_mode(0o700)).unwrap();
     let unreadable = format!("lowerdir={}", private.display());
     refused(&bed, user("", &unreadable), &["private", "Permission denied"]);
     refused(&bed, shell("mount -t tmpfs none /dev;", &options), &["/dev/fuse", "does not exist"]);
+}
+
+/// The whole life of an ordinary user's mount, in a mount namespace whose /dev/fuse is open to all.
+#[test]
+fn ordinary_users_mount() {
+    let bed = Bed::unmounted(Setup::default(), |l| {
+        put(&l[0], "f", "lower\n");
+        put(&l[0], "low/d/x", "");
+        put(&l[0], "low/keep", "");
+        super::harness::sh_in(&l[0], "chown -R 1000:1000 .");
+    });
+    fs::copy(PROGRAM, bed.dir.join("program")).unwrap();
+    for name in ["upper", "work", "m"] {
+        std::os::unix::fs::chown(bed.dir.join(name), Some(1000), Some(1000)).unwrap();
+    }
+    let script = format!(
+        r#"mount -t tmpfs none /dev; mknod -m 666 /dev/fuse c 10 229; mknod -m 666 /dev/null c 1 3
+        exec setpriv --reuid=1000 --regid=1000 --clear-groups sh -euc '
+            cd {dir}
+            ./program mount -o {options} m
+            grep " $PWD/m " /proc/mounts
+            id -u
+            cat m/f
+            mkdir m/new; echo y >m/new/f; rm m/f; echo again >m/f; rm m/f; ls m
+            test ! -e m/f
+            rm -r m/low/d; mkdir m/low/d; mv m/low m/moved; ls m/moved/d m/moved
+            ./program umount m
+            ./program mount --lower lower/1 --upper upper --work work m
+            ls m; cat m/new/f; test ! -e m/f; ls m/moved/d
+            ./program umount m'"#,
+        dir = bed.dir.display(),
+        options = bed.option_string()
+    );
+    let output = run(Command::new("unshare").args(["-m", "sh", "-euc", &script]).env("LC_ALL", "C"));
+    let (out, err) = (text_of(output.stdout), text_of(output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    let mut lines = out.lines();
+    let mount = lines.next().unwrap();
+    assert!(mount.starts_with("laminafs ") && mount.contains(" fuse.laminafs "), "{mount}");
+    assert!(mount.contains("nosuid") && mount.contains("nodev") && !mount.contains("allow_other"), "{mount}");
+    let rest: Vec<_> = lines.collect();
+    assert_eq!(rest, ["1000", "lower", "low", "new", "m/moved:", "d", "keep", "", "m/moved/d:", "moved", "new", "y"]);
 }
 
 #[test]

@@ -586,3 +586,21 @@ fn very_deep_trees() {
     bed.sh("rm -r d");
     assert_eq!(entries(&bed.m), [""; 0]);
 }
+
+/// A directory of 30,000 names in each layer is listed completely, every name once.
+#[test]
+fn big_directories_are_listed() {
+    let bed = Bed::new(|l| {
+        mkdir(l, "d");
+        (0..30_000).for_each(|n| drop(File::create(l.join(format!("d/lower-{n}"))).unwrap()));
+    });
+    (0..3_000).for_each(|n| drop(File::create(bed.p(&format!("d/upper-{n}"))).unwrap()));
+    for n in (0..30_000).step_by(10) {
+        fs::remove_file(bed.p(&format!("d/lower-{n}"))).unwrap();
+    }
+    let names = entries(&bed.p("d"));
+    let distinct: BTreeSet<_> = names.iter().collect();
+    assert_eq!((names.len(), distinct.len()), (30_000, 30_000));
+    // The same with attributes, and counted by another program.
+    assert_eq!(bed.sh("ls -lU d | wc -l; find d -type f | wc -l"), "30001\n30000");
+}

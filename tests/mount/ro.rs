@@ -119,3 +119,47 @@ fn read_only_with_upper() {
     assert_eq!(entries(&bed.m), ["f", "g"]);
     assert_eq!(errno(fs::write(bed.p("g"), "")), libc::EROFS);
 }
+
+/// Files that hold metadata only, with their data in a layer that provides nothing else (`::`).
+#[test]
+fn data_only_layers() {
+    let mut bed = Bed::unmounted(Setup { lowers: 2, ..Setup::default() }, |l| {
+        let file = File::create(l[0].join("f")).unwrap();
+        file.set_len(9).unwrap();
+        os::set_xattr(&l[0].join("f"), "trusted.overlay.metacopy", b"").unwrap();
+        os::set_xattr(&l[0].join("f"), "trusted.overlay.redirect", b"/store/data").unwrap();
+        put(&l[1], "store/data", "the bytes");
+    });
+    bed.with_options(&format!("lowerdir={}::{}", bed.lowers[0].display(), bed.lowers[1].display()));
+    bed.mount();
+    assert_eq!(entries(&bed.m), ["f"]);
+    let held = File::open(bed.p("f")).unwrap();
+    assert_eq!(read(&bed.p("f")), "the bytes");
+    bed.sh("chmod 600 f");
+    assert_eq!(read(&bed.p("f")), "the bytes");
+    open_rw(&bed.p("f")).write_all_at(b"THE", 0).unwrap();
+    let mut buffer = [0; 9];
+    held.read_exact_at(&mut buffer, 0).unwrap();
+    assert_eq!(&buffer, b"THE bytes");
+    drop(held);
+    bed.remount();
+    assert_eq!(read(&bed.p("f")), "THE bytes");
+    assert_eq!(os::xattr_names(&bed.p("f")), [""; 0]);
+}
+
+/// `index=off`: a name that is written becomes a file of its own, the others keep the old content.
+#[test]
+fn hard_links_without_an_index() {
+    let mut bed = Bed::with(Setup { options: "index=off".into(), ..Setup::default() }, |l| {
+        put(&l[0], "a", "old");
+        fs::hard_link(l[0].join("a"), l[0].join("b")).unwrap();
+        fs::hard_link(l[0].join("a"), l[0].join("c")).unwrap();
+    });
+    fs::remove_file(bed.p("c")).unwrap();
+    fs::write(bed.p("a"), "new").unwrap();
+    bed.remount();
+    assert_eq!((read(&bed.p("a")), read(&bed.p("b")), entries(&bed.m).len()), ("new".into(), "old".into(), 2));
+    bed.sh("ln b d; echo more >>d; rm b");
+    bed.remount();
+    assert_eq!((read(&bed.p("a")), read(&bed.p("d"))), ("new".into(), "oldmore\n".into()));
+}
