@@ -1,0 +1,275 @@
+//! The crash order, enumerated: every mutation is killed before each of its system calls, and each of them is made to
+//! fail. See docs/SEMANTICS.md for the table that this proves (`LAMINAFS_TRACE=1` prints it).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::harness::{Fs, Stack, difference};
+use super::tree::{Tree, root};
+use super::walk::{View, view};
+use crate::overlay::{Overlay, Result};
+use crate::sys::Errno;
+use crate::sys::seam::{self, Plan};
+
+/// One mutation on one stack.
+pub struct Case {
+    pub name: &'static str,
+    /// Fills the layers.
+    pub build: fn(&mut Stack),
+    /// Changes made through a first mount, before the one that is tested.
+    pub prepare: Option<fn(&Fs) -> Result<()>>,
+    pub run: fn(&Fs) -> Result<()>,
+    /// States that may be seen in between, besides old and new, as documented: reached by running this instead.
+    pub between: &'static [fn(&Fs) -> Result<()>],
+    /// A file's time of change does not count while the state is the old one: data that was below is being filled in.
+    pub fills_in: bool,
+}
+
+impl Case {
+    fn stack(&self) -> Stack {
+        let mut stack = Stack::new(2);
+        (self.build)(&mut stack);
+        if let Some(prepare) = self.prepare {
+            prepare(&stack.mount()).unwrap_or_else(|e| panic!("{}: prepare: {e}", self.name));
+        }
+        stack
+    }
+}
+
+/// System calls whose failure is not the mutation's: putting a parent's times back, cleaning up after the commit, and a
+/// faster way for which there is another.
+const BEST_EFFORT: [&str; 3] = ["utimensat", "unlinkat", "FICLONE"];
+
+/// A view in a form that can be compared between runs: numbers are told by the first name that had them before (or, for
+/// new objects, has them now), and times of this run are all alike.
+fn canonical(before: &View, now: &View) -> BTreeMap<String, (String, super::walk::Entry)> {
+    let first = |view: &View, ino| view.iter().find(|(_, e)| e.ino == ino).map(|(p, _)| p.clone());
+    now.iter()
+        .map(|(path, entry)| {
+            let known = first(before, entry.ino).map(|p| format!("old {p}"));
+            let id = known.or_else(|| first(now, entry.ino).map(|p| format!("new {p}"))).unwrap();
+            let mut entry = entry.clone();
+            entry.ino = 0;
+            // As on the kernel's: the real count for a directory of one layer, 1 for a merged one. Copy-up changes it.
+            if entry.is_dir() {
+                entry.nlink = 0;
+            }
+            if entry.is_fresh() {
+                (entry.mtime.sec, entry.mtime.nsec) = (i64::MAX, 0);
+            }
+            (path.clone(), (id, entry))
+        })
+        .collect()
+}
+
+type Canonical = BTreeMap<String, (String, super::walk::Entry)>;
+
+/// Whose times do not count in a comparison.
+#[derive(Clone, Copy)]
+struct Forgive {
+    dirs: bool,
+    files: bool,
+}
+
+/// What differs between two states.
+fn differs(a: &Canonical, b: &Canonical, forgive: Forgive) -> String {
+    let mut out = String::new();
+    let paths: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
+    for path in paths {
+        let (mut x, mut y) = (a.get(path).cloned(), b.get(path).cloned());
+        for e in
+            [&mut x, &mut y].into_iter().flatten().filter(|e| if e.1.is_dir() { forgive.dirs } else { forgive.files })
+        {
+            (e.1.mtime.sec, e.1.mtime.nsec) = (0, 0);
+        }
+        if x != y {
+            writeln!(out, "      {path:?}: {x:?}\n        instead of {y:?}").unwrap();
+        }
+    }
+    out
+}
+
+struct Run {
+    before: View,
+    result: Result<()>,
+    report: seam::Report,
+    /// What the union that ran it shows then; not after a kill.
+    live: Option<View>,
+    /// What a mount afterwards shows.
+    after: View,
+    left: Vec<std::ffi::OsString>,
+    /// Running it again on the same union: `Some` if the first time failed.
+    again: Option<(Result<()>, View)>,
+}
+
+/// Runs the case once under the plan. `warm`: every object is known already.
+fn run(case: &Case, act: fn(&Fs) -> Result<()>, plan: Plan, warm: bool, again: bool) -> Run {
+    let stack = case.stack();
+    let before = stack.view();
+    let fs = stack.mount();
+    if warm {
+        fs.view();
+    }
+    seam::plan(plan);
+    let result = act(&fs);
+    let killed = matches!(plan, Plan::KillNth { .. });
+    if killed {
+        drop(fs);
+        let report = seam::take();
+        let after = view(&Overlay::open(&stack.options).unwrap());
+        let left = stack.temporaries();
+        stack.check();
+        return Run { before, result, report, live: None, after, left, again: None };
+    }
+    let report = seam::take();
+    let left = stack.temporaries();
+    if again {
+        let second = act(&fs);
+        drop(fs);
+        let after = view(&Overlay::open(&stack.options).unwrap());
+        stack.check();
+        let again = Some((second, after.clone()));
+        return Run { before, result, report, live: None, after, left, again };
+    }
+    let live = Some(fs.view());
+    drop(fs);
+    let after = view(&Overlay::open(&stack.options).unwrap());
+    stack.check();
+    Run { before, result, report, live, after, left, again: None }
+}
+
+/// Runs a case in every way and returns the line for the table.
+pub fn enumerate(case: &Case, problems: &mut Vec<String>) -> String {
+    let done = run(case, case.run, Plan::Count, false, false);
+    let mut problem = |what: String| problems.push(format!("{}: {what}", case.name));
+    if let Err(e) = done.result {
+        problem(format!("fails: {e}"));
+        return String::new();
+    }
+    let trace = done.report.trace.clone();
+    let old = canonical(&done.before, &done.before);
+    let new = canonical(&done.before, &done.after);
+    let between: Vec<Canonical> = case
+        .between
+        .iter()
+        .map(|&act| {
+            let run = run(case, act, Plan::Count, false, false);
+            canonical(&run.before, &run.after)
+        })
+        .collect();
+    if done.live.as_ref() != Some(&done.after) {
+        problem(format!("live and remounted differ\n{}", difference(&done.live.unwrap(), &done.after)));
+    }
+    if !done.left.is_empty() {
+        problem(format!("left in work/: {:?}", done.left));
+    }
+
+    let mut states = String::new();
+    for n in 1..=trace.len() {
+        let killed = run(case, case.run, Plan::KillNth { n }, false, false);
+        let state = canonical(&killed.before, &killed.after);
+        let forgive = Forgive { dirs: trace[n - 1] == "utimensat", files: case.fills_in };
+        let letter = match () {
+            () if old == new && differs(&state, &old, forgive).is_empty() => '=',
+            () if differs(&state, &old, forgive).is_empty() => 'o',
+            () if differs(&state, &new, forgive).is_empty() => 'n',
+            () if between.contains(&state) => 'b',
+            () => '!',
+        };
+        states.push(letter);
+        if letter == '!' {
+            problem(format!(
+                "killed at {n} ({}): neither old\n{}    nor new\n{}",
+                trace[n - 1],
+                differs(&state, &old, forgive),
+                differs(&state, &new, forgive)
+            ));
+        }
+    }
+
+    let warm_calls = run(case, case.run, Plan::Count, true, false).report.mutating;
+    for n in 1..=trace.len().max(warm_calls) {
+        for (errno, warm, again) in [
+            (Errno::IO, false, false),
+            (Errno::NOSPC, true, false),
+            (Errno::IO, true, true),
+            (Errno::NOSPC, false, true),
+        ] {
+            if n > if warm { warm_calls } else { trace.len() } {
+                continue;
+            }
+            let failed = run(case, case.run, Plan::FailNth { n, errno }, warm, again);
+            let call = failed.report.trace[n - 1];
+            let at = format!("{call} failing as call {n} with {errno:?} (warm: {warm}, again: {again})");
+            let forgive = Forgive { dirs: call == "utimensat", files: case.fills_in && call == "utimensat" };
+            if !failed.left.is_empty() && !(call == "unlinkat") {
+                problem(format!("{at}: left in work/: {:?}", failed.left));
+            }
+            if let Some((second, view)) = &failed.again {
+                let state = canonical(&failed.before, view);
+                if failed.result.is_err() && second.is_err() {
+                    problem(format!("{at}: does not work afterwards: {second:?}"));
+                }
+                if failed.result.is_err() && !differs(&state, &new, forgive).is_empty() {
+                    problem(format!("{at}: not the new state afterwards\n{}", differs(&state, &new, forgive)));
+                }
+                continue;
+            }
+            let state = canonical(&failed.before, &failed.after);
+            match failed.result {
+                Err(e) if e.errno() != errno.raw_os_error() => problem(format!("{at}: reported as {e}")),
+                Err(_) if differs(&state, &old, forgive).is_empty() || between.contains(&state) => {}
+                Err(_) => problem(format!("{at}: not the old state\n{}", differs(&state, &old, forgive))),
+                Ok(()) if !BEST_EFFORT.contains(&call) => problem(format!("{at}: not reported")),
+                Ok(()) if differs(&state, &new, forgive).is_empty() => {}
+                Ok(()) => problem(format!("{at}: not the new state\n{}", differs(&state, &new, forgive))),
+            }
+            if let Some(live) = failed.live.filter(|l| *l != failed.after) {
+                problem(format!("{at}: live and remounted differ\n{}", difference(&live, &failed.after)));
+            }
+        }
+    }
+    let marked: Vec<String> = trace.iter().zip(states.chars()).map(|(call, state)| format!("{state}:{call}")).collect();
+    format!("{:<44} {}\n", case.name, marked.join(" "))
+}
+
+/// Enumerates the cases; prints their table with `LAMINAFS_TRACE=1`.
+pub fn enumerate_all(group: &str, cases: &[Case]) {
+    let (mut problems, mut table) = (Vec::new(), format!("{group}\n"));
+    for case in cases {
+        table += &enumerate(case, &mut problems);
+    }
+    if std::env::var_os("LAMINAFS_TRACE").is_some() {
+        println!("{table}");
+    }
+    assert!(problems.is_empty(), "{}\n{} problems", problems.join("\n"), problems.len());
+}
+
+/// The layers that most cases start from.
+pub fn common(stack: &mut Stack) {
+    let (upper, top, low) = (stack.upper(), stack.lower(1), stack.lower(2));
+    upper.file("u", "upper").dir("ud").file("ud/f", "in ud").file("ud2/f", "in ud2").dir("uempty");
+    upper.file("over", "over lower").dir("m").file("m/u", "upper in merged").whiteout("wh");
+    low.file("over", "hidden").file("wh", "deleted").file("m/a", "a").file("m/sub/x", "x");
+    top.file("f", "lower file").mtime("f", -86_400, 5).file("deep/er/f", "deep").chmod("deep/er", 0o2751);
+    top.dir("lempty")
+        .chmod("lempty", 0o700)
+        .file("ld/f", "in ld")
+        .file("ld/g", "g")
+        .symlink("s", "target")
+        .fifo("pipe");
+    low.file("h1", "hard").link("h1", "h2").link("h1", "hd/h3").file("l2/f", "in l2");
+    top.device("node").xattr("f", "user.colour", b"red").xattr("deep", "user.colour", b"blue");
+    // A directory that is empty in the merged view only, and one that is so in upper.
+    low.file("gone/x", "x").file("gone/y", "y");
+    upper.whiteout("gone/x").whiteout("gone/y");
+    top.chown("f", 10, 20).chown("deep", 30, 40);
+    low.chown("h1", 50, 60);
+    special(&upper);
+}
+
+fn special(upper: &Tree) {
+    if root() {
+        upper.xattr("u", "trusted.mine", b"1");
+    }
+}

@@ -1,0 +1,356 @@
+//! What the merged view is made of: precedence, whiteouts, opaque directories, redirects and metadata-only files as they
+//! are found in layers.
+
+use super::harness::{Stack, errno, settled};
+use super::tree::{Tree, marker, root};
+use crate::overlay::{New, RedirectMode, RenameMode};
+
+/// The forms of a whiteout, each made at a path of a layer.
+const WHITEOUTS: [fn(&Tree, &str); 3] =
+    [|t, p| drop(t.whiteout(p)), |t, p| drop(t.aufs_whiteout(p)), |t, p| drop(t.xattr_whiteout(p))];
+
+/// The forms of an opaque directory, each made at a path of a layer.
+const OPAQUES: [fn(&Tree, &str); 4] = [
+    |t, p| drop(t.opaque(p)),
+    |t, p| drop(t.dir(p).xattr(p, "user.overlay.opaque", b"y")),
+    |t, p| drop(t.dir(p).xattr(p, "user.fuseoverlayfs.opaque", b"y")),
+    |t, p| drop(t.dir(p).file(format!("{p}/.wh..wh..opq").trim_start_matches('/'), "")),
+];
+
+#[test]
+fn the_topmost_layer_that_has_a_name_decides() {
+    let s = Stack::new(2);
+    s.upper().file("a", "upper");
+    s.lower(1).file("a", "1").file("b", "1").file("d/one", "1");
+    s.lower(2).file("a", "2").file("b", "2").file("c", "2").file("d/two", "2").file("d/one", "2");
+    let fs = s.mount();
+    let shown = ["a", "b", "c", "d/one", "d/two"].map(|p| fs.read(p).unwrap());
+    assert_eq!(shown, ["upper", "1", "2", "1", "2"]);
+    assert_eq!((fs.list(""), fs.list("d")), (names("a b c d"), names("one two")));
+}
+
+fn names(list: &str) -> Vec<String> {
+    list.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_whiteout_in_any_form_hides_the_name_below() {
+    for (n, whiteout) in WHITEOUTS.iter().enumerate() {
+        for layer in 0..2 {
+            let s = Stack::new(2);
+            let tree = if layer == 0 { s.upper() } else { s.lower(1) };
+            tree.dir("d");
+            for path in ["f", "dir", "d/f", "d/dir"] {
+                whiteout(&tree, path);
+            }
+            s.lower(2).file("f", "").file("dir/x", "").file("d/f", "").file("d/dir/x", "").file("d/seen", "");
+            let fs = s.mount();
+            assert_eq!((fs.list(""), fs.list("d")), (names("d"), names("seen")), "form {n}, layer {layer}");
+            for path in ["f", "dir", "d/f", "d/dir", ".wh.f", "d/.wh.f"] {
+                assert!(!fs.exists(path), "{path}, form {n}, layer {layer}");
+            }
+            settled(&s, fs);
+        }
+    }
+}
+
+#[test]
+fn a_whiteout_hides_its_own_path_only() {
+    for whiteout in WHITEOUTS {
+        let s = Stack::new(2);
+        whiteout(&s.lower(1), "x");
+        s.lower(2).file("x", "").file("d/x", "still here").file("d/e/x", "and here");
+        let fs = s.mount();
+        assert!(!fs.exists("x"));
+        assert!(fs.exists("d/x") && fs.exists("d/e/x"));
+    }
+}
+
+#[test]
+fn a_whiteout_file_acts_on_the_layers_below_its_own_only() {
+    let s = Stack::new(2);
+    s.lower(1).aufs_whiteout("a").file("a/new", "").aufs_whiteout("f").file("f", "new");
+    s.lower(2).file("a/old", "").file("f", "old");
+    let fs = s.mount();
+    assert_eq!(fs.list("a"), ["new"], "visible, and opaque towards what is below");
+    assert_eq!(fs.read("f").unwrap(), "new");
+}
+
+#[test]
+fn a_whiteout_in_a_middle_layer_ends_the_merging() {
+    for whiteout in WHITEOUTS {
+        let s = Stack::new(3);
+        s.upper().file("d/upper", "");
+        s.lower(1).file("d/one", "");
+        whiteout(&s.lower(2), "d");
+        s.lower(3).file("d/three", "");
+        let fs = s.mount();
+        assert!(!fs.exists("d/three"));
+        assert_eq!(fs.list("d"), ["one", "upper"]);
+    }
+}
+
+#[test]
+fn a_file_in_a_middle_layer_ends_the_merging() {
+    let s = Stack::new(3);
+    s.lower(1).file("d/one", "");
+    s.lower(2).file("d", "a file");
+    s.lower(3).file("d/three", "");
+    let fs = s.mount();
+    assert_eq!(fs.list("d"), ["one"]);
+    fs.rename("d", "e").unwrap();
+    assert_eq!(fs.list("e"), ["one"]);
+    assert!(!fs.exists("d"), "the file below must not show either");
+    settled(&s, fs);
+}
+
+#[test]
+fn an_opaque_directory_in_any_form_hides_what_is_below_in_every_order_of_access() {
+    let orders: [&[&str]; 5] = [
+        &["d/old", "d", "d/new", "d/sub/old"],
+        &["d/sub/old", "d/old"],
+        &["d/new", "d/sub", "d/sub/old", "d/old"],
+        &["d/sub/new", "d/sub/old"],
+        &["d/upper", "d/old", "d/sub/old"],
+    ];
+    for (form, opaque) in OPAQUES.iter().enumerate() {
+        for order in orders {
+            let s = Stack::new(3);
+            s.upper().file("d/upper", "");
+            opaque(&s.lower(2), "d");
+            s.lower(2).file("d/new", "").file("d/sub/new", "");
+            s.lower(3).file("d/old", "").file("d/sub/old", "");
+            let fs = s.mount();
+            for path in order {
+                assert_eq!(fs.exists(path), !path.ends_with("old"), "{path} in {order:?}, form {form}");
+            }
+            assert_eq!(fs.list("d"), ["new", "sub", "upper"], "form {form}");
+            assert_eq!(fs.list("d/sub"), ["new"], "form {form}");
+            settled(&s, fs);
+        }
+    }
+}
+
+#[test]
+fn an_opaque_upper_directory_hides_all_lower_layers() {
+    for opaque in OPAQUES {
+        let s = Stack::new(2);
+        opaque(&s.upper(), "d");
+        s.upper().file("d/upper", "");
+        s.lower(1).file("d/one", "");
+        s.lower(2).file("d/two", "");
+        let fs = s.mount();
+        assert_eq!(fs.list("d"), ["upper"]);
+        assert!(!fs.exists("d/one"));
+        fs.create("d/one").unwrap();
+        fs.unlink("d/one").unwrap();
+        assert!(!s.upper().has("d/one"), "no whiteout in an opaque directory");
+        fs.unlink("d/upper").unwrap();
+        fs.rmdir("d").unwrap();
+        assert!(!fs.exists("d"));
+        assert!(!settled(&s, fs).contains_key("d"));
+    }
+}
+
+#[test]
+fn an_opaque_root_of_a_layer_hides_the_layers_below() {
+    for opaque in OPAQUES {
+        let s = Stack::new(2);
+        opaque(&s.lower(1), "");
+        s.lower(1).file("one", "");
+        s.lower(2).file("two", "");
+        assert_eq!(s.mount().list(""), ["one"]);
+    }
+}
+
+#[test]
+fn opaque_x_marks_xattr_whiteouts_and_hides_nothing_else() {
+    let s = Stack::new(2);
+    s.lower(1).dir("d").xattr_whiteout("d/gone");
+    s.lower(2).file("d/gone", "").file("d/seen", "");
+    assert_eq!(s.mount().list("d"), ["seen"]);
+}
+
+#[test]
+fn an_empty_file_is_a_whiteout_only_where_both_marks_are() {
+    let s = Stack::new(2);
+    s.lower(1).file("d/f", "").file("e/f", "").xattr("e", &marker("opaque"), b"x");
+    s.lower(2).file("d/f", "below").file("e/f", "below");
+    let fs = s.mount();
+    assert_eq!((fs.read("d/f").unwrap(), fs.read("e/f").unwrap()), (String::new(), String::new()));
+}
+
+#[test]
+fn a_merged_directory_has_the_attributes_of_its_topmost_copy() {
+    let s = Stack::new(2);
+    s.lower(1).dir("d").chmod("d", 0o1750).chown("d", 7, 8).mtime("d", 77, 7);
+    s.lower(2).dir("d").chmod("d", 0o700);
+    let attr = s.mount().attr("d").unwrap();
+    assert_eq!((attr.mode & 0o7777, attr.mtime.sec, attr.nlink), (0o1750, 77, 1));
+    assert!(!root() || (attr.uid, attr.gid) == (7, 8));
+}
+
+#[test]
+fn nothing_can_be_changed_without_an_upper_directory() {
+    let mut s = Stack::new(2);
+    s.lower(1).file("f", "1").file("d/x", "").whiteout("gone");
+    s.lower(2).file("gone", "");
+    (s.options.upper, s.options.work) = (None, None);
+    let fs = s.mount();
+    let errors = [
+        errno(fs.create("new")),
+        errno(fs.mkdir("new")),
+        errno(fs.unlink("f")),
+        errno(fs.rmdir("d")),
+        errno(fs.rename("f", "g")),
+        errno(fs.link("f", "g")),
+        errno(fs.write("f", 0, "x")),
+        errno(fs.chmod("f", 0o600)),
+        errno(fs.set_xattr("f", "user.a", "b")),
+        errno(fs.remove_xattr("f", "user.a")),
+    ];
+    assert_eq!(errors, [libc::EROFS; 10]);
+    assert_eq!((fs.list(""), fs.read("f").unwrap()), (names("d f"), "1".into()));
+}
+
+#[test]
+fn names_of_whiteouts_cannot_be_made_and_are_not_found() {
+    let s = Stack::new(1);
+    s.lower(1).file("f", "").file("d/x", "");
+    let fs = s.mount();
+    for name in [".wh.f", "d/.wh.x", ".wh..wh..opq", "d/.wh.", ".wh..wh.plnk"] {
+        let errors = [
+            errno(fs.create(name)),
+            errno(fs.mkdir(name)),
+            errno(fs.symlink("t", name)),
+            errno(fs.make(name, New::Node(libc::S_IFIFO, 0, 0), 0o600, 0, super::harness::me())),
+            errno(fs.link("f", name)),
+            errno(fs.rename("f", name)),
+            errno(fs.rename_as("f", name, RenameMode::NoReplace)),
+        ];
+        assert_eq!(errors, [libc::EPERM; 7], "{name}");
+        assert!(!fs.exists(name));
+    }
+    assert_eq!(errno(fs.make("c", New::Node(libc::S_IFCHR, 0, 0), 0o600, 0, super::harness::me())), libc::EPERM);
+    assert!(fs.exists("f") && fs.exists("d/x"));
+    settled(&s, fs);
+}
+
+#[test]
+fn names_may_have_255_bytes() {
+    let s = Stack::new(1);
+    let (long, too_long) = ("n".repeat(255), "n".repeat(256));
+    s.lower(1).file(&long, "lower");
+    let fs = s.mount();
+    assert_eq!(fs.read(&long).unwrap(), "lower");
+    fs.unlink(&long).unwrap();
+    fs.create(&long).unwrap();
+    let errors = [errno(fs.attr(&too_long)), errno(fs.create(&too_long)), errno(fs.rename(&long, &too_long))];
+    assert_eq!(errors, [libc::ENAMETOOLONG; 3]);
+    settled(&s, fs);
+}
+
+fn redirected() -> Stack {
+    let s = Stack::new(3);
+    s.lower(1).dir("abs").xattr("abs", &marker("redirect"), b"/far/away").file("abs/one", "");
+    s.lower(1).dir("d/rel").xattr("d/rel", &marker("redirect"), b"near").file("d/rel/one", "");
+    s.lower(1).whiteout("far").whiteout("d/near");
+    s.lower(2).file("far/away/two", "").file("d/near/two", "");
+    s.lower(3).file("far/away/three", "").file("d/near/three", "");
+    s
+}
+
+#[test]
+fn redirects_of_lower_layers_are_followed() {
+    for mode in [RedirectMode::Auto, RedirectMode::On, RedirectMode::Follow, RedirectMode::Off] {
+        let mut s = redirected();
+        s.options.redirect = mode;
+        let fs = s.mount();
+        assert_eq!(fs.list("abs"), names("one three two"), "{mode:?}");
+        assert_eq!(fs.list("d/rel"), names("one three two"), "{mode:?}");
+        fs.unlink("abs/two").unwrap();
+        fs.write("d/rel/three", 0, "w").unwrap();
+        settled(&s, fs);
+    }
+}
+
+#[test]
+fn redirects_are_not_followed_with_nofollow() {
+    let mut s = redirected();
+    s.options.redirect = RedirectMode::NoFollow;
+    let fs = s.mount();
+    assert_eq!((fs.list("abs"), fs.list("d/rel")), (names("one"), names("one")));
+}
+
+#[test]
+fn directories_with_one_redirect_are_two_objects() {
+    let s = Stack::new(1);
+    s.lower(1).file("d/f", "lower");
+    s.upper().dir("a").xattr("a", &marker("redirect"), b"d").dir("b").xattr("b", &marker("redirect"), b"d");
+    let fs = s.mount();
+    fs.write("a/f", 0, "in a").unwrap();
+    assert_ne!(fs.ino("a").unwrap(), fs.ino("b").unwrap());
+    assert_eq!(fs.list("b"), ["f"]);
+    fs.unlink("b/f").unwrap();
+    assert_eq!(fs.list("a"), ["f"]);
+}
+
+fn metacopy_of(tree: &Tree, path: &str, size: usize) {
+    tree.file(path, "").xattr(path, &marker("metacopy"), b"").xattr("", &marker("impure"), b"y");
+    std::fs::OpenOptions::new().write(true).open(tree.path(path)).unwrap().set_len(size as u64).unwrap();
+}
+
+#[test]
+fn a_metacopy_file_has_its_own_attributes_and_the_data_of_the_layer_below() {
+    let data = "x".repeat(10_000);
+    for with_upper in [true, false] {
+        let mut s = Stack::new(2);
+        let top = if with_upper { s.upper() } else { s.lower(1) };
+        s.lower(2).file("f", &data).chmod("f", 0o600);
+        metacopy_of(&top, "f", data.len());
+        top.chmod("f", 0o751);
+        if !with_upper {
+            (s.options.upper, s.options.work) = (None, None);
+        }
+        let fs = s.mount();
+        assert_eq!(fs.attr("f").unwrap().mode & 0o7777, 0o751);
+        assert_eq!(fs.read("f").unwrap(), data);
+    }
+}
+
+#[test]
+fn a_metacopy_file_that_is_written_becomes_a_whole_one() {
+    let data = "x".repeat(10_000);
+    let s = Stack::new(1);
+    s.lower(1).file("f", &data);
+    metacopy_of(&s.upper(), "f", data.len());
+    let fs = s.mount();
+    fs.write("f", 5000, "W").unwrap();
+    assert_eq!(s.upper().get_xattr("f", &marker("metacopy")), None);
+    let view = settled(&s, fs);
+    assert_eq!(view["f"].content, [&data[..5000], "W", &data[5001..]].concat().into_bytes());
+}
+
+#[test]
+fn data_only_layers_are_reached_by_absolute_redirects_only() {
+    let mut s = Stack::new(1);
+    let data = s.add_data();
+    data.file("store/12", "content").file("seen", "not");
+    let top = s.lower(1);
+    metacopy_of(&top, "f", 7);
+    top.xattr("f", &marker("redirect"), b"/store/12");
+    let fs = s.mount();
+    assert_eq!((fs.list(""), fs.read("f").unwrap()), (names("f"), "content".into()));
+    fs.write("f", 0, "C").unwrap();
+    assert_eq!(fs.read("f").unwrap(), "Content");
+    fs.rename("f", "g").unwrap();
+    assert_eq!(settled(&s, fs)["g"].content, b"Content");
+}
+
+#[test]
+fn a_metacopy_file_without_data_below_cannot_be_read() {
+    let s = Stack::new(1);
+    metacopy_of(&s.upper(), "f", 100);
+    let fs = s.mount();
+    assert_eq!(errno(fs.read("f")), libc::EIO, "zeros would be wrong data");
+}
