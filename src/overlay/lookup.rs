@@ -422,8 +422,10 @@ impl Overlay {
             });
             let same = new || {
                 let state = inode.state.lock();
+                // Copied up when its known names were gone: nothing connects it with the others (`index=off`).
+                let broken = state.links.is_empty() && state.upper.is_some();
                 let same_file = state.upper == upper
-                    || (upper.is_none() && stat.nlink > 1)
+                    || (upper.is_none() && stat.nlink > 1 && !broken)
                     || (state.upper.is_none() && linked_copy);
                 let is_here = |l: &Link| Arc::ptr_eq(&l.parent, parent) && l.name == name;
                 let same_place = !state.links.is_empty() && state.links.iter().all(is_here);
