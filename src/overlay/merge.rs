@@ -311,7 +311,7 @@ fn hide(index: &mut Index, name: Name) {
 }
 
 /// How many index entries are kept in all; at some 100 bytes each.
-const MAX_ENTRIES: usize = 200_000;
+const MAX_ENTRIES: usize = 100_000;
 
 /// Drops the oldest indexes when there are too many entries.
 #[derive(Default)]
