@@ -17,6 +17,28 @@ const FUSE_OVERLAYFS_OPAQUE: &CStr = c"user.fuseoverlayfs.opaque";
 /// A list of names that is longer than this is read a second time.
 const LIST: usize = 1024;
 
+/// What is remembered of a lower object for those who cannot open its handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number {
+    /// Inode number in its layer.
+    pub ino: u64,
+    /// Link count.
+    pub nlink: u32,
+}
+
+impl Number {
+    /// The stored form: both little endian.
+    pub fn encode(self) -> Vec<u8> {
+        [&self.ino.to_le_bytes()[..], &self.nlink.to_le_bytes()].concat()
+    }
+
+    /// Reads the stored form.
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let (ino, nlink) = value.split_first_chunk()?;
+        Some(Self { ino: u64::from_le_bytes(*ino), nlink: u32::from_le_bytes(nlink.try_into().ok()?) })
+    }
+}
+
 /// The markers of a directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DirMarkers {
@@ -32,6 +54,8 @@ pub struct DirMarkers {
     pub impure: bool,
     /// The stored handle of the lower directory that it was copied from; may be empty.
     pub origin: Option<Vec<u8>>,
+    /// Which object that is.
+    pub number: Option<Number>,
     /// It has a default access control list, which new entries inherit.
     pub default_acl: bool,
 }
@@ -47,6 +71,8 @@ pub struct FileMarkers {
     pub redirect: Option<Redirect>,
     /// The stored handle of the lower file that it was copied from; may be empty.
     pub origin: Option<Vec<u8>>,
+    /// Which object that is.
+    pub number: Option<Number>,
     /// It is a whiteout, if it is an empty regular file in a directory with `xwhiteouts`.
     pub whiteout: bool,
     /// How its link count differs; `None` also when the value makes no sense.
@@ -67,6 +93,7 @@ pub fn read_dir_markers(fd: Fd<'_>) -> Result<DirMarkers> {
                 found.trusted_redirect |= ns == Namespace::Trusted;
             }
             Some((ns, Marker::Origin)) => read_value(at, ns, Marker::Origin, &mut found.origin)?,
+            Some((ns, Marker::Number)) => read_number(at, ns, &mut found.number)?,
             Some((_, Marker::Impure)) => found.impure = true,
             Some(_) => {}
             None if name == b"system.posix_acl_default" => found.default_acl = true,
@@ -90,6 +117,7 @@ pub fn read_file_markers(at: At<'_>) -> Result<FileMarkers> {
             Some((_, Marker::Whiteout)) => found.whiteout = true,
             Some((ns, Marker::Redirect)) => read_redirect(at, ns, &mut found.redirect)?,
             Some((ns, Marker::Origin)) => read_value(at, ns, Marker::Origin, &mut found.origin)?,
+            Some((ns, Marker::Number)) => read_number(at, ns, &mut found.number)?,
             Some((ns, Marker::Nlink)) => {
                 let mut value = None;
                 read_value(at, ns, Marker::Nlink, &mut value)?;
@@ -155,6 +183,13 @@ fn read_redirect(at: At<'_>, ns: Namespace, found: &mut Option<Redirect>) -> Res
 /// Reads a value that was listed; it may have gone since.
 fn read_value(at: At<'_>, ns: Namespace, marker: Marker, found: &mut Option<Vec<u8>>) -> Result<()> {
     prefer(ns, sys::xattr::get(at, ns.name(marker))?, found);
+    Ok(())
+}
+
+fn read_number(at: At<'_>, ns: Namespace, found: &mut Option<Number>) -> Result<()> {
+    let mut value = None;
+    read_value(at, ns, Marker::Number, &mut value)?;
+    prefer(ns, value.as_deref().and_then(Number::parse), found);
     Ok(())
 }
 
@@ -281,6 +316,7 @@ mod tests {
             trusted_metacopy: false,
             redirect: Some(Redirect::Name(b"other".to_vec())),
             origin: Some(b"bytes".to_vec()),
+            number: None,
             whiteout: true,
             nlink: Some(NlinkDelta::Upper(-1)),
         };

@@ -44,9 +44,11 @@ pub enum Marker {
     Whiteout,
     /// Inode flags that the inode itself cannot carry.
     Protattr,
+    /// Our own, beside [`Marker::Origin`], where handles cannot be opened: number and link count of the lower object.
+    Number,
 }
 
-const MARKERS: [(Marker, &CStr, &CStr); 10] = [
+const MARKERS: [(Marker, &CStr, &CStr); 11] = [
     (Marker::Opaque, c"trusted.overlay.opaque", c"user.overlay.opaque"),
     (Marker::Redirect, c"trusted.overlay.redirect", c"user.overlay.redirect"),
     (Marker::Metacopy, c"trusted.overlay.metacopy", c"user.overlay.metacopy"),
@@ -57,6 +59,7 @@ const MARKERS: [(Marker, &CStr, &CStr); 10] = [
     (Marker::Uuid, c"trusted.overlay.uuid", c"user.overlay.uuid"),
     (Marker::Whiteout, c"trusted.overlay.whiteout", c"user.overlay.whiteout"),
     (Marker::Protattr, c"trusted.overlay.protattr", c"user.overlay.protattr"),
+    (Marker::Number, c"trusted.overlay.laminafs.number", c"user.overlay.laminafs.number"),
 ];
 
 impl Namespace {

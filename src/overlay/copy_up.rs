@@ -14,9 +14,10 @@ use super::fdcache::Key;
 use super::inode::{Inode, Link, Parked, UPPER};
 use super::lookup::Changing;
 use super::{Overlay, Upper};
+use crate::layer::markers::Number;
 use crate::layer::nlink::NlinkDelta;
 use crate::layer::origin::OverlayHandle;
-use crate::layer::xattr::{Marker, is_internal};
+use crate::layer::xattr::{Marker, Namespace, is_internal};
 use crate::sys::{self, Access, At, Errno, RenameFlags, SetTime, Stat, xattr};
 
 /// How much is copied at a time when the file system cannot do it by itself.
@@ -72,7 +73,7 @@ impl Overlay {
         let made = (|| {
             sys::mkdir(upper.work.fd(), &name, 0o700)?;
             let made = At::Name(upper.work.fd(), &name);
-            self.copy_attributes(at, &stat, made, handle.as_ref(), SetTime::At(stat.mtime))?;
+            self.copy_attributes(at, &stat, made, handle.as_ref().map(|h| (h, &stat)), SetTime::At(stat.mtime))?;
             Ok((sys::stat(made)?.ino, has_default_acl(made)?))
         })();
         let placed = made.and_then(|(ino, default_acl)| {
@@ -254,16 +255,30 @@ impl Overlay {
             libc::S_IFLNK => sys::symlink(target.ok_or(Error::Invalid)?, work, name)?,
             kind => sys::mknod(work, name, kind | 0o600, stat.rdev_major, stat.rdev_minor)?,
         }
-        // With its length set, it was changed when it appears.
-        let mtime = if limit.is_some() { SetTime::Now } else { SetTime::At(stat.mtime) };
-        self.at(inode, |at| self.copy_attributes(at, stat, made, handle, mtime))?;
         if indexed {
             xattr::set(made, self.markers.name(Marker::Nlink), &NlinkDelta::Lower(0).encode(), 0)?;
         }
+        // With its length set, it was changed when it appears.
+        let mtime = if limit.is_some() { SetTime::Now } else { SetTime::At(stat.mtime) };
+        self.at(inode, |at| self.copy_attributes(at, stat, made, handle.map(|h| (h, stat)), mtime))?;
         if let Some(fd) = file.as_ref().filter(|_| !self.volatile) {
             sys::fsync(fd.as_fd())?;
         }
         Ok(sys::stat(made)?.ino)
+    }
+
+    /// Records which lower object a copy was made of. Symbolic links and special files have no `user.*` attributes, and
+    /// then no origin.
+    fn set_origin(&self, to: At<'_>, handle: &OverlayHandle, lower: &Stat) -> Result<()> {
+        let set = |marker, value: &[u8]| match xattr::set(to, self.markers.name(marker), value, 0) {
+            Err(e) if e.is(Errno::OPNOTSUPP) || e.is(Errno::PERM) => Ok(()),
+            done => done,
+        };
+        set(Marker::Origin, handle.as_bytes())?;
+        if self.markers == Namespace::User {
+            set(Marker::Number, &Number { ino: lower.ino, nlink: lower.nlink }.encode())?;
+        }
+        Ok(())
     }
 
     /// Gives a copy the owner, attributes, mode and times of its source, in the order in which one does not undo another.
@@ -272,21 +287,17 @@ impl Overlay {
         from: At<'_>,
         stat: &Stat,
         to: At<'_>,
-        origin: Option<&OverlayHandle>,
+        origin: Option<(&OverlayHandle, &Stat)>,
         mtime: SetTime,
     ) -> Result<()> {
         sys::chown(to, Some(stat.uid), Some(stat.gid))?;
+        copy_xattrs(from, to)?;
+        if let Some((handle, lower)) = origin {
+            self.set_origin(to, handle, lower)?;
+        }
+        // After the attributes: `user.*` ones need write permission, and an access ACL can take set-group-id away.
         if !stat.is_symlink() {
             sys::chmod(to, stat.mode & 0o7777)?;
-        }
-        copy_xattrs(from, to)?;
-        if let Some(handle) = origin {
-            match xattr::set(to, self.markers.name(Marker::Origin), handle.as_bytes(), 0) {
-                Ok(()) => {}
-                // user.* attributes exist on files and directories only; the origin is then found by name.
-                Err(e) if e.is(Errno::OPNOTSUPP) || e.is(Errno::PERM) => {}
-                Err(e) => return Err(e.into()),
-            }
         }
         Ok(sys::set_times(to, SetTime::At(stat.atime), mtime)?)
     }

@@ -51,7 +51,18 @@ impl Overlay {
     }
 
     fn store_nlink(&self, index: &OsStr, delta: NlinkDelta) -> Result<()> {
-        Ok(xattr::set(self.index_at(index)?, self.markers.name(Marker::Nlink), &delta.encode(), 0)?)
+        let (at, name) = (self.index_at(index)?, self.markers.name(Marker::Nlink));
+        match xattr::set(at, name, &delta.encode(), 0) {
+            // `user.*` attributes need write permission, also the owner's.
+            Err(e) if e.is(Errno::ACCESS) => {
+                let mode = sys::stat(at)?.mode & 0o7777;
+                sys::chmod(at, mode | 0o200)?;
+                let set = xattr::set(at, name, &delta.encode(), 0);
+                sys::chmod(at, mode)?;
+                Ok(set?)
+            }
+            done => Ok(done?),
+        }
     }
 
     /// Before upper's link count changes together with the number of names in the union.

@@ -13,7 +13,9 @@ use rustc_hash::FxHashMap;
 use super::error::Result;
 use super::inode::{Ino, ROOT};
 use super::{Layer, Overlay};
+use crate::layer::markers::Number;
 use crate::layer::origin::OverlayHandle;
+use crate::layer::xattr::Namespace;
 use crate::sys::{self, At, Errno, Stat};
 
 const REAL_BITS: u32 = 48;
@@ -78,7 +80,9 @@ impl Overlay {
 
     /// Finds the lower file of an `overlay.origin` value. `None` when it cannot be decoded: no privilege to open
     /// handles, another file system, or the file is gone.
-    pub(super) fn origin(&self, value: &[u8]) -> Option<Origin> {
+    ///
+    /// Mounts without that privilege write, and believe, what the lower file was: `number`.
+    pub(super) fn origin(&self, value: &[u8], number: Option<Number>) -> Option<Origin> {
         let (uuid, handle) = OverlayHandle::parse(value)?;
         let mut tried: Vec<u64> = Vec::new();
         for layer in self.lowers.iter().filter(|l| l.handles && l.uuid.unwrap_or_default() == uuid) {
@@ -90,13 +94,15 @@ impl Overlay {
             let stat = sys::stat(At::Fd(fd.as_fd())).ok()?;
             return Some(Origin { ino: self.id(&stat), nlink: stat.nlink });
         }
-        None
+        let number = number.filter(|_| self.markers == Namespace::User)?;
+        let dev = *tried.first()?;
+        Some(Origin { ino: self.ids.map(dev, number.ino), nlink: number.nlink })
     }
 
     /// Whether a lower object with several links can be in the index: that needs `overlay.nlink`, and `user.*` attributes
     /// exist on files and directories only (xattr(7)).
     pub(super) fn indexable(&self, kind: u32) -> bool {
-        self.markers == crate::layer::xattr::Namespace::Trusted || kind == libc::S_IFREG
+        self.markers == Namespace::Trusted || kind == libc::S_IFREG
     }
 
     /// The object in the hard link index for a lower file with several links, if it was copied up before.

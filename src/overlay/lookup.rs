@@ -266,7 +266,7 @@ impl Overlay {
             if let Some(lower) = content.lowers.first() {
                 let fd = sys::open_path_rel(self.layer(lower.layer)?.root.as_fd(), &lower.path)?;
                 found.ino = self.id(&sys::stat(At::Fd(fd.as_fd()))?);
-            } else if let Some(origin) = markers.origin.as_ref().and_then(|value| self.origin(value)) {
+            } else if let Some(origin) = markers.origin.as_ref().and_then(|value| self.origin(value, markers.number)) {
                 found.ino = origin.ino;
             }
         } else {
@@ -315,9 +315,9 @@ impl Overlay {
         let markers = markers::read_file_markers(at)?;
         self.attach_data(ns, name, &mut found, &markers)?;
         let Some(value) = &markers.origin else { return Ok(found) };
-        let origin = match self.origin(value) {
-            Some(origin) => Some(origin),
-            None => self.origin_by_name(ns, name, value, below)?,
+        let origin = match self.origin(value, markers.number) {
+            None if stat.nlink <= 1 => self.origin_by_name(ns, name, value, below)?,
+            origin => origin,
         };
         if let Some(origin) = origin.as_ref().filter(|o| o.nlink <= 1) {
             found.ino = origin.ino;

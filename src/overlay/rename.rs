@@ -15,7 +15,7 @@ use crate::layer::origin::OverlayHandle;
 use crate::layer::redirect::{MAX_LEN, Redirect};
 use crate::layer::whiteout;
 use crate::layer::xattr::Marker;
-use crate::sys::{self, At, Errno, RenameFlags, SetTime, xattr};
+use crate::sys::{self, At, Errno, RenameFlags, SetTime, Stat, xattr};
 
 /// What happens to the new name if it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -329,11 +329,12 @@ impl Overlay {
         let origin = match content.lowers.first() {
             Some(lower) => {
                 let fd = self.lower_dir(target, lower.layer, &lower.path)?;
-                self.handle(self.layer(lower.layer)?, At::Fd(fd.as_fd()))?
+                let at = At::Fd(fd.as_fd());
+                self.handle(self.layer(lower.layer)?, at)?.zip(Some(sys::stat(at)?))
             }
             None => None,
         };
-        let ino = self.exchange_for_empty(pair, new, At::Fd(old.as_fd()), origin.as_ref())?;
+        let ino = self.exchange_for_empty(pair, new, At::Fd(old.as_fd()), origin.as_ref().map(|(h, s)| (h, s)))?;
         // The directory is another one from here on, also if what follows fails.
         self.fds.remove(Key::Dir(target.ino, UPPER));
         content.lowers = Box::default();
@@ -348,7 +349,7 @@ impl Overlay {
         pair: &mut Pair<'_>,
         new: &Side<'_>,
         at: At<'_>,
-        origin: Option<&OverlayHandle>,
+        origin: Option<(&OverlayHandle, &Stat)>,
     ) -> Result<u64> {
         let work = &self.writable()?.work;
         let temporary = work.temporary();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::harness::{Fs, Stack, difference};
+use super::harness::{Fs, Stack, difference, lasting};
 use super::tree::{Tree, root};
 use super::walk::{View, view};
 use crate::overlay::{Overlay, Result};
@@ -47,6 +47,7 @@ fn canonical(before: &View, now: &View) -> BTreeMap<String, (String, super::walk
     now.iter()
         .map(|(path, entry)| {
             let known = first(before, entry.ino).map(|p| format!("old {p}"));
+            let known = known.filter(|_| lasting(&View::from([(path.clone(), entry.clone())]))[path].ino != 0);
             let id = known.or_else(|| first(now, entry.ino).map(|p| format!("new {p}"))).unwrap();
             let mut entry = entry.clone();
             entry.ino = 0;
@@ -157,8 +158,11 @@ pub fn enumerate(case: &Case, problems: &mut Vec<String>) -> String {
             canonical(&run.before, &run.after)
         })
         .collect();
-    if done.live.as_ref() != Some(&done.after) {
-        problem(format!("live and remounted differ\n{}", difference(&done.live.unwrap(), &done.after)));
+    let unequal = |live: &Option<View>, after: &View| {
+        live.as_ref().map(|live| difference(&lasting(live), &lasting(after))).filter(|d| !d.is_empty())
+    };
+    if let Some(difference) = unequal(&done.live, &done.after) {
+        problem(format!("live and remounted differ\n{difference}"));
     }
     if !done.left.is_empty() {
         problem(format!("left in work/: {:?}", done.left));
@@ -202,7 +206,7 @@ pub fn enumerate(case: &Case, problems: &mut Vec<String>) -> String {
             let call = failed.report.trace[n - 1];
             let at = format!("{call} failing as call {n} with {errno:?} (warm: {warm}, again: {again})");
             let forgive = Forgive { dirs: call == "utimensat", files: case.fills_in && call == "utimensat" };
-            if !failed.left.is_empty() && !(call == "unlinkat") {
+            if !failed.left.is_empty() && call != "unlinkat" {
                 problem(format!("{at}: left in work/: {:?}", failed.left));
             }
             if let Some((second, view)) = &failed.again {
@@ -224,8 +228,8 @@ pub fn enumerate(case: &Case, problems: &mut Vec<String>) -> String {
                 Ok(()) if differs(&state, &new, forgive).is_empty() => {}
                 Ok(()) => problem(format!("{at}: not the new state\n{}", differs(&state, &new, forgive))),
             }
-            if let Some(live) = failed.live.filter(|l| *l != failed.after) {
-                problem(format!("{at}: live and remounted differ\n{}", difference(&live, &failed.after)));
+            if let Some(difference) = unequal(&failed.live, &failed.after) {
+                problem(format!("{at}: live and remounted differ\n{difference}"));
             }
         }
     }

@@ -7,14 +7,14 @@ use crate::overlay::{New, RedirectMode, RenameMode};
 
 /// The forms of a whiteout, each made at a path of a layer.
 const WHITEOUTS: [fn(&Tree, &str); 3] =
-    [|t, p| drop(t.whiteout(p)), |t, p| drop(t.aufs_whiteout(p)), |t, p| drop(t.xattr_whiteout(p))];
+    [|t, p| _ = t.whiteout(p), |t, p| _ = t.aufs_whiteout(p), |t, p| _ = t.xattr_whiteout(p)];
 
 /// The forms of an opaque directory, each made at a path of a layer.
 const OPAQUES: [fn(&Tree, &str); 4] = [
-    |t, p| drop(t.opaque(p)),
-    |t, p| drop(t.dir(p).xattr(p, "user.overlay.opaque", b"y")),
-    |t, p| drop(t.dir(p).xattr(p, "user.fuseoverlayfs.opaque", b"y")),
-    |t, p| drop(t.dir(p).file(format!("{p}/.wh..wh..opq").trim_start_matches('/'), "")),
+    |t, p| _ = t.opaque(p),
+    |t, p| _ = t.dir(p).xattr(p, "user.overlay.opaque", b"y"),
+    |t, p| _ = t.dir(p).xattr(p, "user.fuseoverlayfs.opaque", b"y"),
+    |t, p| _ = t.dir(p).file(format!("{p}/.wh..wh..opq").trim_start_matches('/'), ""),
 ];
 
 #[test]

@@ -350,7 +350,12 @@ fn files_without_permission_for_their_owner_can_be_changed_and_removed() {
     let s = Stack::new(1);
     s.lower(1).file("f", "x").chmod("f", 0o400).file("d/f", "x").file("g", "");
     s.upper().file("u", "x").chmod("u", 0);
+    s.lower(1).file("h1", "x").chmod("h1", 0o444).link("h1", "h2").link("h1", "h3");
     let fs = s.mount();
+    fs.unlink("h1").unwrap();
+    fs.link("h2", "h4").unwrap();
+    fs.rename("h3", "h5").unwrap();
+    assert_eq!(fs.attr("h5").unwrap().nlink, 3);
     fs.chmod("f", 0).unwrap();
     fs.rename("f", "f2").unwrap();
     fs.chmod("f2", 0o600).unwrap();

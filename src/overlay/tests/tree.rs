@@ -135,10 +135,6 @@ impl Tree {
         std::fs::symlink_metadata(self.path(path)).is_ok_and(|m| m.file_type().is_char_device() && m.rdev() == 0)
     }
 
-    pub fn read(&self, path: &str) -> Vec<u8> {
-        std::fs::read(self.path(path)).unwrap()
-    }
-
     /// Gives everything that has a fresh time an old one of its own, so that what an operation touches can be told.
     pub fn freeze_times(&self) {
         let mut step = 0;
