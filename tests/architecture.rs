@@ -1,5 +1,7 @@
 //! Who may use whom (docs/ARCHITECTURE.md), read from the `crate::` paths in the source.
 
+#![allow(clippy::expect_used, reason = "tests")]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
