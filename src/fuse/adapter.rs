@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::mpsc::{SendError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +15,8 @@ use fuser::{
 };
 
 use super::convert::{errno, file_type, major_minor, node, set_time, shown};
+use super::ioctl;
+use super::seek::{Seek, SeekQueue};
 use crate::overlay::{Attr, Caller, Change, Error, Listed, New, Overlay, RenameMode, Result};
 
 /// For ever, as far as the kernel's clock goes: see the module documentation.
@@ -27,39 +28,15 @@ const MAX_IO: u32 = 1 << 20;
 /// Attribute of the root that tells the daemon's process id (not listed).
 const PID_XATTR: &[u8] = b"user.laminafs.pid";
 
-const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
-const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
-/// The kernel asks for this before it sets flags.
-const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
-const FS_IOC32_GETFLAGS: u32 = 0x8004_6601;
-const FS_IOC32_SETFLAGS: u32 = 0x4004_6602;
-
 /// The file system as `fuser` sees it.
 pub struct Adapter {
     overlay: Arc<Overlay>,
     /// Set when the session exists; used to have dirty pages written before holes are looked for.
     notifier: Arc<OnceLock<Notifier>>,
     /// Seeks that wait for dirty pages to be written, see [`Seek`].
-    seeks: Option<Sender<Seek>>,
+    seeks: Option<SeekQueue>,
     writeback: bool,
     check_permissions: bool,
-}
-
-/// A question for holes. The kernel asks it without writing dirty pages first, and would take data that was not written
-/// yet for a hole; so the pages are invalidated, which writes them, before it is answered. That waits for WRITE requests
-/// to be served, and is therefore done by a thread of its own.
-struct Seek {
-    ino: INodeNo,
-    offset: i64,
-    whence: i32,
-    reply: ReplyLseek,
-}
-
-fn answer_seek(overlay: &Overlay, seek: Seek) {
-    match overlay.seek(seek.ino.0, seek.offset, seek.whence) {
-        Ok(at) => seek.reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
-        Err(e) => seek.reply.error(errno("lseek", e)),
-    }
 }
 
 thread_local! {
@@ -127,35 +104,9 @@ fn c_name(name: &OsStr) -> Result<CString> {
     CString::new(name.as_bytes()).map_err(|_| Error::Invalid)
 }
 
-/// A `struct fsxattr` (ioctl_fsgetxattr in linux/fs.h) that says what the inode flags say.
-fn fsxattr(flags: u32) -> [u8; 28] {
-    // FS_*_FL and FS_XFLAG_*: sync, immutable, append, no dump, no atime.
-    const PAIRS: [(u32, u32); 5] = [(0x8, 0x20), (0x10, 0x8), (0x20, 0x10), (0x40, 0x80), (0x80, 0x40)];
-    let shown = PAIRS.iter().filter(|p| flags & p.0 != 0).fold(0, |all, p| all | p.1);
-    let mut value = [0; 28];
-    value[..4].copy_from_slice(&u32::to_ne_bytes(shown));
-    value
-}
-
 impl Adapter {
     pub fn new(overlay: Arc<Overlay>, notifier: Arc<OnceLock<Notifier>>, check_permissions: bool) -> Self {
         Self { overlay, notifier, seeks: None, writeback: false, check_permissions }
-    }
-
-    /// Starts the thread that answers seeks while the kernel holds dirty pages.
-    fn start_seeker(&mut self) -> std::io::Result<()> {
-        let (queue, seeks) = channel::<Seek>();
-        let (overlay, notifier) = (self.overlay.clone(), self.notifier.clone());
-        std::thread::Builder::new().name("seek".into()).spawn(move || {
-            for seek in seeks {
-                if let Some(Err(e)) = notifier.get().map(|n| n.inval_inode(seek.ino, 0, 0)) {
-                    log::debug!("writing pages of {}: {e}", seek.ino);
-                }
-                answer_seek(&overlay, seek);
-            }
-        })?;
-        self.seeks = Some(queue);
-        Ok(())
     }
 }
 
@@ -182,7 +133,7 @@ impl fuser::Filesystem for Adapter {
         }
         self.writeback = !self.overlay.read_only() && config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE).is_ok();
         if self.writeback {
-            self.start_seeker()?;
+            self.seeks = Some(SeekQueue::start(self.overlay.clone(), self.notifier.clone())?);
             self.overlay.caller_keeps_times();
         }
         // Values the kernel does not accept are replaced by its own limits.
@@ -454,12 +405,8 @@ impl fuser::Filesystem for Adapter {
     fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
         let seek = Seek { ino, offset, whence, reply };
         match &self.seeks {
-            None => answer_seek(&self.overlay, seek),
-            Some(queue) => {
-                if let Err(SendError(seek)) = queue.send(seek) {
-                    answer_seek(&self.overlay, seek);
-                }
-            }
+            None => seek.answer(&self.overlay),
+            Some(queue) => queue.push(seek, &self.overlay),
         }
     }
 
@@ -494,25 +441,6 @@ impl fuser::Filesystem for Adapter {
         out_size: u32,
         reply: ReplyIoctl,
     ) {
-        match cmd {
-            FS_IOC_GETFLAGS | FS_IOC32_GETFLAGS => match self.overlay.get_flags(ino.0) {
-                // The number says eight bytes, the kernel takes four (`fuse_fileattr_get`).
-                Ok(flags) if out_size >= 8 => reply.ioctl(0, &u64::from(flags).to_ne_bytes()),
-                Ok(flags) => reply.ioctl(0, &flags.to_ne_bytes()),
-                Err(e) => reply.error(errno("ioctl", e)),
-            },
-            FS_IOC_FSGETXATTR => match self.overlay.get_flags(ino.0) {
-                Ok(flags) => reply.ioctl(0, &fsxattr(flags)),
-                Err(e) => reply.error(errno("ioctl", e)),
-            },
-            FS_IOC_SETFLAGS | FS_IOC32_SETFLAGS => {
-                let Some(&[a, b, c, d]) = in_data.first_chunk::<4>() else { return reply.error(Errno::EINVAL) };
-                match self.overlay.set_flags(ino.0, u32::from_ne_bytes([a, b, c, d])) {
-                    Ok(()) => reply.ioctl(0, &[]),
-                    Err(e) => reply.error(errno("ioctl", e)),
-                }
-            }
-            _ => reply.error(Errno::ENOTTY),
-        }
+        ioctl::answer(&self.overlay, ino.0, cmd, in_data, out_size, reply);
     }
 }

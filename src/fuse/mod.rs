@@ -7,6 +7,8 @@
 
 mod adapter;
 mod convert;
+mod ioctl;
+mod seek;
 mod session;
 
 pub use session::{MountError, Options, Session, Unmounter};
