@@ -160,6 +160,7 @@ fn session(options: MountOptions, mountpoint: PathBuf) -> fuse::Options {
         no_atime: options.no_atime,
         dir_sync: options.dir_sync,
         sync: options.sync,
+        writeback: options.writeback,
         ..fuse::Options::default()
     }
 }

@@ -116,6 +116,8 @@ pub struct MountOptions {
     pub dir_sync: bool,
     /// The mount carries `sync`.
     pub sync: bool,
+    /// Writes are collected by the kernel.
+    pub writeback: bool,
     /// Users other than the one who mounts have access.
     pub allow_other: bool,
     /// The kernel checks permissions.
@@ -147,6 +149,7 @@ impl MountOptions {
             no_atime: false,
             dir_sync: false,
             sync: false,
+            writeback: false,
             allow_other: root,
             default_permissions: true,
             fsname: NAME.to_owned(),
@@ -178,6 +181,9 @@ impl MountOptions {
             ("index", Some(b"on")) => self.index = true,
             ("index", Some(b"off")) => self.index = false,
             ("index", _) => return Err(OptionError::Value { option: shown(), values: "on, off" }),
+            ("writeback", None | Some(b"1")) => self.writeback = true,
+            ("writeback", Some(b"0")) => self.writeback = false,
+            ("writeback", _) => return Err(OptionError::Value { option: shown(), values: "0, 1" }),
             ("fsname", Some(value)) => self.fsname = text(value),
             ("subtype", Some(value)) => self.subtype = text(value),
             (key, None) if self.set_flag(key) => {}

@@ -35,6 +35,7 @@ pub struct Adapter {
     notifier: Arc<OnceLock<Notifier>>,
     /// Seeks that wait for dirty pages to be written, see [`Seek`].
     seeks: Option<SeekQueue>,
+    /// Asked for; after INIT: in use.
     writeback: bool,
     check_permissions: bool,
 }
@@ -105,8 +106,13 @@ fn c_name(name: &OsStr) -> Result<CString> {
 }
 
 impl Adapter {
-    pub fn new(overlay: Arc<Overlay>, notifier: Arc<OnceLock<Notifier>>, check_permissions: bool) -> Self {
-        Self { overlay, notifier, seeks: None, writeback: false, check_permissions }
+    pub fn new(
+        overlay: Arc<Overlay>,
+        notifier: Arc<OnceLock<Notifier>>,
+        check_permissions: bool,
+        writeback: bool,
+    ) -> Self {
+        Self { overlay, notifier, seeks: None, writeback, check_permissions }
     }
 }
 
@@ -131,9 +137,14 @@ impl fuser::Filesystem for Adapter {
                 log::info!("the kernel lacks {flag:?}");
             }
         }
-        self.writeback = !self.overlay.read_only() && config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE).is_ok();
-        if self.writeback {
+        self.writeback = self.writeback
+            && !self.overlay.read_only()
+            && config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE).is_ok();
+        if !self.overlay.read_only() {
+            // Pages that are dirty through a map are not written either.
             self.seeks = Some(SeekQueue::start(self.overlay.clone(), self.notifier.clone())?);
+        }
+        if self.writeback {
             self.overlay.caller_keeps_times();
         }
         // Values the kernel does not accept are replaced by its own limits.

@@ -37,6 +37,9 @@ pub struct Options {
     pub dir_sync: bool,
     /// All writes are synchronous (`sync`).
     pub sync: bool,
+    /// The kernel collects writes and hands them over later. Small writes are several times faster then, but a full
+    /// disk or a copy-up that fails shows only at fsync or close, not at the write.
+    pub writeback: bool,
     /// Number of threads; at least two are used.
     pub threads: usize,
 }
@@ -57,6 +60,7 @@ impl Default for Options {
             no_atime: false,
             dir_sync: false,
             sync: false,
+            writeback: false,
             threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)),
         }
     }
@@ -113,7 +117,7 @@ impl Session {
         check_device()?;
         let notifier = Arc::new(OnceLock::new());
         let read_only = options.read_only || overlay.read_only();
-        let adapter = Adapter::new(Arc::new(overlay), notifier.clone(), options.default_permissions);
+        let adapter = Adapter::new(Arc::new(overlay), notifier.clone(), options.default_permissions, options.writeback);
         let mut config = Config::default();
         config.mount_options = mount_options(options, read_only);
         config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
