@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::harness::{Bed, PATIENCE, Setup, drop_caches, entries, only_one_drops_caches, put, run_within, until};
+use super::harness::{
+    Bed, PATIENCE, Setup, drop_caches, entries, only_one_drops_caches, put, require, run, run_within, text_of, until,
+};
 
 /// Names and sizes of everything below.
 fn walk(dir: &Path) -> usize {
@@ -135,4 +137,29 @@ fn memory_of_known_objects() {
     assert!(now < most, "memory grows: {start} -> {now}");
     bed.unmount();
     assert_eq!(entries(&bed.upper), [""; 0]);
+}
+
+#[test]
+fn a_full_upper_fails_the_write_and_hides_nothing() {
+    require();
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!(
+        r#"set -e
+        mkdir small lower merged; mount -t tmpfs -o size=2m none small; mkdir small/upper small/work
+        head -c 3000000 /dev/zero >lower/big; echo good >lower/note
+        {program} mount -o lowerdir=lower,upperdir=small/upper,workdir=small/work merged
+        set +e
+        bash -c 'echo more >>merged/big' 2>/dev/null; echo "append $?"
+        cmp lower/big merged/big && echo same
+        head -c 4000000 /dev/zero >merged/fill 2>/dev/null; echo "fill $?"
+        test "$(stat -c %s merged/fill)" = "$(stat -c %s small/upper/fill)" && echo honest
+        cat merged/note
+        rm merged/fill; echo more >>merged/note; cat merged/note
+        ls -A small/work/work
+        {program} umount merged"#,
+        program = env!("CARGO_BIN_EXE_laminafs"),
+    );
+    let output = run(Command::new("unshare").arg("-m").arg("bash").arg("-c").arg(script).current_dir(dir.path()));
+    let said = text_of(output.stdout);
+    assert_eq!(said, "append 1\nsame\nfill 1\nhonest\ngood\ngood\nmore", "{}", text_of(output.stderr));
 }
