@@ -236,7 +236,7 @@ impl fuser::Filesystem for Adapter {
 
     fn rename(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -244,16 +244,20 @@ impl fuser::Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let mode = if flags.is_empty() {
-            RenameMode::Replace
-        } else if flags == RenameFlags::RENAME_NOREPLACE {
-            RenameMode::NoReplace
-        } else if flags == RenameFlags::RENAME_EXCHANGE {
-            RenameMode::Exchange
-        } else {
-            return reply.error(Errno::EINVAL);
+        let whiteout = flags.contains(RenameFlags::RENAME_WHITEOUT);
+        let mode = match flags - RenameFlags::RENAME_WHITEOUT {
+            RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
+            RenameFlags::RENAME_EXCHANGE if !whiteout => RenameMode::Exchange,
+            rest if rest.is_empty() => RenameMode::Replace,
+            _ => return reply.error(Errno::EINVAL),
         };
-        done("rename", self.overlay.rename(parent.0, name, newparent.0, newname, mode), reply);
+        let renamed = if whiteout {
+            let (old, new) = ((parent.0, name), (newparent.0, newname));
+            self.overlay.rename_leaving_whiteout(old, new, mode, caller(req))
+        } else {
+            self.overlay.rename(parent.0, name, newparent.0, newname, mode)
+        };
+        done("rename", renamed, reply);
     }
 
     fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {

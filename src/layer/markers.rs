@@ -58,6 +58,8 @@ pub struct DirMarkers {
     pub number: Option<Number>,
     /// It has a default access control list, which new entries inherit.
     pub default_acl: bool,
+    /// Empty files in it may be whiteouts of an overlay inside the mount.
+    pub nested: bool,
 }
 
 /// The markers of anything that is not a directory.
@@ -75,6 +77,8 @@ pub struct FileMarkers {
     pub number: Option<Number>,
     /// It is a whiteout, if it is an empty regular file in a directory with `xwhiteouts`.
     pub whiteout: bool,
+    /// It is shown as the character device 0:0, if it is an empty regular file.
+    pub nested: bool,
     /// How its link count differs; `None` also when the value makes no sense.
     pub nlink: Option<NlinkDelta>,
 }
@@ -95,6 +99,7 @@ pub fn read_dir_markers(fd: Fd<'_>) -> Result<DirMarkers> {
             Some((ns, Marker::Origin)) => read_value(at, ns, Marker::Origin, &mut found.origin)?,
             Some((ns, Marker::Number)) => read_number(at, ns, &mut found.number)?,
             Some((_, Marker::Impure)) => found.impure = true,
+            Some((_, Marker::Nested)) => found.nested = true,
             Some(_) => {}
             None if name == b"system.posix_acl_default" => found.default_acl = true,
             None if name == FUSE_OVERLAYFS_OPAQUE.to_bytes() => note_opaque(at, FUSE_OVERLAYFS_OPAQUE, &mut found)?,
@@ -115,6 +120,7 @@ pub fn read_file_markers(at: At<'_>) -> Result<FileMarkers> {
                 found.trusted_metacopy |= ns == Namespace::Trusted;
             }
             Some((_, Marker::Whiteout)) => found.whiteout = true,
+            Some((_, Marker::Nested)) => found.nested = true,
             Some((ns, Marker::Redirect)) => read_redirect(at, ns, &mut found.redirect)?,
             Some((ns, Marker::Origin)) => read_value(at, ns, Marker::Origin, &mut found.origin)?,
             Some((ns, Marker::Number)) => read_number(at, ns, &mut found.number)?,
@@ -318,6 +324,7 @@ mod tests {
             origin: Some(b"bytes".to_vec()),
             number: None,
             whiteout: true,
+            nested: false,
             nlink: Some(NlinkDelta::Upper(-1)),
         };
         assert_eq!(read_file_markers(at).unwrap(), want);

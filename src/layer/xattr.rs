@@ -46,9 +46,12 @@ pub enum Marker {
     Protattr,
     /// Our own, beside [`Marker::Origin`], where handles cannot be opened: number and link count of the lower object.
     Number,
+    /// Our own: the empty file is shown as the character device 0:0, the whiteout of an overlay inside the mount; on a
+    /// directory, that it may hold such files.
+    Nested,
 }
 
-const MARKERS: [(Marker, &CStr, &CStr); 11] = [
+const MARKERS: [(Marker, &CStr, &CStr); 12] = [
     (Marker::Opaque, c"trusted.overlay.opaque", c"user.overlay.opaque"),
     (Marker::Redirect, c"trusted.overlay.redirect", c"user.overlay.redirect"),
     (Marker::Metacopy, c"trusted.overlay.metacopy", c"user.overlay.metacopy"),
@@ -60,6 +63,7 @@ const MARKERS: [(Marker, &CStr, &CStr); 11] = [
     (Marker::Whiteout, c"trusted.overlay.whiteout", c"user.overlay.whiteout"),
     (Marker::Protattr, c"trusted.overlay.protattr", c"user.overlay.protattr"),
     (Marker::Number, c"trusted.overlay.laminafs.number", c"user.overlay.laminafs.number"),
+    (Marker::Nested, c"trusted.overlay.laminafs.nested", c"user.overlay.laminafs.nested"),
 ];
 
 impl Namespace {
@@ -133,7 +137,7 @@ mod tests {
     fn table_is_in_order_of_the_enum() {
         for (at, (marker, trusted, user)) in MARKERS.iter().enumerate() {
             assert_eq!(*marker as usize, at);
-            let own = if *marker == Marker::Number { "laminafs." } else { "" };
+            let own = if [Marker::Number, Marker::Nested].contains(marker) { "laminafs." } else { "" };
             let short = format!("{own}{marker:?}").to_lowercase();
             assert_eq!(trusted.to_str().unwrap(), format!("trusted.overlay.{short}"));
             assert_eq!(user.to_str().unwrap(), format!("user.overlay.{short}"));

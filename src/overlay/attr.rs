@@ -85,7 +85,8 @@ impl Overlay {
         Attr {
             ino: inode.ino,
             st_ino: if inode.ino == super::ROOT { self.id(stat) } else { inode.ino },
-            mode: stat.mode,
+            // An empty file can stand for a device (`overlay.laminafs.nested`).
+            mode: inode.kind | stat.mode & !libc::S_IFMT,
             nlink: dir_nlink.or(union_nlink).unwrap_or(stat.nlink),
             uid: stat.uid,
             gid: stat.gid,

@@ -98,6 +98,7 @@ impl Overlay {
         let link = inode.state.lock().links.first().cloned();
         if let Some(link) = &link {
             self.copy_up_dir(&link.parent)?;
+            self.mark_nested_for(inode, self.upper_dir(&link.parent)?.as_fd())?;
         }
         let (stat, handle, target) = self.at(inode, |at| {
             let stat = sys::stat(at)?;
@@ -128,7 +129,7 @@ impl Overlay {
                 extra.data = None;
                 return Ok(());
             }
-            self.place_copy(inode, upper, link.as_ref(), &name, stat.mode, ino)
+            self.place_copy(inode, upper, link.as_ref(), &name, inode.kind, ino)
         });
         placed.inspect_err(|_| upper.work.discard(&name))?;
         self.fds.remove(Key::LowerData(inode.ino));
@@ -254,6 +255,9 @@ impl Overlay {
             }
             libc::S_IFLNK => sys::symlink(target.ok_or(Error::Invalid)?, work, name)?,
             kind => sys::mknod(work, name, kind | 0o600, stat.rdev_major, stat.rdev_minor)?,
+        }
+        if inode.kind == libc::S_IFCHR && stat.is_file() {
+            xattr::set(made, self.markers.name(Marker::Nested), b"y", 0)?;
         }
         if indexed {
             xattr::set(made, self.markers.name(Marker::Nlink), &NlinkDelta::Lower(0).encode(), 0)?;

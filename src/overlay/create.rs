@@ -1,10 +1,11 @@
 //! Making new objects.
 
 use std::ffi::OsStr;
+use std::sync::Arc;
 
 use super::dir::{InUpper, Namespace};
 use super::error::{Error, Result};
-use super::inode::{Ino, UPPER};
+use super::inode::{Ino, Inode, UPPER};
 use super::lookup::{Changing, Found, check_name};
 use super::{Attr, Caller, Overlay, Upper, acl};
 use crate::layer::whiteout;
@@ -33,6 +34,12 @@ impl New<'_> {
             Self::Node(kind, ..) => kind,
         }
     }
+
+    /// The character device 0:0: what an overlay inside the mount makes as its whiteout. In upper it would be ours, so
+    /// an empty file with a marker stands for it.
+    fn is_nested_whiteout(self) -> bool {
+        matches!(self, Self::Node(libc::S_IFCHR, 0, 0))
+    }
 }
 
 impl Overlay {
@@ -41,8 +48,7 @@ impl Overlay {
     /// set-group-id directory.
     ///
     /// # Errors
-    /// [`Error::Exists`] if the merged view shows the name; [`Error::Reserved`] for names that begin with `.wh.` and
-    /// the character device 0:0.
+    /// [`Error::Exists`] if the merged view shows the name; [`Error::Reserved`] for names that begin with `.wh.`.
     pub fn create(
         &self,
         parent: Ino,
@@ -54,8 +60,7 @@ impl Overlay {
     ) -> Result<Attr> {
         let upper = self.writable()?;
         check_name(name)?;
-        let reserved_node = matches!(new, New::Node(libc::S_IFCHR, 0, 0));
-        if whiteout::reserved(name.as_encoded_bytes()) || reserved_node {
+        if whiteout::reserved(name.as_encoded_bytes()) {
             return Err(Error::Reserved);
         }
         let parent = self.directory(parent)?;
@@ -65,7 +70,10 @@ impl Overlay {
             return Err(Error::Exists);
         }
         let mode = if names.ns.default_acl { mode } else { mode & !umask } & 0o7777;
-        let own = caller.uid == self.euid && caller.gid == self.egid;
+        let own = caller.uid == self.euid && caller.gid == self.egid && !new.is_nested_whiteout();
+        if new.is_nested_whiteout() {
+            self.mark_nested(names.fd())?;
+        }
         let mut stray = false;
         if own && slot.upper == InUpper::Absent {
             match make(names.fd(), name, new, mode) {
@@ -83,13 +91,25 @@ impl Overlay {
                 other => other?,
             }
         }
-        let stat = sys::stat(At::Name(names.fd(), name))?;
+        let mut stat = sys::stat(At::Name(names.fd(), name))?;
+        stat.mode = new.kind() | stat.mode & !libc::S_IFMT;
         self.note_upper(&mut names, &parent, name, InUpper::Present, stat.mode, stat.ino);
         let ns = stat.is_dir().then(|| Namespace { upper: true, default_acl: names.ns.default_acl, ..<_>::default() });
         let found = Found { ino: self.id(&stat), layer: UPPER, stat, upper: Some(stat.ino), ns, extra: None };
         let inode = self.bind(&parent, name.into(), found);
         self.note_time(&inode, &stat);
         Ok(self.attr_of(&inode, &stat))
+    }
+
+    /// Marks a directory of upper as holding files that stand for the device 0:0.
+    pub(super) fn mark_nested(&self, dir: sys::Fd<'_>) -> Result<()> {
+        Ok(xattr::set(At::Fd(dir), self.markers.name(Marker::Nested), b"y", 0)?)
+    }
+
+    /// The same if the object, wherever it is, is such a file. To be called without a directory's lock.
+    pub(super) fn mark_nested_for(&self, inode: &Arc<Inode>, dir: sys::Fd<'_>) -> Result<()> {
+        let nested = inode.kind == libc::S_IFCHR && self.at(inode, |at| Ok(sys::stat(at)?.is_file()))?;
+        if nested { self.mark_nested(dir) } else { Ok(()) }
     }
 
     /// Makes the object in the work directory, complete, and moves it to its place in one step.
@@ -114,8 +134,13 @@ impl Overlay {
             mode |= libc::S_ISGID;
         }
         let placed = (|| -> Result<()> {
-            make(work, &temporary, new, mode)?;
             let at = At::Name(work, &temporary);
+            if new.is_nested_whiteout() {
+                make(work, &temporary, New::File, 0o600)?;
+                xattr::set(at, self.markers.name(Marker::Nested), b"y", 0)?;
+            } else {
+                make(work, &temporary, new, mode)?;
+            }
             sys::chown(at, Some(caller.uid), Some(gid))?;
             if !matches!(new, New::Symlink(_)) {
                 if names.ns.default_acl {

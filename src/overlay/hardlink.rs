@@ -123,6 +123,8 @@ impl Overlay {
             At::Name(dir, name) => Ok(sys::open_path(dir, name)?),
             At::Fd(_) => Err(Error::NotFound),
         })?;
+        self.copy_up_dir(&link.parent)?;
+        self.mark_nested_for(inode, self.upper_dir(&link.parent)?.as_fd())?;
         let mut parent = self.changing(&link.parent)?;
         let Some(current) = inode.link(&link.parent, &link.name) else { return Ok(()) };
         if current.layer == UPPER {

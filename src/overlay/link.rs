@@ -30,6 +30,8 @@ impl Overlay {
             At::Name(dir, name) => Ok(sys::open_path(dir, name)?),
             At::Fd(_) => Err(Error::NotFound),
         })?;
+        self.copy_up_dir(&parent)?;
+        self.mark_nested_for(&inode, self.upper_dir(&parent)?.as_fd())?;
         let mut names = self.changing(&parent)?;
         let slot = names.ns.slot(name);
         if slot.visible() {

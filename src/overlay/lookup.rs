@@ -13,7 +13,7 @@ use super::dir::{InUpper, IndexEntry, LowerDir, Namespace};
 use super::error::{Error, Result};
 use super::identity::Origin;
 use super::inode::{Extra, Ino, Inode, LayerIndex, Link, Name, State, UPPER};
-use super::merge::{is_xattr_whiteout, join};
+use super::merge::{ShownAs, empty_file, join};
 use crate::layer::markers::{self, FileMarkers};
 use crate::layer::origin::OverlayHandle;
 use crate::layer::redirect::Redirect;
@@ -66,11 +66,13 @@ struct Below<'a> {
     positions: &'a [u16],
     /// Whether these are directories.
     dirs: bool,
+    /// `DT_*` of the topmost object, if the index has it.
+    kind: Option<u8>,
 }
 
 impl<'a> Below<'a> {
     fn of(entry: &'a IndexEntry) -> Self {
-        Self { positions: &entry.lowers, dirs: entry.lower_kind == libc::DT_DIR }
+        Self { positions: &entry.lowers, dirs: entry.lower_kind == libc::DT_DIR, kind: Some(entry.kind) }
     }
 }
 
@@ -181,7 +183,7 @@ impl Overlay {
     ) -> Result<Option<Found>> {
         let Some(index) = &ns.index else {
             let layer = if ns.upper { UPPER } else { ns.lowers.first().map_or(UPPER, |l| l.layer) };
-            return self.find_in(parent, ns, upper, name, layer, &Below { positions: &[0], dirs: true });
+            return self.find_in(parent, ns, upper, name, layer, &Below { positions: &[0], dirs: true, kind: None });
         };
         let Some(entry) = index.get(name) else { return Ok(None) };
         match (entry.upper, entry.lowers.first()) {
@@ -225,20 +227,24 @@ impl Overlay {
             let positions = if ns.lowers.is_empty() || !below.dirs { &[] } else { below.positions };
             return self.found_dir(ns, at, name, layer, stat, positions).map(Some);
         }
-        if stat.is_file()
-            && stat.size == 0
-            && ns.index.is_none()
-            && is_xattr_whiteout(at, &stat)?
-            && markers::read_dir_markers(dir)?.xwhiteouts
-        {
+        let shown_as = match below.kind {
+            _ if !stat.is_file() || stat.size != 0 => ShownAs::File,
+            Some(libc::DT_CHR) => ShownAs::Node,
+            Some(_) => ShownAs::File,
+            None => empty_file(at, &markers::read_dir_markers(dir)?)?,
+        };
+        if shown_as == ShownAs::Nothing {
             return Ok(None);
         }
-        if layer == UPPER {
-            self.found_upper(ns, at, name, stat, below)
+        let mut found = if layer == UPPER {
+            self.found_upper(ns, at, name, stat, below)?
         } else {
-            self.found_lower(ns, at, name, layer, stat)
+            self.found_lower(ns, at, name, layer, stat)?
+        };
+        if shown_as == ShownAs::Node {
+            found.stat.mode = libc::S_IFCHR | found.stat.mode & !libc::S_IFMT;
         }
-        .map(Some)
+        Ok(Some(found))
     }
 
     fn found_dir(

@@ -18,7 +18,7 @@ use crate::layer::markers::{self, DirMarkers};
 use crate::layer::redirect::Redirect;
 use crate::layer::whiteout::{self, NameKind};
 use crate::layer::xattr::Namespace as XattrNamespace;
-use crate::sys::{self, At, Errno, Stat};
+use crate::sys::{self, At, Errno};
 
 /// `dir/name` as a path in a layer.
 pub fn join(dir: &OsStr, name: &OsStr) -> Arc<OsStr> {
@@ -249,13 +249,16 @@ fn read_layer(index: &mut Index, dir: BorrowedFd<'_>, position: Option<u16>) -> 
         NameKind::Whiteout(name) => aufs.push(OsStr::from_bytes(name).into()),
         NameKind::OpaqueMarker | NameKind::AufsInternal => {}
     })?;
-    let xwhiteouts = markers::read_dir_markers(dir)?.xwhiteouts;
+    let markers = markers::read_dir_markers(dir)?;
+    let special_files = markers.xwhiteouts || markers.nested;
     for (name, mut kind, ino) in entries {
-        if kind == libc::DT_UNKNOWN || kind == libc::DT_CHR || (xwhiteouts && kind == libc::DT_REG) {
+        if kind == libc::DT_UNKNOWN || kind == libc::DT_CHR || (special_files && kind == libc::DT_REG) {
             let at = At::Name(dir, &name);
             let stat = sys::stat(at)?;
-            kind = (stat.mode >> 12) as u8 & 0xf;
-            if stat.is_whiteout_dev() || (xwhiteouts && is_xattr_whiteout(at, &stat)?) {
+            let empty = stat.is_file() && stat.size == 0;
+            let shown_as = if empty { empty_file(at, &markers)? } else { ShownAs::File };
+            kind = if shown_as == ShownAs::Node { libc::DT_CHR } else { (stat.mode >> 12) as u8 & 0xf };
+            if stat.is_whiteout_dev() || shown_as == ShownAs::Nothing {
                 match position {
                     None => index.insert(IndexEntry::in_upper(name, kind, ino, InUpper::Whiteout)),
                     Some(_) => hide(index, name),
@@ -273,10 +276,28 @@ fn read_layer(index: &mut Index, dir: BorrowedFd<'_>, position: Option<u16>) -> 
     Ok(())
 }
 
-/// The form of a whiteout for file systems and users that cannot make devices: an empty file with an attribute, in a
-/// directory marked as holding such files.
-pub fn is_xattr_whiteout(at: At<'_>, stat: &Stat) -> Result<bool> {
-    Ok(stat.is_file() && stat.size == 0 && markers::read_file_markers(at)?.whiteout)
+/// What an empty file in a layer stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ShownAs {
+    /// Itself.
+    File,
+    /// A whiteout, in the form for file systems and users that cannot make devices.
+    Nothing,
+    /// The character device 0:0, which in a layer would be a whiteout.
+    Node,
+}
+
+/// The same, of an empty file in a directory with these markers.
+pub fn empty_file(at: At<'_>, dir: &DirMarkers) -> Result<ShownAs> {
+    if !dir.xwhiteouts && !dir.nested {
+        return Ok(ShownAs::File);
+    }
+    let markers = markers::read_file_markers(at)?;
+    Ok(match (dir.xwhiteouts && markers.whiteout, dir.nested && markers.nested) {
+        (true, _) => ShownAs::Nothing,
+        (false, true) => ShownAs::Node,
+        (false, false) => ShownAs::File,
+    })
 }
 
 fn add_lower(index: &mut Index, name: Name, kind: u8, real_ino: u64, position: u16) {

@@ -4,13 +4,13 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use super::Overlay;
 use super::copy_up::restore_times;
 use super::dir::{InUpper, LowerDir, Namespace, Slot};
 use super::error::{Error, Result};
 use super::fdcache::Key;
 use super::inode::{Ino, Inode, Link, Name, UPPER};
 use super::lookup::{Changing, check_name};
+use super::{Caller, New, Overlay};
 use crate::layer::origin::OverlayHandle;
 use crate::layer::redirect::{MAX_LEN, Redirect};
 use crate::layer::whiteout;
@@ -96,6 +96,46 @@ impl Overlay {
         done
     }
 
+    /// Renames and leaves the character device 0:0 under the old name (`RENAME_WHITEOUT` of rename(2)): two steps, each
+    /// whole in itself.
+    ///
+    /// # Errors
+    /// When the device cannot be made, the rename is undone if the new name was free; else the object has its new name.
+    pub fn rename_leaving_whiteout(
+        &self,
+        (old_parent, old_name): (Ino, &OsStr),
+        (new_parent, new_name): (Ino, &OsStr),
+        mode: RenameMode,
+        caller: Caller,
+    ) -> Result<()> {
+        let target = match self.lookup(new_parent, new_name) {
+            Ok(attr) => {
+                self.forget(attr.ino, 1);
+                Some(attr.ino)
+            }
+            Err(Error::NotFound) => None,
+            Err(e) => return Err(e),
+        };
+        let source = self.lookup(old_parent, old_name)?.ino;
+        self.forget(source, 1);
+        self.rename(old_parent, old_name, new_parent, new_name, mode)?;
+        if target == Some(source) {
+            return Ok(()); // two names of one file: rename(2) does nothing
+        }
+        match self.create(old_parent, old_name, New::Node(libc::S_IFCHR, 0, 0), 0, 0, caller) {
+            Ok(attr) => {
+                self.forget(attr.ino, 1);
+                Ok(())
+            }
+            Err(e) => {
+                if target.is_none() {
+                    self.rename(new_parent, new_name, old_parent, old_name, RenameMode::NoReplace)?;
+                }
+                Err(e)
+            }
+        }
+    }
+
     fn rename_objects(
         &self,
         old: &Side<'_>,
@@ -146,6 +186,8 @@ impl Overlay {
     fn prepare_moved(&self, from: &Side<'_>, to: &Side<'_>, object: &Arc<Inode>) -> Result<()> {
         let Some(dir) = &object.dir else {
             self.copy_up_whole(object)?;
+            self.copy_up_dir(to.parent)?;
+            self.mark_nested_for(object, self.upper_dir(to.parent)?.as_fd())?;
             let link = object.link(from.parent, from.name).ok_or(Error::NotFound)?;
             return self.link_up(object, &link);
         };

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags};
 
 use super::harness::{Bed, Setup, entries, exists, ino, is_whiteout, mkdir, put, read};
 use super::os::{self, errno};
@@ -127,13 +127,36 @@ fn reserved_names_are_refused() {
     assert_eq!(errno(os::mknod(&bad, FileType::Fifo, 0, 0, 0)), libc::EPERM);
     assert_eq!(errno(fs::hard_link(bed.p("f"), &bad)), libc::EPERM);
     assert_eq!(errno(fs::rename(bed.p("f"), &bad)), libc::EPERM);
-    assert_eq!(errno(os::mknod(&bed.p("c"), FileType::CharacterDevice, 0, 0, 0)), libc::EPERM);
     assert_eq!(errno(fs::remove_file(&bad)), libc::ENOENT);
     assert!(!exists(&bad) && exists(&bed.p("f")));
     assert_eq!(entries(&bed.upper), [""; 0]);
     // Only the prefix counts.
     fs::write(bed.p(".whatever"), "").unwrap();
     fs::write(bed.p("x.wh.y"), "").unwrap();
+}
+
+#[test]
+fn whiteouts_of_an_overlay_inside() {
+    let mut bed = Bed::new(|l| {
+        put(l, "d/f", "f");
+        put(l, "g", "g");
+    });
+    let is_node =
+        |path: &Path| fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_char_device() && m.rdev() == 0);
+    os::mknod(&bed.p("d/c"), FileType::CharacterDevice, 0o600, 0, 0).unwrap();
+    rustix::fs::renameat_with(CWD, bed.p("d/f"), CWD, bed.p("moved"), RenameFlags::WHITEOUT).unwrap();
+    rustix::fs::renameat_with(CWD, bed.p("moved"), CWD, bed.p("g"), RenameFlags::WHITEOUT).unwrap();
+    let both = RenameFlags::WHITEOUT | RenameFlags::NOREPLACE;
+    assert_eq!(rustix::fs::renameat_with(CWD, bed.p("g"), CWD, bed.p("d/c"), both), Err(rustix::io::Errno::EXIST));
+    for _ in 0..2 {
+        for name in ["d/c", "d/f", "moved"] {
+            assert!(is_node(&bed.p(name)), "{name}");
+        }
+        assert_eq!(read(&bed.p("g")), "f");
+        let kinds: Vec<_> = fs::read_dir(bed.p("d")).unwrap().map(|e| e.unwrap().file_type().unwrap()).collect();
+        assert!(kinds.iter().all(|k| k.is_char_device()), "{kinds:?}");
+        bed.remount();
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::crash::{Case, common, enumerate_all};
 use super::harness::{Fs, OTHER, errno, me};
 use super::tree::root;
-use crate::overlay::{Caller, Change, New, RenameMode, Result};
+use crate::overlay::{Caller, Change, New, ROOT, RenameMode, Result};
 use crate::sys::{SetTime, Time};
 
 const fn case(name: &'static str, run: fn(&Fs) -> Result<()>) -> Case {
@@ -24,6 +24,18 @@ fn make(fs: &Fs, path: &str, new: New<'_>, caller: Caller) -> Result<()> {
 }
 
 const FIFO: New<'_> = New::Node(libc::S_IFIFO, 0, 0);
+const WHITEOUT: New<'_> = New::Node(libc::S_IFCHR, 0, 0);
+
+/// What is left where the whiteout could not be made: names as before, times new.
+fn there_and_back(fs: &Fs, name: &str) -> Result<()> {
+    fs.rename(name, "new")?;
+    fs.rename("new", name)
+}
+
+/// Renames in the root, with `RENAME_WHITEOUT`.
+fn leave(fs: &Fs, old: &str, new: &str) -> Result<()> {
+    fs.overlay.rename_leaving_whiteout((ROOT, old.as_ref()), (ROOT, new.as_ref()), RenameMode::Replace, me())
+}
 
 fn target() -> New<'static> {
     New::Symlink(std::ffi::OsStr::new("target"))
@@ -58,6 +70,14 @@ fn create_is_old_or_new_at_every_crash_and_failure() {
             case("mknod", |fs| make(fs, "new", FIFO, me())),
             case("mknod, other caller", |fs| make(fs, "new", FIFO, other())),
             case("mknod over whiteout", |fs| make(fs, "wh", FIFO, me())),
+            case("mknod 0:0", |fs| make(fs, "new", WHITEOUT, me())),
+            case("mknod 0:0 in lower directory, over whiteout", |fs| {
+                if fs.exists("deep/er/f") {
+                    fs.unlink("deep/er/f")?;
+                }
+                make(fs, "deep/er/f", WHITEOUT, me())
+            })
+            .between_states(&[|fs| fs.unlink("deep/er/f")]),
         ],
     );
 }
@@ -165,6 +185,10 @@ fn rename_of_files_is_old_or_new_at_every_crash_and_failure() {
             case("rename upper file", |fs| fs.rename("u", "new")),
             case("rename upper file to other directory", |fs| fs.rename("u", "ud/new")),
             case("rename upper file over lower", |fs| fs.rename("over", "new")),
+            case("rename upper file, leaving a whiteout", |fs| leave(fs, "u", "new"))
+                .between_states(&[|fs| fs.rename("u", "new"), |fs| there_and_back(fs, "u")]),
+            case("rename lower file, leaving a whiteout", |fs| leave(fs, "f", "new"))
+                .between_states(&[|fs| fs.rename("f", "new"), |fs| there_and_back(fs, "f")]),
             case("rename lower file", |fs| fs.rename("f", "new")),
             case("rename lower file to lower directory", |fs| fs.rename("deep/er/f", "ld/new")),
             case("rename upper file onto whiteout", |fs| fs.rename("u", "wh")),

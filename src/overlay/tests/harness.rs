@@ -147,7 +147,7 @@ impl Fs {
         Ok(self.attr(path)?.ino)
     }
 
-    fn split<'a>(&self, path: &'a str) -> Result<(Ino, &'a OsStr)> {
+    pub fn split<'a>(&self, path: &'a str) -> Result<(Ino, &'a OsStr)> {
         let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
         Ok((self.ino(dir)?, os(name)))
     }

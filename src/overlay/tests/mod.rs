@@ -10,6 +10,7 @@ mod directories;
 mod harness;
 mod identity;
 mod layers;
+mod nested;
 mod posix;
 mod renames;
 mod tree;
