@@ -19,6 +19,7 @@ mod harness;
 mod held;
 mod identity;
 mod limits;
+mod matrix;
 mod names;
 mod os;
 mod permissions;
