@@ -45,7 +45,12 @@ thread_local! {
 }
 
 fn caller(req: &Request) -> Caller {
-    Caller { uid: req.uid(), gid: req.gid() }
+    Caller { uid: req.uid(), gid: req.gid(), pid: req.pid() }
+}
+
+/// The caller if set-id bits go when it changes data.
+fn ordinary_caller(req: &Request) -> Option<Caller> {
+    (req.uid() != 0).then(|| caller(req))
 }
 
 /// Replies to an operation without a result.
@@ -311,7 +316,7 @@ impl fuser::Filesystem for Adapter {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -321,8 +326,8 @@ impl fuser::Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let drop_privileges = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        match self.overlay.write(ino.0, offset, data, drop_privileges) {
+        let drop_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then(|| caller(req));
+        match self.overlay.write(ino.0, offset, data, drop_set_id) {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
             Err(e) => reply.error(errno("write", e)),
         }
@@ -375,7 +380,7 @@ impl fuser::Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -383,7 +388,7 @@ impl fuser::Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let set = c_name(name).and_then(|name| self.overlay.set_xattr(ino.0, &name, value, flags));
+        let set = c_name(name).and_then(|name| self.overlay.set_xattr(ino.0, &name, value, flags, caller(req)));
         done("setxattr", set, reply);
     }
 
@@ -396,8 +401,8 @@ impl fuser::Filesystem for Adapter {
         value("getxattr", result, size, reply);
     }
 
-    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        value("listxattr", self.overlay.list_xattr(ino.0), size, reply);
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        value("listxattr", self.overlay.list_xattr(ino.0, caller(req)), size, reply);
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -414,7 +419,7 @@ impl fuser::Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        done("fallocate", self.overlay.fallocate(ino.0, mode, offset, length, req.uid() != 0), reply);
+        done("fallocate", self.overlay.fallocate(ino.0, mode, offset, length, ordinary_caller(req)), reply);
     }
 
     fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -439,7 +444,7 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
-        match self.overlay.copy_range(from, to, len, req.uid() != 0) {
+        match self.overlay.copy_range(from, to, len, ordinary_caller(req)) {
             Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),
             Err(e) => reply.error(errno("copy_file_range", e)),
         }

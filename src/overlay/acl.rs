@@ -3,8 +3,10 @@
 use super::error::{Error, Result};
 use crate::sys::{At, xattr};
 
-const ACCESS: &std::ffi::CStr = c"system.posix_acl_access";
-const DEFAULT: &std::ffi::CStr = c"system.posix_acl_default";
+/// The attribute that holds the access ACL.
+pub const ACCESS: &std::ffi::CStr = c"system.posix_acl_access";
+/// The attribute that holds the default ACL of a directory.
+pub const DEFAULT: &std::ffi::CStr = c"system.posix_acl_default";
 
 // Layout of the attribute: a version of four bytes, then entries of tag (2), permissions (2), id (4), little endian.
 const HEADER: usize = 4;

@@ -57,6 +57,13 @@ pub struct Change {
     pub mtime: Option<SetTime>,
 }
 
+impl Change {
+    fn is_empty(&self) -> bool {
+        let Self { mode, uid, gid, size, atime, mtime } = self;
+        mode.is_none() && uid.is_none() && gid.is_none() && size.is_none() && atime.is_none() && mtime.is_none()
+    }
+}
+
 impl Overlay {
     /// The attributes of an object.
     pub fn get_attr(&self, ino: Ino) -> Result<Attr> {
@@ -101,22 +108,28 @@ impl Overlay {
         }
     }
 
-    /// Changes attributes, copying the object up first. `caller` matters for a change of the length: set-id bits go
-    /// unless root asks (`chown(2)` clears them by itself, and so does the file system).
+    /// Changes attributes, copying the object up first. A change of the length or owner takes set-id bits away, unless
+    /// root asks.
     ///
     /// # Errors
     /// Nothing is changed when the copy-up fails; after that, what came before the failing part stays changed.
     pub fn set_attr(&self, ino: Ino, change: &Change, caller: Caller) -> Result<Attr> {
         let inode = self.inode(ino)?;
         self.writable()?;
-        if let Some(size) = change.size {
-            self.set_size(&inode, size, caller)?;
-        } else {
-            self.copy_up(&inode)?;
+        match change.size {
+            Some(size) => self.set_size(&inode, size, caller)?,
+            None if change.is_empty() => {
+                self.change_nothing(&inode, caller)?;
+                return self.attr(&inode);
+            }
+            None => self.copy_up(&inode)?,
         }
         self.at(&inode, |at| {
             if change.uid.is_some() || change.gid.is_some() {
                 sys::chown(at, change.uid, change.gid)?;
+                if !inode.is_dir() && !caller.keeps_set_id() {
+                    self.drop_set_id(at, caller)?;
+                }
             }
             if let Some(mode) = change.mode {
                 sys::chmod(at, mode & 0o7777)?;
@@ -135,13 +148,13 @@ impl Overlay {
     /// Remembers the modification time that the caller knows, see [`Overlay::caller_keeps_times`].
     pub(super) fn note_time(&self, inode: &Inode, stat: &Stat) {
         if stat.is_file() && self.keeps_times.load(Ordering::Relaxed) {
-            inode.state.lock().mtime = Some(stat.mtime);
+            inode.state.lock().extra_mut().mtime = Some(stat.mtime);
         }
     }
 
     /// Undoes what a write did to the modification time, when the caller keeps it.
     pub(super) fn keep_time(&self, inode: &Inode, fd: BorrowedFd<'_>) -> Result<()> {
-        let known = || inode.state.lock().mtime;
+        let known = || inode.state.lock().extra.as_ref().and_then(|e| e.mtime);
         let mut time = known();
         while let Some(t) = time {
             sys::set_times(At::Fd(fd), SetTime::Omit, SetTime::At(t))?;
@@ -163,23 +176,6 @@ impl Overlay {
         if !done {
             sys::truncate(fd.as_fd(), size)?;
         }
-        if caller.uid != 0 {
-            self.drop_privileges(fd.as_fd())?;
-        }
-        Ok(())
-    }
-
-    /// Clears set-user-id, and set-group-id of an executable file, as a write by an ordinary user does (inode(7)).
-    /// File capabilities are removed by the file system below at every write, whoever asks.
-    pub(super) fn drop_privileges(&self, fd: std::os::fd::BorrowedFd<'_>) -> Result<()> {
-        let mode = sys::stat(At::Fd(fd))?.mode;
-        let mut kept = mode & !libc::S_ISUID;
-        if mode & libc::S_IXGRP != 0 {
-            kept &= !libc::S_ISGID;
-        }
-        if kept != mode {
-            sys::chmod(At::Fd(fd), kept & 0o7777)?;
-        }
-        Ok(())
+        if caller.keeps_set_id() { Ok(()) } else { self.drop_set_id(At::Fd(fd.as_fd()), caller) }
     }
 }

@@ -13,6 +13,7 @@ use super::error::{Error, Result};
 use super::fdcache::Key;
 use super::inode::{Inode, Link, Parked, UPPER};
 use super::lookup::Changing;
+use super::owner::as_owner;
 use super::{Overlay, Upper};
 use crate::layer::markers::Number;
 use crate::layer::nlink::NlinkDelta;
@@ -193,7 +194,13 @@ impl Overlay {
     ) -> Result<()> {
         let before = sys::stat(At::Fd(parent.fd()))?;
         self.mark_impure(parent)?;
-        sys::rename(upper.work.fd(), name, parent.fd(), &link.name, RenameFlags::NOREPLACE)?;
+        let object = sys::open_path(upper.work.fd(), name)?;
+        // Moving a directory to another parent needs write permission on itself too.
+        as_owner(At::Fd(parent.fd()), || {
+            as_owner(At::Fd(object.as_fd()), || {
+                Ok(sys::rename(upper.work.fd(), name, parent.fd(), &link.name, RenameFlags::NOREPLACE)?)
+            })
+        })?;
         self.note_upper(parent, &link.parent, &link.name, InUpper::Present, mode, ino);
         restore_times(At::Fd(parent.fd()), &before);
         Ok(())
@@ -202,10 +209,11 @@ impl Overlay {
     /// Marks a directory of upper as holding entries that have an origin.
     pub(super) fn mark_impure(&self, parent: &mut Changing<'_>) -> Result<()> {
         if !parent.ns.impure {
-            match xattr::set(At::Fd(parent.fd()), self.markers.name(Marker::Impure), b"y", 0) {
+            let at = At::Fd(parent.fd());
+            match as_owner(at, || Ok(xattr::set(at, self.markers.name(Marker::Impure), b"y", 0)?)) {
                 Ok(()) => {}
                 Err(e) if e.is(Errno::OPNOTSUPP) => {}
-                Err(e) => return Err(e.into()),
+                Err(e) => return Err(e),
             }
             parent.ns.impure = true;
         }

@@ -1,12 +1,14 @@
 //! Making new objects.
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::dir::{InUpper, Namespace};
 use super::error::{Error, Result};
 use super::inode::{Ino, Inode, UPPER};
 use super::lookup::{Changing, Found, check_name};
+use super::owner::as_owner;
 use super::{Attr, Caller, Overlay, Upper, acl};
 use crate::layer::whiteout;
 use crate::layer::xattr::Marker;
@@ -103,7 +105,8 @@ impl Overlay {
 
     /// Marks a directory of upper as holding files that stand for the device 0:0.
     pub(super) fn mark_nested(&self, dir: sys::Fd<'_>) -> Result<()> {
-        Ok(xattr::set(At::Fd(dir), self.markers.name(Marker::Nested), b"y", 0)?)
+        let at = At::Fd(dir);
+        as_owner(at, || Ok(xattr::set(at, self.markers.name(Marker::Nested), b"y", 0)?))
     }
 
     /// The same if the object, wherever it is, is such a file. To be called without a directory's lock.
@@ -139,7 +142,10 @@ impl Overlay {
                 make(work, &temporary, New::File, 0o600)?;
                 xattr::set(at, self.markers.name(Marker::Nested), b"y", 0)?;
             } else {
-                make(work, &temporary, new, mode)?;
+                make(work, &temporary, new, mode | if is_dir { 0o700 } else { 0 })?;
+            }
+            if is_dir && over_whiteout {
+                xattr::set(at, self.markers.name(Marker::Opaque), b"y", 0)?;
             }
             sys::chown(at, Some(caller.uid), Some(gid))?;
             if !matches!(new, New::Symlink(_)) {
@@ -148,15 +154,14 @@ impl Overlay {
                 }
                 sys::chmod(at, mode)?;
             }
-            if is_dir && over_whiteout {
-                xattr::set(at, self.markers.name(Marker::Opaque), b"y", 0)?;
-            }
             let flags = match (over_whiteout, is_dir) {
                 (true, true) => RenameFlags::EXCHANGE,
                 (true, false) => RenameFlags::empty(),
                 (false, _) => RenameFlags::NOREPLACE,
             };
-            Ok(sys::rename(work, &temporary, names.fd(), name, flags)?)
+            let object = sys::open_path(work, &temporary)?;
+            // Moving a directory to another parent needs write permission on itself too.
+            as_owner(At::Fd(object.as_fd()), || Ok(sys::rename(work, &temporary, names.fd(), name, flags)?))
         })();
         let done = placed.is_ok();
         // After an exchange the whiteout is what remains here.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::error::{Error, Result};
 use super::fdcache::Key;
 use super::inode::{Ino, Inode};
-use super::{Overlay, copy_up};
+use super::{Caller, Overlay, copy_up};
 use crate::layer::xattr::{Marker, Namespace};
 use crate::sys::{self, Access, At, Errno, SetTime, xattr};
 
@@ -97,24 +97,24 @@ impl Overlay {
         Ok(done)
     }
 
-    /// Writes all of `data` at `offset`. With `drop_privileges` set-id bits go, as for a write by an ordinary user.
-    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], drop_privileges: bool) -> Result<()> {
+    /// Writes all of `data` at `offset`. Set-id bits go if this is the write of an ordinary user.
+    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], drop_set_id: Option<Caller>) -> Result<()> {
         self.writable()?;
         let inode = self.inode(ino)?;
         let fd = self.data_for_writing(&inode)?;
         copy_up::write_all(fd.as_fd(), data, offset)?;
         self.keep_time(&inode, fd.as_fd())?;
-        if drop_privileges { self.drop_privileges(fd.as_fd()) } else { Ok(()) }
+        drop_set_id.map_or(Ok(()), |caller| self.drop_set_id(At::Fd(fd.as_fd()), caller))
     }
 
     /// fallocate(2), set-id bits included.
-    pub fn fallocate(&self, ino: Ino, mode: i32, offset: u64, length: u64, drop_privileges: bool) -> Result<()> {
+    pub fn fallocate(&self, ino: Ino, mode: i32, offset: u64, length: u64, drop_set_id: Option<Caller>) -> Result<()> {
         self.writable()?;
         let inode = self.inode(ino)?;
         let fd = self.data_for_writing(&inode)?;
         sys::fallocate(fd.as_fd(), mode, offset, length)?;
         self.keep_time(&inode, fd.as_fd())?;
-        if drop_privileges { self.drop_privileges(fd.as_fd()) } else { Ok(()) }
+        drop_set_id.map_or(Ok(()), |caller| self.drop_set_id(At::Fd(fd.as_fd()), caller))
     }
 
     /// lseek(2) with `SEEK_DATA` or `SEEK_HOLE`.
@@ -129,7 +129,7 @@ impl Overlay {
         (from, from_offset): (Ino, u64),
         (to, to_offset): (Ino, u64),
         length: u64,
-        drop_privileges: bool,
+        drop_set_id: Option<Caller>,
     ) -> Result<u64> {
         self.writable()?;
         let target = self.inode(to)?;
@@ -138,9 +138,7 @@ impl Overlay {
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
         let copied = sys::copy_range(from.as_fd(), from_offset, to.as_fd(), to_offset, length)?;
         self.keep_time(&target, to.as_fd())?;
-        if drop_privileges {
-            self.drop_privileges(to.as_fd())?;
-        }
+        drop_set_id.map_or(Ok(()), |caller| self.drop_set_id(At::Fd(to.as_fd()), caller))?;
         Ok(copied as u64)
     }
 

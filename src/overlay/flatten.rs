@@ -1,12 +1,12 @@
 //! Making a directory independent of the layers below it, so that it can be renamed where a redirect cannot be written.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::dir::InUpper;
 use super::error::{Error, Result};
 use super::fdcache::Key;
 use super::inode::{Inode, Name};
+use super::owner::as_owner;
 use super::{Overlay, Sink};
 use crate::layer::xattr::Marker;
 use crate::sys::{self, At, xattr};
@@ -97,12 +97,13 @@ impl Overlay {
         if index.entries().any(shows_below) {
             return Ok(false);
         }
-        xattr::set(At::Fd(names.fd()), self.markers.name(Marker::Opaque), b"y", 0)?;
+        let at = At::Fd(names.fd());
+        as_owner(at, || Ok(xattr::set(at, self.markers.name(Marker::Opaque), b"y", 0)?))?;
         let hiding: Vec<Name> =
             index.entries().filter(|e| e.upper == InUpper::Whiteout).map(|e| e.name.clone()).collect();
         for name in hiding {
             // They hide nothing any more, and an opaque directory should hold none.
-            if let Err(e) = sys::unlink(names.upper.as_fd(), &name) {
+            if let Err(e) = as_owner(At::Fd(names.fd()), || Ok(sys::unlink(names.fd(), &name)?)) {
                 log::warn!("a whiteout that hides nothing stays: {e}");
             }
         }

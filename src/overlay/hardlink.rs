@@ -14,6 +14,7 @@ use super::copy_up::restore_times;
 use super::dir::InUpper;
 use super::error::{Error, Result};
 use super::inode::{Inode, Link, UPPER};
+use super::owner::as_owner;
 use parking_lot::MutexGuard;
 
 use crate::layer::markers::{FileMarkers, read_file_markers};
@@ -52,17 +53,7 @@ impl Overlay {
 
     fn store_nlink(&self, index: &OsStr, delta: NlinkDelta) -> Result<()> {
         let (at, name) = (self.index_at(index)?, self.markers.name(Marker::Nlink));
-        match xattr::set(at, name, &delta.encode(), 0) {
-            // `user.*` attributes need write permission, also the owner's.
-            Err(e) if e.is(Errno::ACCESS) => {
-                let mode = sys::stat(at)?.mode & 0o7777;
-                sys::chmod(at, mode | 0o200)?;
-                let set = xattr::set(at, name, &delta.encode(), 0);
-                sys::chmod(at, mode)?;
-                Ok(set?)
-            }
-            done => Ok(done?),
-        }
+        as_owner(at, || Ok(xattr::set(at, name, &delta.encode(), 0)?))
     }
 
     /// Before upper's link count changes together with the number of names in the union.
@@ -140,7 +131,8 @@ impl Overlay {
 
         let before = sys::stat(At::Fd(parent.fd()))?;
         self.mark_impure(&mut parent)?;
-        match sys::link_fd(object.as_fd(), parent.fd(), &link.name) {
+        let linked = as_owner(At::Fd(parent.fd()), || Ok(sys::link_fd(object.as_fd(), parent.fd(), &link.name)?));
+        match linked {
             Err(e) if e.is(Errno::EXIST) => {}
             other => other?,
         }

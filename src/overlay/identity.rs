@@ -2,9 +2,11 @@
 //!
 //! An object has the number of its lower origin, or of its upper file when it never had one. Numbers of the first
 //! file system of the stack are used as they are; those of the others carry the file system's place in the stack in
-//! the upper 16 bits. What does not fit is given a free number for the life of the mount.
+//! the upper 16 bits. What does not fit goes by a hash of both: the same number at every mount, unless two hashes are equal.
 
+use std::collections::hash_map::Entry;
 use std::ffi::OsStr;
+use std::hash::{Hash, Hasher};
 use std::os::fd::AsFd;
 
 use parking_lot::Mutex;
@@ -24,7 +26,8 @@ const OVERFLOW: u64 = 0xffff << REAL_BITS;
 /// Maps (device, inode number) of a layer to a number of the merged view.
 pub struct Ids {
     devices: Vec<u64>,
-    overflow: Mutex<FxHashMap<(u64, u64), Ino>>,
+    /// Who has which of the numbers in [`OVERFLOW`]: (place of the file system, inode number).
+    overflow: Mutex<FxHashMap<Ino, (u64, u64)>>,
 }
 
 impl Ids {
@@ -46,9 +49,20 @@ impl Ids {
         if fits {
             return place << REAL_BITS | ino;
         }
+        let mut hasher = rustc_hash::FxHasher::default();
+        (place, ino).hash(&mut hasher);
+        let mut number = OVERFLOW | hasher.finish() >> 16;
         let mut overflow = self.overflow.lock();
-        let next = OVERFLOW | (overflow.len() as u64 + 1);
-        *overflow.entry((dev, ino)).or_insert(next)
+        loop {
+            match overflow.entry(number) {
+                Entry::Occupied(e) if *e.get() != (place, ino) => number = OVERFLOW | (number + 1),
+                Entry::Occupied(_) => return number,
+                Entry::Vacant(e) => {
+                    e.insert((place, ino));
+                    return number;
+                }
+            }
+        }
     }
 }
 

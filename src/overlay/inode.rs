@@ -51,6 +51,9 @@ pub struct Extra {
     pub parked: Option<Parked>,
     /// Where the data is, when the object itself holds metadata only: (lower layer, path in it).
     pub data: Option<(LayerIndex, Arc<OsStr>)>,
+    /// Modification time that the caller last set or saw made, when it keeps these times itself
+    /// ([`super::Overlay::caller_keeps_times`]).
+    pub mtime: Option<Time>,
 }
 
 /// Where an object without a name is.
@@ -71,9 +74,6 @@ pub struct State {
     pub upper: Option<u64>,
     /// `O_PATH` descriptor of an object without a name (deleted but in use).
     pub pinned: Option<Arc<OwnedFd>>,
-    /// Modification time that the caller last set or saw made, when it keeps these times itself
-    /// ([`super::Overlay::caller_keeps_times`]).
-    pub mtime: Option<Time>,
     /// See [`Extra`].
     pub extra: Option<Box<Extra>>,
 }

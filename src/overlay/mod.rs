@@ -19,7 +19,9 @@ mod inode;
 mod link;
 mod lookup;
 mod merge;
+mod owner;
 mod place;
+mod privilege;
 mod readdir;
 mod remove;
 mod rename;
@@ -51,6 +53,8 @@ pub struct Caller {
     pub uid: u32,
     /// File system group id.
     pub gid: u32,
+    /// Process (or thread) id, by which its further groups are found; 0 if it is not known.
+    pub pid: u32,
 }
 
 /// One layer, held open.

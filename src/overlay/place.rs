@@ -11,7 +11,8 @@ use super::error::{Error, Result};
 use super::fdcache::Key;
 use super::inode::{Extra, Inode, LayerIndex, Link, Parked, UPPER};
 use super::merge;
-use crate::sys::{self, Access, At, Errno};
+use super::owner::as_owner;
+use crate::sys::{self, Access, At};
 
 impl Overlay {
     /// Upper's directory of a merged directory that has one.
@@ -143,21 +144,11 @@ impl Overlay {
         }
         self.at(inode, |at| {
             let open = || match at {
-                At::Fd(fd) => sys::reopen(fd, access),
-                At::Name(dir, name) => sys::open_file(dir, name, access),
+                At::Fd(fd) => Ok(sys::reopen(fd, access)?),
+                At::Name(dir, name) => Ok(sys::open_file(dir, name, access)?),
             };
-            match open() {
-                // The kernel has checked the caller's rights. An ordinary user's daemon has no more than these on its
-                // own files: a file that was made read-only while open can still be written by those who opened it.
-                Err(e) if e.is(Errno::ACCESS) && access == Access::ReadWrite => {
-                    let mode = sys::stat(at)?.mode & 0o7777;
-                    sys::chmod(at, mode | 0o600)?;
-                    let opened = open();
-                    sys::chmod(at, mode)?;
-                    Ok(opened?)
-                }
-                other => Ok(other?),
-            }
+            // A file that was made read-only while open can still be written by those who opened it.
+            if access == Access::ReadWrite { as_owner(at, open) } else { open() }
         })
     }
 

@@ -1,7 +1,7 @@
 //! Removing names.
 
 use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use super::Overlay;
@@ -9,7 +9,8 @@ use super::dir::InUpper;
 use super::error::{Error, Result};
 use super::inode::{Ino, Inode};
 use super::lookup::Changing;
-use crate::sys::{self, Errno, RenameFlags};
+use super::owner::as_owner;
+use crate::sys::{self, At, Errno, RenameFlags};
 
 impl Overlay {
     /// Removes a name of something other than a directory. The object stays usable by its number until it is forgotten.
@@ -89,7 +90,7 @@ impl Overlay {
         if !content.index.as_ref().is_some_and(|i| i.is_empty()) {
             return Err(Error::NotEmpty);
         }
-        self.remove_dir_in_upper(&mut names, parent, name, content.upper)?;
+        self.remove_dir_in_upper(&mut names, parent, name, content.upper.then(|| kept.as_fd()))?;
         content.removed = true;
         content.index = None;
         drop(content);
@@ -103,28 +104,32 @@ impl Overlay {
         names: &mut Changing<'_>,
         parent: &Inode,
         name: &OsStr,
-        in_upper: bool,
+        in_upper: Option<BorrowedFd<'_>>,
     ) -> Result<()> {
         let work = &self.writable()?.work;
         let below = names.ns.slot(name).below;
-        if !in_upper {
-            work.place_whiteout(names.fd(), name)?;
-        } else if below {
-            let whiteout = work.temporary_whiteout()?;
-            let swapped = sys::rename(work.fd(), &whiteout, names.fd(), name, RenameFlags::EXCHANGE);
-            work.discard(&whiteout);
-            swapped?;
-        } else {
-            match sys::rmdir(names.fd(), name) {
+        match in_upper {
+            None => work.place_whiteout(names.fd(), name)?,
+            Some(fd) if below => {
+                let whiteout = work.temporary_whiteout()?;
+                let swapped = as_owner(At::Fd(fd), || {
+                    Ok(sys::rename(work.fd(), &whiteout, names.fd(), name, RenameFlags::EXCHANGE)?)
+                });
+                work.discard(&whiteout);
+                swapped?;
+            }
+            Some(fd) => match sys::rmdir(names.fd(), name) {
                 Ok(()) => {}
                 // It holds whiteouts, which nobody sees.
                 Err(e) if e.is(Errno::NOTEMPTY) || e.is(Errno::EXIST) => {
                     let aside = work.temporary();
-                    sys::rename(names.fd(), name, work.fd(), &aside, RenameFlags::NOREPLACE)?;
+                    as_owner(At::Fd(fd), || {
+                        Ok(sys::rename(names.fd(), name, work.fd(), &aside, RenameFlags::NOREPLACE)?)
+                    })?;
                     work.discard(&aside);
                 }
                 Err(e) => return Err(e.into()),
-            }
+            },
         }
         let left = if below { InUpper::Whiteout } else { InUpper::Absent };
         self.note_upper(names, parent, name, left, 0, 0);

@@ -5,11 +5,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::copy_up::restore_times;
+use super::create::is_stray_whiteout;
 use super::dir::{InUpper, LowerDir, Namespace, Slot};
 use super::error::{Error, Result};
 use super::fdcache::Key;
 use super::inode::{Ino, Inode, Link, Name, UPPER};
 use super::lookup::{Changing, check_name};
+use super::owner::as_owner;
 use super::{Caller, New, Overlay};
 use crate::layer::origin::OverlayHandle;
 use crate::layer::redirect::{MAX_LEN, Redirect};
@@ -206,7 +208,8 @@ impl Overlay {
         }
         // Only in upper: it must not merge with what lies below its new name.
         if !to.parent.dir.as_ref().ok_or(Error::NotDirectory)?.ns.read().lowers.is_empty() {
-            xattr::set(At::Fd(fd.as_fd()), self.markers.name(Marker::Opaque), b"y", 0)?;
+            let at = At::Fd(fd.as_fd());
+            as_owner(at, || Ok(xattr::set(at, self.markers.name(Marker::Opaque), b"y", 0)?))?;
         }
         Ok(())
     }
@@ -227,7 +230,7 @@ impl Overlay {
         if value.len() > MAX_LEN || !self.leads_back(object, from, redirect)? {
             return Ok(false);
         }
-        xattr::set(at, marker, &value, 0)?;
+        as_owner(at, || Ok(xattr::set(at, marker, &value, 0)?))?;
         Ok(true)
     }
 
@@ -287,15 +290,22 @@ impl Overlay {
         }
         let _counting = self.counting(target)?;
         let over_whiteout = to.upper == InUpper::Whiteout;
-        let (flags, swaps) = match (from.below, over_whiteout) {
+        let (flags, mut swaps) = match (from.below, over_whiteout) {
             (true, true) => (RenameFlags::EXCHANGE, true),
             (true, false) => (RenameFlags::WHITEOUT, false),
             (false, true) if source.is_dir() => (RenameFlags::EXCHANGE, true),
             (false, _) => (RenameFlags::empty(), false),
         };
         let counted = target.map_or(Ok(()), |t| self.count_by_upper(t));
-        let committed =
-            counted.and_then(|()| self.carry_impure(pair, false)).and_then(|()| self.commit(pair, old, new, flags));
+        let committed = counted.and_then(|()| self.carry_impure(pair, false)).and_then(|()| {
+            match self.commit(pair, old, new, flags) {
+                Err(e) if e.is(Errno::NOTDIR) && target.is_none() && is_stray_whiteout(pair.to(), new.name)? => {
+                    swaps = true;
+                    self.commit(pair, old, new, RenameFlags::EXCHANGE)
+                }
+                committed => committed,
+            }
+        });
         if let Err(e) = committed {
             if let Some(target) = target {
                 self.release(target);
@@ -401,7 +411,7 @@ impl Overlay {
             sys::mkdir(work.fd(), &temporary, 0o700)?;
             let made = At::Name(work.fd(), &temporary);
             self.copy_attributes(at, &stat, made, origin, SetTime::At(stat.mtime))?;
-            xattr::set(made, self.markers.name(Marker::Opaque), b"y", 0)?;
+            as_owner(made, || Ok(xattr::set(made, self.markers.name(Marker::Opaque), b"y", 0)?))?;
             let ino = sys::stat(made)?.ino;
             sys::rename(work.fd(), &temporary, pair.to().fd(), new.name, RenameFlags::EXCHANGE)?;
             restore_times(At::Fd(pair.to().fd()), &parent);

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::error::Result;
 use crate::layer::whiteout;
-use crate::sys::{self, Errno};
+use crate::sys::{self, At, Errno};
 
 const SHARED_WHITEOUT: &str = "#whiteout";
 
@@ -88,8 +88,18 @@ pub fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr) -> sys::Result<()> {
         Err(e) if e.is(Errno::ISDIR) || e.is(Errno::PERM) => {}
         Err(e) => return Err(e),
     }
-    let fd = sys::open_dir(dir, name)?;
-    clear_dir(fd.as_fd())?;
+    if sys::rmdir(dir, name).is_ok() {
+        return Ok(());
+    }
+    let clear = || sys::open_dir(dir, name).and_then(|fd| clear_dir(fd.as_fd()));
+    match clear() {
+        // An ordinary user made it without permission to change it.
+        Err(e) if e.is(Errno::ACCESS) => {
+            sys::chmod(At::Name(dir, name), 0o700)?;
+            clear()?;
+        }
+        cleared => cleared?,
+    }
     sys::rmdir(dir, name)
 }
 

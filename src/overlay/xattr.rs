@@ -4,9 +4,10 @@
 use std::ffi::{CStr, CString};
 use std::sync::atomic::Ordering;
 
-use super::Overlay;
+use super::acl::{ACCESS, DEFAULT};
 use super::error::{Error, Result};
 use super::inode::Ino;
+use super::{Caller, Overlay};
 use crate::layer::xattr::{Shown, escape, is_internal, show};
 use crate::sys::{At, Errno, xattr};
 
@@ -30,12 +31,13 @@ impl Overlay {
         self.at(&inode, |at| xattr::get(at, &name)?.ok_or(Error::NoAttribute))
     }
 
-    /// Names of all attributes, each ended by a zero byte.
-    pub fn list_xattr(&self, ino: Ino) -> Result<Vec<u8>> {
+    /// Names of all attributes, each ended by a zero byte; `trusted.*` are for root only (xattr(7)).
+    pub fn list_xattr(&self, ino: Ino, caller: Caller) -> Result<Vec<u8>> {
         let inode = self.inode(ino)?;
         let list = self.at(&inode, |at| Ok(xattr::list(at)?))?;
         let mut shown = Vec::with_capacity(list.len());
-        for name in list.split(|&b| b == 0).filter(|n| !n.is_empty()) {
+        let denied = |name: &[u8]| caller.uid != 0 && name.starts_with(b"trusted.");
+        for name in list.split(|&b| b == 0).filter(|n| !n.is_empty() && !denied(n)) {
             match show(name) {
                 Shown::Hidden => continue,
                 Shown::AsIs => shown.extend_from_slice(name),
@@ -47,12 +49,15 @@ impl Overlay {
     }
 
     /// Sets an attribute; `flags` as in setxattr(2).
-    pub fn set_xattr(&self, ino: Ino, name: &CStr, value: &[u8], flags: i32) -> Result<()> {
+    pub fn set_xattr(&self, ino: Ino, name: &CStr, value: &[u8], flags: i32, caller: Caller) -> Result<()> {
         let inode = self.inode(ino)?;
         self.writable()?;
         let stored = stored(name)?;
         self.copy_up(&inode)?;
-        self.at(&inode, |at| Ok(xattr::set(at, &stored, value, flags)?))?;
+        self.at(&inode, |at| {
+            xattr::set(at, &stored, value, flags)?;
+            if name == ACCESS { self.drop_set_gid(at, caller) } else { Ok(()) }
+        })?;
         self.note_acl(&inode, name);
         Ok(())
     }
@@ -63,7 +68,10 @@ impl Overlay {
         self.writable()?;
         let stored = stored(name).map_err(|_| Error::NoAttribute)?;
         // Not copied up for nothing.
-        self.at(&inode, |at: At<'_>| xattr::get(at, &stored)?.ok_or(Error::NoAttribute).map(drop))?;
+        if self.at(&inode, |at: At<'_>| Ok(xattr::get(at, &stored)?))?.is_none() {
+            // An access control list that is not there can be removed (acl_delete_def_file(3) says so).
+            return if [ACCESS, DEFAULT].contains(&name) { Ok(()) } else { Err(Error::NoAttribute) };
+        }
         self.copy_up(&inode)?;
         self.at(&inode, |at| match xattr::remove(at, &stored) {
             Err(e) if e.is(Errno::NODATA) => Err(Error::NoAttribute),
@@ -74,7 +82,7 @@ impl Overlay {
     }
 
     fn note_acl(&self, inode: &std::sync::Arc<super::inode::Inode>, name: &CStr) {
-        let Some(dir) = inode.dir.as_ref().filter(|_| name == c"system.posix_acl_default") else { return };
+        let Some(dir) = inode.dir.as_ref().filter(|_| name == DEFAULT) else { return };
         let has = self.at(inode, super::copy_up::has_default_acl);
         // Not knowing, ask the file system to decide: with a default ACL the umask is not applied by us.
         dir.ns.write().default_acl = has.unwrap_or(true);

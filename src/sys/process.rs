@@ -63,6 +63,14 @@ pub fn fork_daemon() -> Result<Side> {
     }
 }
 
+/// The supplementary groups of a process or thread (`/proc/PID/status`, see proc_pid_status(5)); `None` when it is gone.
+#[must_use]
+pub fn groups(pid: u32) -> Option<Vec<u32>> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Groups:"))?;
+    line.split_whitespace().map(|group| group.parse().ok()).collect()
+}
+
 impl Waiter {
     /// Blocks until the daemon has started, or else returns the sentence that says why it has not.
     pub fn wait(self) -> std::result::Result<(), String> {

@@ -123,11 +123,11 @@ pub struct Fs {
 
 /// The user that the tests run as.
 pub fn me() -> Caller {
-    Caller { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+    Caller { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw(), pid: 0 }
 }
 
 /// Somebody else.
-pub const OTHER: Caller = Caller { uid: 4321, gid: 8765 };
+pub const OTHER: Caller = Caller { uid: 4321, gid: 8765, pid: 0 };
 
 fn os(name: &str) -> &OsStr {
     OsStr::new(name)
@@ -206,7 +206,7 @@ impl Fs {
     }
 
     pub fn write(&self, path: &str, offset: u64, data: &str) -> Result<()> {
-        self.overlay.write(self.ino(path)?, offset, data.as_bytes(), false)
+        self.overlay.write(self.ino(path)?, offset, data.as_bytes(), None)
     }
 
     pub fn read(&self, path: &str) -> Result<String> {
@@ -234,7 +234,7 @@ impl Fs {
     }
 
     pub fn set_xattr(&self, path: &str, name: &str, value: &str) -> Result<()> {
-        self.overlay.set_xattr(self.ino(path)?, &c_string(name), value.as_bytes(), 0)
+        self.overlay.set_xattr(self.ino(path)?, &c_string(name), value.as_bytes(), 0, me())
     }
 
     pub fn get_xattr(&self, path: &str, name: &str) -> Result<Vec<u8>> {

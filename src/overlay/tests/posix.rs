@@ -18,11 +18,11 @@ fn works_deleted(fs: &Fs, ino: Ino, what: &str) {
     let overlay = &fs.overlay;
     assert_eq!(overlay.get_attr(ino).unwrap().nlink, 0, "{what}");
     assert_eq!(fs.read_ino(ino).unwrap(), "content", "{what}");
-    overlay.write(ino, 7, b" and more", false).unwrap();
+    overlay.write(ino, 7, b" and more", None).unwrap();
     assert_eq!(fs.read_ino(ino).unwrap(), "content and more", "{what}");
     let change = Change { mode: Some(0o600), size: Some(3), ..Change::default() };
     assert_eq!(overlay.set_attr(ino, &change, me()).unwrap().size, 3, "{what}");
-    overlay.set_xattr(ino, c"user.x", b"y", 0).unwrap();
+    overlay.set_xattr(ino, c"user.x", b"y", 0, me()).unwrap();
     assert_eq!(overlay.get_xattr(ino, c"user.x").unwrap(), b"y", "{what}");
     overlay.remove_xattr(ino, c"user.x").unwrap();
     overlay.fsync(ino, false).unwrap();
@@ -73,10 +73,10 @@ fn a_deleted_hard_link_of_a_lower_file_works_through_the_object() {
     let ino = fs.ino("hard").unwrap();
     fs.unlink("hard").unwrap();
     assert_eq!(fs.overlay.get_attr(ino).unwrap().nlink, 1);
-    fs.overlay.write(ino, 0, b"C", false).unwrap();
+    fs.overlay.write(ino, 0, b"C", None).unwrap();
     assert_eq!(fs.read("hard2").unwrap(), "Content");
     fs.unlink("hard2").unwrap();
-    fs.overlay.write(ino, 0, b"c", false).unwrap();
+    fs.overlay.write(ino, 0, b"c", None).unwrap();
     works_deleted(&fs, ino, "both names gone");
     settled(&s, fs);
 }
@@ -214,7 +214,7 @@ fn new_objects_belong_to_the_caller_and_have_the_mode_asked_for_less_the_umask()
     let s = files();
     let fs = s.mount();
     fs.unlink("lower").unwrap();
-    let callers: &[Caller] = if root() { &[Caller { uid: 0, gid: 0 }, OTHER] } else { &[me()] };
+    let callers: &[Caller] = if root() { &[Caller { uid: 0, gid: 0, pid: 0 }, OTHER] } else { &[me()] };
     for &caller in callers {
         for (name, new, kind) in [
             ("file", New::File, libc::S_IFREG),
@@ -275,7 +275,7 @@ fn default_acls_are_inherited_and_make_the_umask_void() {
         s.lower(1).file("d/gone", "");
         let fs = s.mount();
         fs.unlink("d/gone").unwrap();
-        let callers: &[Caller] = if root() { &[Caller { uid: 0, gid: 0 }, OTHER] } else { &[me()] };
+        let callers: &[Caller] = if root() { &[Caller { uid: 0, gid: 0, pid: 0 }, OTHER] } else { &[me()] };
         for &caller in callers {
             for name in ["new", "gone"] {
                 let path = format!("d/{name}");
@@ -306,15 +306,18 @@ fn set_id_bits_go_when_an_ordinary_user_writes() {
     let fs = s.mount();
     let mode = |path: &str| fs.attr(path).unwrap().mode & 0o7777;
     let ino = fs.ino("lower").unwrap();
-    fs.overlay.write(ino, 0, b"x", true).unwrap();
+    fs.overlay.write(ino, 0, b"x", Some(OTHER)).unwrap();
     assert_eq!(mode("lower"), 0o755);
     fs.chmod("lower", 0o6755).unwrap();
     let change = Change { size: Some(1), ..Change::default() };
-    fs.overlay.set_attr(ino, &change, Caller { uid: 1000, gid: 1000 }).unwrap();
+    fs.overlay.set_attr(ino, &change, Caller { uid: 1000, gid: 1000, pid: 0 }).unwrap();
     assert_eq!(mode("lower"), 0o755);
-    // Without execute permission set-group-id once meant mandatory locking; it stays.
-    fs.overlay.set_attr(fs.ino("copied").unwrap(), &change, Caller { uid: 1000, gid: 1000 }).unwrap();
+    // Without execute permission set-group-id stays for members of the group.
+    let (copied, group) = (fs.ino("copied").unwrap(), fs.attr("copied").unwrap().gid);
+    fs.overlay.set_attr(copied, &change, Caller { uid: 1000, gid: group, pid: 0 }).unwrap();
     assert_eq!(mode("copied"), 0o2644);
+    fs.overlay.set_attr(copied, &change, OTHER).unwrap();
+    assert_eq!(mode("copied"), 0o644);
     settled(&s, fs);
 }
 
@@ -336,10 +339,10 @@ fn ranges_can_be_copied_allocated_and_searched() {
     let s = files();
     let fs = s.mount();
     let (from, to) = (fs.ino("lower").unwrap(), fs.ino("copied").unwrap());
-    assert_eq!(fs.overlay.copy_range((from, 3), (to, 7), 100, false).unwrap(), 4);
+    assert_eq!(fs.overlay.copy_range((from, 3), (to, 7), 100, None).unwrap(), 4);
     assert_eq!(fs.read("copied").unwrap(), "contenttent");
     assert!(!s.upper().has("lower"), "reading copies nothing up");
-    fs.overlay.fallocate(to, 0, 0, 100, false).unwrap();
+    fs.overlay.fallocate(to, 0, 0, 100, None).unwrap();
     assert_eq!(fs.attr("copied").unwrap().size, 100);
     assert_eq!(fs.overlay.seek(from, 0, libc::SEEK_HOLE).unwrap(), 7);
     settled(&s, fs);
@@ -375,9 +378,44 @@ fn missing_attributes_and_files_are_reported_as_such() {
     assert!(!s.upper().has("lower"), "nothing was copied up for it");
     let ino = fs.ino("lower").unwrap();
     let create = 1; // XATTR_CREATE
-    fs.overlay.set_xattr(ino, &c_string("user.a"), b"1", create).unwrap();
-    assert_eq!(errno(fs.overlay.set_xattr(ino, &c_string("user.a"), b"2", create)), libc::EEXIST);
+    fs.overlay.set_xattr(ino, &c_string("user.a"), b"1", create, me()).unwrap();
+    assert_eq!(errno(fs.overlay.set_xattr(ino, &c_string("user.a"), b"2", create, me())), libc::EEXIST);
     assert_eq!(errno(fs.attr("none")), libc::ENOENT);
     assert_eq!(errno(fs.overlay.get_attr(0x1234_5678)), libc::ESTALE);
     assert!(s.upper().get_xattr("", &marker("impure")).is_some());
+}
+
+/// What rename(2), setxattr(2) and unlink(2) ask of the daemon of an ordinary user is more than the caller needs.
+#[test]
+fn directories_that_their_owner_may_not_write_are_copied_up_and_removed() {
+    let mut s = Stack::new(2);
+    s.lower(1).file("ro/f", "old").file("ro/sub/g", "deep").dir("ro/empty").file("gone/x", "x");
+    s.lower(2).file("ro/below", "");
+    for path in ["ro/sub", "ro/empty", "ro", "gone"] {
+        s.lower(1).chmod(path, 0o555);
+    }
+    let fs = s.mount();
+    fs.write("ro/f", 0, "new").unwrap();
+    fs.write("ro/sub/g", 0, "DEEP").unwrap();
+    fs.chmod("ro/empty", 0o500).unwrap();
+    fs.rename("ro", "moved").unwrap();
+    fs.chmod("gone", 0o755).unwrap();
+    fs.unlink("gone/x").unwrap();
+    fs.chmod("gone", 0o555).unwrap();
+    fs.rmdir("gone").unwrap();
+    fs.make("gone", New::Directory, 0o555, 0, me()).unwrap();
+    let modes = |fs: &super::harness::Fs| {
+        ["moved", "moved/sub", "moved/empty", "gone"].map(|p| fs.attr(p).unwrap().mode & 0o7777)
+    };
+    assert_eq!(modes(&fs), [0o555, 0o555, 0o500, 0o555]);
+    assert_eq!((fs.read("moved/f").unwrap().as_str(), fs.read("moved/sub/g").unwrap().as_str()), ("new", "DEEP"));
+    let view = settled(&s, fs);
+    assert!(view.contains_key("moved/below"));
+    // So that the temporary directory can be removed.
+    s.commit();
+    for (layer, paths) in [(1, &["moved", "moved/sub", "gone"][..]), (2, &["ro", "ro/sub", "gone"])] {
+        for path in paths {
+            s.lower(layer).chmod(path, 0o755);
+        }
+    }
 }

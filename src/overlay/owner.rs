@@ -1,0 +1,25 @@
+//! Changing what its owner may not write.
+//!
+//! The kernel has checked that the caller may do what it asks. What we do besides (attributes that mark an object, a copy
+//! put into a read-only directory) needs write permission as well, and the daemon of an ordinary user has no more than
+//! the owner's.
+
+use super::error::Result;
+use crate::sys::{self, At, Errno};
+
+/// Runs `act`, which changes the object or an entry of it; if that is denied, once more with all permissions for the
+/// owner, which are taken back at once.
+pub fn as_owner<T>(at: At<'_>, mut act: impl FnMut() -> Result<T>) -> Result<T> {
+    match act() {
+        Err(denied) if denied.is(Errno::ACCESS) => {
+            let mode = sys::stat(at)?.mode & 0o7777;
+            if sys::chmod(at, mode | 0o700).is_err() {
+                return Err(denied); // somebody else's
+            }
+            let done = act();
+            sys::chmod(at, mode)?;
+            done
+        }
+        done => done,
+    }
+}

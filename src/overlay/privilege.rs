@@ -1,0 +1,69 @@
+//! Set-id bits that a change takes away.
+//!
+//! The kernel leaves this to us (`FUSE_HANDLE_KILLPRIV_V2`), and the daemon of root may do everything, so that the file
+//! system below does not do it either. File capabilities are removed by the file system below at every write.
+
+use std::sync::Arc;
+
+use super::error::{Error, Result};
+use super::inode::Inode;
+use super::{Caller, Overlay};
+use crate::sys::{self, At};
+
+impl Caller {
+    /// Whether the caller is a member of the group (`in_group_p` of the kernel). A process that is gone, or is not seen
+    /// from here, is in no group but that of the request.
+    fn is_in(self, gid: u32) -> bool {
+        self.gid == gid || sys::process::groups(self.pid).is_some_and(|groups| groups.contains(&gid))
+    }
+
+    /// User id 0 counts as having `CAP_FSETID`: FUSE does not tell.
+    pub(super) fn keeps_set_id(self) -> bool {
+        self.uid == 0
+    }
+}
+
+impl Overlay {
+    /// Clears set-user-id, and set-group-id of an executable file or of one whose group the caller is not in, as a write
+    /// by an ordinary user does (inode(7), `setattr_should_drop_sgid` of the kernel).
+    pub(super) fn drop_set_id(&self, at: At<'_>, caller: Caller) -> Result<()> {
+        let stat = sys::stat(at)?;
+        let kept = without_set_id(&stat, caller);
+        if kept != stat.mode {
+            sys::chmod(at, kept & 0o7777)?;
+        }
+        Ok(())
+    }
+
+    /// After an access ACL was set: the mode it implies has no set-group-id if an ordinary caller is not in the group
+    /// (`posix_acl_update_mode` of the kernel).
+    pub(super) fn drop_set_gid(&self, at: At<'_>, caller: Caller) -> Result<()> {
+        let stat = sys::stat(at)?;
+        if stat.mode & libc::S_ISGID != 0 && !caller.keeps_set_id() && !caller.is_in(stat.gid) {
+            sys::chmod(at, stat.mode & 0o7777 & !libc::S_ISGID)?;
+        }
+        Ok(())
+    }
+
+    /// chown(2) to nobody new, which still takes set-id bits away; it arrives as a change of nothing.
+    pub(super) fn change_nothing(&self, inode: &Arc<Inode>, caller: Caller) -> Result<()> {
+        let stat = self.at(inode, |at| Ok(sys::stat(at)?))?;
+        if inode.is_dir() || without_set_id(&stat, caller) == stat.mode {
+            return Ok(());
+        }
+        if caller.uid != 0 && caller.uid != stat.uid {
+            return Err(Error::NotOwner);
+        }
+        self.copy_up(inode)?;
+        self.at(inode, |at| self.drop_set_id(at, caller))
+    }
+}
+
+fn without_set_id(stat: &sys::Stat, caller: Caller) -> u32 {
+    let mut kept = stat.mode & !libc::S_ISUID;
+    let of_group = stat.mode & libc::S_IXGRP != 0;
+    if stat.mode & libc::S_ISGID != 0 && (of_group || !(caller.keeps_set_id() || caller.is_in(stat.gid))) {
+        kept &= !libc::S_ISGID;
+    }
+    kept
+}
