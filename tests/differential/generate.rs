@@ -33,17 +33,35 @@ const ODD_NAMES: &[&[u8]] = &[
 ];
 
 /// Beyond NAME_MAX, and paths that do not end in a plain name.
-const BAD_PATHS: &[&[u8]] = &[&[b'l'; 256], b"a/", b"a/.", b"b/..", b"", b"a//b", b"..", b"f/x", b".", b"a/b/"];
+const BAD_PATHS: &[&[u8]] = &[&[b'l'; 256], b"a/", b"a/.", b"b/..", b"", b"a//b", b"f/x", b".", b"a/b/"];
+
+/// Whether hard links are made. The index that keeps the names of a lower file together does not come along when an upper
+/// directory becomes a layer, and then it shows which of the names were linked up before, which differs: so there are
+/// links, or layers that were upper directories, but not links of the latter.
+#[derive(Clone, Copy, PartialEq)]
+enum Links {
+    /// In the layers; nothing rotates.
+    Everywhere,
+    /// Only in upper; it becomes a layer once.
+    Made,
+    /// None; rotation at any time.
+    Never,
+}
 
 pub struct Generator {
     rng: Rng,
+    links: Links,
+    rotations: usize,
     things: BTreeMap<Vec<u8>, Thing>,
     slots: [Option<Thing>; SLOTS as usize],
 }
 
 /// The case that belongs to a seed.
 pub fn case(seed: u64, length: usize) -> Case {
-    let mut generator = Generator { rng: Rng::new(seed), things: BTreeMap::new(), slots: [None; SLOTS as usize] };
+    let mut rng = Rng::new(seed);
+    let links = *rng.pick(&[Links::Everywhere, Links::Made, Links::Never]);
+    let slots = [None; SLOTS as usize];
+    let mut generator = Generator { rng, links, rotations: 0, things: BTreeMap::new(), slots };
     let umask = *generator.rng.pick(&[0o022, 0o022, 0o022, 0, 0o077, 0o027]);
     let count = 1 + generator.rng.below(5);
     let mut layers: Vec<_> = (0..count).map(|_| generator.layer()).collect();

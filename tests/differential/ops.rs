@@ -124,6 +124,8 @@ operations! {
     Remount "remount" { }
     /// The same, but the upper directory becomes the topmost lower layer of a new one.
     Rotate "rotate" { }
+    /// Closes all slots, unmounts, and each implementation goes on with what the other has written.
+    Swap "swap" { }
 }
 
 /// An operation and who does it.

@@ -4,7 +4,7 @@ use super::super::ops::{Op, Step};
 use super::super::text::{
     Acl, AclEntry, AclKind, Bytes, Data, Id, Kind, Link, Mode, OpenFlags, Place, When, XattrFlags,
 };
-use super::{Generator, Thing, below, parent, root};
+use super::{Generator, Links, Thing, below, parent, root};
 
 impl Generator {
     /// The steps that make a layer: whiteouts and opaque directories in every form, links, special files, odd names,
@@ -63,7 +63,7 @@ impl Generator {
             }
             5..=6 => return self.opaque(steps, here, path),
             7..=8 => return self.whiteout(steps, here, path),
-            9..=10 if other.is_some() => {
+            9..=10 if other.is_some() && self.links == Links::Everywhere => {
                 let from = Place::new(other.unwrap_or_default());
                 steps.push(root(Op::Link { from, to: place, link: Link::Itself }));
                 Thing::File
@@ -101,7 +101,8 @@ impl Generator {
     fn whiteout(&mut self, steps: &mut Vec<Step>, here: &mut Vec<(Vec<u8>, Thing)>, path: &[u8]) {
         let place = Place::new(path);
         let above = parent(path).to_vec();
-        if self.rng.chance(20) && !above.is_empty() {
+        // Only where it hides something: elsewhere the kernel lists the file, but does not find it.
+        if self.rng.chance(20) && !above.is_empty() && self.things.contains_key(path) {
             let (directory, value) = (Place::new(&above), Bytes::new("x"));
             steps.push(set(directory, b"trusted.overlay.opaque", value));
             let flags = OpenFlags(libc::O_WRONLY | libc::O_CREAT);

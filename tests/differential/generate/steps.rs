@@ -5,7 +5,7 @@ use super::super::text::{
     Access, AclKind, AllocFlags, Bytes, Id, InodeFlags, Kind, Link, MapFlags, Mode, OpenFlags, Place, RenameFlags,
     Slot, Whence, XattrFlags,
 };
-use super::{Generator, Thing, join, parent};
+use super::{Generator, Links, Thing, join, parent};
 
 const XATTR_NAMES: &[&[u8]] = &[
     b"user.one",
@@ -45,7 +45,19 @@ impl Generator {
 
     fn whole_tree(&mut self) -> Vec<Op> {
         self.slots = [None; super::SLOTS as usize];
-        vec![if self.rng.chance(35) { Op::Rotate {} } else { Op::Remount {} }]
+        let rotates = match self.links {
+            Links::Everywhere => false,
+            Links::Made => self.rotations == 0,
+            Links::Never => true,
+        };
+        vec![match self.rng.below(4) {
+            0 if rotates => {
+                self.rotations += 1;
+                Op::Rotate {}
+            }
+            1 => Op::Swap {},
+            _ => Op::Remount {},
+        }]
     }
 
     /// What programs do in several calls.
@@ -100,15 +112,7 @@ impl Generator {
             5..=6 => {
                 let path = self.fresh();
                 self.things.entry(path.clone()).or_insert(Thing::Other);
-                let kinds = [
-                    Kind::File,
-                    Kind::Fifo,
-                    Kind::Fifo,
-                    Kind::Socket,
-                    Kind::Char(1, 3),
-                    Kind::Block(240, 7),
-                    Kind::Char(0, 0),
-                ];
+                let kinds = [Kind::File, Kind::Fifo, Kind::Fifo, Kind::Socket, Kind::Char(1, 3), Kind::Block(240, 7)];
                 let kind = *self.rng.pick(&kinds);
                 Op::Mknod { path: self.place(path), kind, mode: self.file_mode() }
             }
@@ -118,13 +122,13 @@ impl Generator {
                 self.things.entry(path.clone()).or_insert(Thing::Other);
                 Op::Symlink { path: self.place(path), target }
             }
-            9..=11 => {
+            9..=11 if self.links != Links::Never => {
                 let (from, to) = (self.file(), self.fresh());
                 self.things.entry(to.clone()).or_insert(Thing::File);
                 let link = if self.rng.chance(20) { Link::Follow } else { Link::Itself };
                 Op::Link { from: self.place(from), to: self.place(to), link }
             }
-            12 => {
+            12 if self.links != Links::Never => {
                 let to = self.fresh();
                 Op::LinkSlot { slot: self.slot(), to: self.place(to) }
             }
