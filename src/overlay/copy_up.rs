@@ -121,6 +121,7 @@ impl Overlay {
             self.make_copy(inode, upper, &name, &stat, target.as_deref(), handle.as_ref(), limit, index.is_some());
         let placed = made.and_then(|ino| {
             if let Some((dir, entry)) = &index {
+                let _counting = upper.counting.lock();
                 sys::rename(upper.work.fd(), &name, dir.as_fd(), entry, RenameFlags::NOREPLACE)?;
                 let mut state = inode.state.lock();
                 state.upper = Some(ino);

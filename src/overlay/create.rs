@@ -8,8 +8,10 @@ use super::dir::{InUpper, Namespace};
 use super::error::{Error, Result};
 use super::inode::{Ino, Inode, UPPER};
 use super::lookup::{Changing, Found, check_name};
+use super::merge::{ShownAs, empty_file};
 use super::owner::as_owner;
 use super::{Attr, Caller, Overlay, Upper, acl};
+use crate::layer::markers::read_dir_markers;
 use crate::layer::whiteout;
 use crate::layer::xattr::Marker;
 use crate::sys::{self, At, Errno, RenameFlags, Stat, xattr};
@@ -97,7 +99,7 @@ impl Overlay {
         stat.mode = new.kind() | stat.mode & !libc::S_IFMT;
         self.note_upper(&mut names, &parent, name, InUpper::Present, stat.mode, stat.ino);
         let ns = stat.is_dir().then(|| Namespace { upper: true, default_acl: names.ns.default_acl, ..<_>::default() });
-        let found = Found { ino: self.id(&stat), layer: UPPER, stat, upper: Some(stat.ino), ns, extra: None };
+        let found = Found { ns, ..Found::new(self.id(&stat), UPPER, stat) };
         let inode = self.bind(&parent, name.into(), found);
         self.note_time(&inode, &stat);
         Ok(self.attr_of(&inode, &stat))
@@ -183,6 +185,8 @@ fn make(dir: sys::Fd<'_>, name: &OsStr, new: New<'_>, mode: u32) -> sys::Result<
 
 /// A whiteout with nothing below it, left by another program: in the way, but not visible.
 pub(super) fn is_stray_whiteout(names: &Changing<'_>, name: &OsStr) -> Result<bool> {
-    let stat: Stat = sys::stat(At::Name(names.fd(), name))?;
-    Ok(stat.is_whiteout_dev())
+    let at = At::Name(names.fd(), name);
+    let stat: Stat = sys::stat(at)?;
+    let empty = stat.is_file() && stat.size == 0;
+    Ok(stat.is_whiteout_dev() || (empty && empty_file(at, &read_dir_markers(names.fd())?)? == ShownAs::Nothing))
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
 
 use super::Overlay;
 use super::attr::Attr;
@@ -25,13 +25,23 @@ use crate::sys::{self, At, Errno, Stat};
 const NAME_MAX: usize = 255;
 
 /// An object that was found on disk.
-pub(super) struct Found {
+pub(super) struct Found<'a> {
     pub ino: Ino,
     pub layer: LayerIndex,
     pub stat: Stat,
     pub upper: Option<u64>,
     pub ns: Option<Namespace>,
     pub extra: Option<Box<Extra>>,
+    /// Held for a file in the index until the object is known, or its number of names could change unseen.
+    pub counting: Option<MutexGuard<'a, ()>>,
+}
+
+impl Found<'_> {
+    /// Something without directory content or extra part.
+    pub fn new(ino: Ino, layer: LayerIndex, stat: Stat) -> Self {
+        let upper = (layer == UPPER).then_some(stat.ino);
+        Self { ino, layer, stat, upper, ns: None, extra: None, counting: None }
+    }
 }
 
 /// A directory locked for reading.
@@ -180,7 +190,7 @@ impl Overlay {
         ns: &Namespace,
         upper: Option<BorrowedFd<'_>>,
         name: &OsStr,
-    ) -> Result<Option<Found>> {
+    ) -> Result<Option<Found<'_>>> {
         let Some(index) = &ns.index else {
             let layer = if ns.upper { UPPER } else { ns.lowers.first().map_or(UPPER, |l| l.layer) };
             return self.find_in(parent, ns, upper, name, layer, &Below { positions: &[0], dirs: true, kind: None });
@@ -205,7 +215,7 @@ impl Overlay {
         name: &OsStr,
         layer: LayerIndex,
         below: &Below<'_>,
-    ) -> Result<Option<Found>> {
+    ) -> Result<Option<Found<'_>>> {
         let lower;
         let dir = match ns.lowers.iter().find(|l| l.layer == layer) {
             Some(l) => {
@@ -255,8 +265,8 @@ impl Overlay {
         layer: LayerIndex,
         stat: Stat,
         positions: &[u16],
-    ) -> Result<Found> {
-        let mut found = Found { ino: self.id(&stat), layer, stat, upper: None, ns: None, extra: None };
+    ) -> Result<Found<'_>> {
+        let mut found = Found::new(self.id(&stat), layer, stat);
         let At::Name(dir, _) = at else { return Err(Error::Invalid) };
         let mut content = Namespace::default();
         if layer == UPPER {
@@ -267,7 +277,7 @@ impl Overlay {
             if !aufs_opaque {
                 content.lowers = self.lower_dirs(ns, name, Some(&markers), positions)?.into();
             }
-            (content.upper, found.upper) = (true, Some(stat.ino));
+            content.upper = true;
             // The number of the topmost lower directory, so that copy-up does not change it.
             if let Some(lower) = content.lowers.first() {
                 let fd = sys::open_path_rel(self.layer(lower.layer)?.root.as_fd(), &lower.path)?;
@@ -282,8 +292,15 @@ impl Overlay {
         Ok(found)
     }
 
-    fn found_lower(&self, ns: &Namespace, at: At<'_>, name: &OsStr, layer: LayerIndex, stat: Stat) -> Result<Found> {
-        let mut found = Found { ino: self.id(&stat), layer, stat, upper: None, ns: None, extra: None };
+    fn found_lower(
+        &self,
+        ns: &Namespace,
+        at: At<'_>,
+        name: &OsStr,
+        layer: LayerIndex,
+        stat: Stat,
+    ) -> Result<Found<'_>> {
+        let mut found = Found::new(self.id(&stat), layer, stat);
         let impure = ns.lowers.iter().any(|l| l.layer == layer && l.impure);
         if impure || self.has_data_layers() {
             let markers = markers::read_file_markers(at)?;
@@ -294,8 +311,9 @@ impl Overlay {
             && has_index
             && self.indexable(stat.file_type())
             && let Some(handle) = self.handle(self.layer(layer)?, at)?
-            && let Some(upper) = self.indexed(&handle)?
         {
+            found.counting = Some(self.writable()?.counting.lock());
+            let Some(upper) = self.indexed(&handle)? else { return Ok(found) };
             found.upper = Some(upper.ino);
             let metadata_only = self.index_markers(&handle.index_name())?.metacopy;
             let extra = found.extra.get_or_insert_default();
@@ -312,9 +330,15 @@ impl Overlay {
         Ok(found)
     }
 
-    fn found_upper(&self, ns: &Namespace, at: At<'_>, name: &OsStr, stat: Stat, below: &Below<'_>) -> Result<Found> {
-        let upper = Some(stat.ino);
-        let mut found = Found { ino: self.id(&stat), layer: UPPER, stat, upper, ns: None, extra: None };
+    fn found_upper(
+        &self,
+        ns: &Namespace,
+        at: At<'_>,
+        name: &OsStr,
+        stat: Stat,
+        below: &Below<'_>,
+    ) -> Result<Found<'_>> {
+        let mut found = Found::new(self.id(&stat), UPPER, stat);
         if !ns.impure && !self.has_data_layers() {
             return Ok(found);
         }
@@ -334,10 +358,12 @@ impl Overlay {
         }
         // A lower file with several links: only the one copy in the index has the right to its number.
         let handle = OverlayHandle::from_bytes(value);
+        found.counting = Some(self.writable()?.counting.lock());
         if let Some(index) = self.indexed(&handle)?.filter(|i| i.ino == stat.ino) {
             found.ino = origin.as_ref().map_or(found.ino, |o| o.ino);
+            found.stat = index;
             // Where the lower file is not to be found, all its names are taken to be in upper, beside the index entry.
-            let lower_links = origin.map_or(stat.nlink - 1, |o| o.nlink);
+            let lower_links = origin.map_or(index.nlink - 1, |o| o.nlink);
             let extra = found.extra.get_or_insert_default();
             extra.index = Some(handle.index_name());
             extra.nlink = Some(self.union_nlink(&handle.index_name(), &index, lower_links)?);
@@ -417,8 +443,8 @@ impl Overlay {
     }
 
     /// Makes what was found known under `name` and counts a lookup.
-    pub(super) fn bind(&self, parent: &Arc<Inode>, name: Name, found: Found) -> Arc<Inode> {
-        let Found { mut ino, layer, stat, upper, mut ns, mut extra } = found;
+    pub(super) fn bind(&self, parent: &Arc<Inode>, name: Name, found: Found<'_>) -> Arc<Inode> {
+        let Found { mut ino, layer, stat, upper, mut ns, mut extra, counting: _counting } = found;
         // Found through the index: if the object is known as a lower one, its copy is just being noted.
         let linked_copy = extra.as_ref().is_some_and(|e| e.index.is_some());
         let inode = loop {

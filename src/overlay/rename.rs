@@ -81,6 +81,17 @@ impl Overlay {
         let (old_parent, new_parent) = (self.directory(old_parent)?, self.directory(new_parent)?);
         let old = Side { parent: &old_parent, name: old_name };
         let new = Side { parent: &new_parent, name: new_name };
+        let mut tries = 0;
+        loop {
+            match self.rename_once(&old, &new, mode) {
+                // Somebody made the new name meanwhile.
+                Err(Error::Exists) if mode == RenameMode::Replace && tries < 100 => tries += 1,
+                done => return done,
+            }
+        }
+    }
+
+    fn rename_once(&self, old: &Side<'_>, new: &Side<'_>, mode: RenameMode) -> Result<()> {
         let (source, _) = self.lookup_in(old.parent, old.name)?;
         let target = match self.lookup_in(new.parent, new.name) {
             Ok((target, _)) => Ok(Some(target)),
@@ -90,7 +101,7 @@ impl Overlay {
         let done = target
             .as_ref()
             .map_err(|&e| e)
-            .and_then(|target| self.rename_objects(&old, &new, &source, target.as_ref(), mode));
+            .and_then(|target| self.rename_objects(old, new, &source, target.as_ref(), mode));
         self.forget(source.ino, 1);
         if let Ok(Some(target)) = target {
             self.forget(target.ino, 1);
@@ -172,6 +183,9 @@ impl Overlay {
         if source.link(old.parent, old.name).is_none() || target.is_some_and(|t| t.link(new.parent, new.name).is_none())
         {
             return Err(Error::NotFound);
+        }
+        if target.is_none() && pair.to().ns.slot(new.name).visible() {
+            return Err(Error::Exists);
         }
         match (mode, target) {
             (RenameMode::Exchange, Some(target)) => self.exchange(&mut pair, old, new, source, target),
@@ -298,11 +312,15 @@ impl Overlay {
         };
         let counted = target.map_or(Ok(()), |t| self.count_by_upper(t));
         let committed = counted.and_then(|()| self.carry_impure(pair, false)).and_then(|()| {
-            match self.commit(pair, old, new, flags) {
-                Err(e) if e.is(Errno::NOTDIR) && target.is_none() && is_stray_whiteout(pair.to(), new.name)? => {
-                    swaps = true;
-                    self.commit(pair, old, new, RenameFlags::EXCHANGE)
+            if target.is_some() || over_whiteout {
+                return self.commit(pair, old, new, flags);
+            }
+            match self.commit(pair, old, new, flags | RenameFlags::NOREPLACE) {
+                Err(e) if e.is(Errno::EXIST) && is_stray_whiteout(pair.to(), new.name)? => {
+                    swaps = source.is_dir();
+                    self.commit(pair, old, new, if swaps { RenameFlags::EXCHANGE } else { flags })
                 }
+                Err(e) if e.is(Errno::EXIST) => Err(Error::Exists),
                 committed => committed,
             }
         });
