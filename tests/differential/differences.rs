@@ -7,17 +7,114 @@
 
 use super::ops::{Op, Step};
 use super::side::{Outcome, Side};
+use super::text::{Place, Slot, Who};
 use super::tree::{self, Tree};
 
+/// What two outcomes mean for the sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Agree,
+    /// One side went on and the other did not, on purpose: there is nothing to compare any more.
+    Part,
+    /// The same, but only a file without names is concerned, which is to be let go.
+    LetGo(Slot),
+    Differ,
+}
+
 /// Whether two outcomes are as they should be.
-pub fn agree(step: &Step, kernel: &Outcome, laminafs: &Outcome, kernel_side: &Side) -> bool {
-    kernel == laminafs || stale_map(step, laminafs, kernel_side)
+pub fn judge(step: &Step, kernel: &Outcome, laminafs: &Outcome, sides: (&Side, &Side)) -> Verdict {
+    let (kernel_side, laminafs_side) = sides;
+    if kernel == laminafs
+        || stale_map(step, laminafs, kernel_side)
+        || absent_acl(step, kernel, laminafs)
+        || listed_whiteouts(step, kernel, laminafs, kernel_side)
+        || no_links(step, kernel, laminafs)
+        || flags_of_special_files(step, kernel, laminafs)
+    {
+        Verdict::Agree
+    } else if let Some(slot) = deleted_lower_file(step, kernel, laminafs_side) {
+        Verdict::LetGo(slot)
+    } else if long_redirect(step, kernel, laminafs) || whiteouts_in_the_way(step, kernel, laminafs) {
+        Verdict::Part
+    } else {
+        Verdict::Differ
+    }
+}
+
+/// The link count of a deleted file of a lower layer is 0 here; the kernel shows that of the lower file.
+fn no_links(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bool {
+    let (Op::Fstat { .. }, Ok(kernel), Ok(laminafs)) = (&step.op, kernel, laminafs) else { return false };
+    let differ: Vec<_> = kernel.split(' ').zip(laminafs.split(' ')).filter(|(a, b)| a != b).collect();
+    matches!(differ[..], [(a, "nlink=0")] if a.starts_with("nlink="))
+}
+
+/// A deleted file of a lower layer can still be changed here; the kernel cannot copy up what has no name.
+fn deleted_lower_file(step: &Step, kernel: &Outcome, laminafs_side: &Side) -> Option<Slot> {
+    let slot = match step.op {
+        Op::Fchmod { slot, .. }
+        | Op::Fchown { slot, .. }
+        | Op::Futimens { slot, .. }
+        | Op::FsetXattr { slot, .. }
+        | Op::FremoveXattr { slot, .. } => slot,
+        _ => return None,
+    };
+    let refused = matches!(kernel, Err(libc::ENOENT | libc::EEXIST | libc::ESTALE));
+    (refused && laminafs_side.is_deleted(slot)).then_some(slot)
+}
+
+/// Setting inode flags of a special file fails in any case; FUSE looks at the owner first.
+fn flags_of_special_files(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bool {
+    matches!(step.op, Op::SetInodeFlags { .. })
+        && *kernel == Err(libc::ENOTTY)
+        && *laminafs == Err(libc::EPERM)
+        && step.who != Who::Root
+}
+
+/// Removing an ACL that is not there succeeds here, as on other file systems; the kernel's overlay says ENODATA as long as
+/// the file is not copied up.
+fn absent_acl(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bool {
+    matches!(step.op, Op::RemoveAcl { .. }) && *kernel == Err(libc::ENODATA) && laminafs.is_ok()
+}
+
+/// In a directory that comes from one layer only, the kernel lists a whiteout like any other entry, and then does not find
+/// it. Here it is not listed.
+fn listed_whiteouts(step: &Step, kernel: &Outcome, laminafs: &Outcome, kernel_side: &Side) -> bool {
+    match (&step.op, kernel, laminafs) {
+        (Op::List { path }, Ok(kernel), Ok(laminafs)) => kernel_side.without_phantoms(path, kernel) == *laminafs,
+        (Op::RemoveTree { .. }, Ok(kernel), Ok(laminafs)) => without_missing(kernel) == *laminafs,
+        _ => false,
+    }
+}
+
+/// The errors of a removal without those that say that an entry does not exist.
+fn without_missing(errors: &str) -> String {
+    let kept: Vec<_> =
+        errors.trim_matches(['[', ']']).split("), (").filter(|e| !e.trim_end_matches(')').ends_with(", 2")).collect();
+    format!("[{}]", kept.join("), ("))
+}
+
+/// The same in removals: for the kernel such a directory is not empty.
+fn whiteouts_in_the_way(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bool {
+    match (&step.op, kernel, laminafs) {
+        (Op::RemoveTree { .. }, Ok(kernel), Ok(_)) => kernel.contains(", 2)") && kernel.contains(", 39)"),
+        _ => false,
+    }
+}
+
+/// The kernel does not record a redirect of more than 256 bytes and says EXDEV; here the directory is copied up.
+fn long_redirect(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bool {
+    let long = |place: &Place| place.slot.is_some() || place.path.len() > 200;
+    match &step.op {
+        Op::Rename { from, to, .. } => *kernel == Err(libc::EXDEV) && laminafs.is_ok() && (long(from) || long(to)),
+        _ => false,
+    }
 }
 
 /// A map of a lower file that was made before copy-up shows the old content for ever on the kernel's side, the present
 /// one here: one inode has one page cache. Ours must be what the kernel's side shows to a new descriptor.
 fn stale_map(step: &Step, laminafs: &Outcome, kernel_side: &Side) -> bool {
     match &step.op {
+        // Also when the file was shorter then: the kernel's old map ends there.
         Op::MapRead { slot, offset, len } => kernel_side.fresh_content(*slot, *offset, *len) == *laminafs,
         _ => false,
     }
@@ -28,8 +125,7 @@ pub fn of_trees(kernel: (&str, &Tree), other: (&str, &Tree)) -> Vec<String> {
     tree::differences(kernel, other).into_iter().filter(|text| !listed_whiteout(text)).collect()
 }
 
-/// In a directory that is not merged the kernel lists a whiteout that is a file with an attribute, and then does not find
-/// it. Here it is not listed.
+/// As `listed_whiteouts`.
 fn listed_whiteout(text: &str) -> bool {
     let mut lines = text.lines().skip(1);
     lines.next().is_some_and(|kernel| kernel.ends_with(": cannot be looked at: (Some(2), Some(2))"))

@@ -114,7 +114,7 @@ fn all_jobs(arguments: &Arguments) -> bool {
         command.spawn().expect("a job starts")
     };
     let jobs: Vec<_> = (0..arguments.jobs).map(start).collect();
-    let good = jobs.into_iter().all(|mut job| job.wait().expect("a job ends").success());
+    let good = jobs.into_iter().fold(true, |good, mut job| job.wait().expect("a job ends").success() && good);
     let what = if good { "all equal" } else { "differences found" };
     println!("{what} after {:.0} s", begun.elapsed().as_secs_f64());
     good

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::case::Case;
-use super::differences;
+use super::differences::{self, Verdict};
 use super::ops::{Op, Step};
 use super::side::{Outcome, Side, show};
 use super::stack::{self, Mount, Server, Stack};
@@ -76,6 +76,8 @@ struct Run {
     kernel: Half,
     laminafs: Half,
     progress: fn(),
+    /// They went different ways on purpose.
+    parted: bool,
 }
 
 /// Runs a case in a directory that does not exist yet.
@@ -89,7 +91,7 @@ pub fn run(case: &Case, at: &Path, progress: fn()) -> Result<(), Failure> {
     let half =
         |server, name| Half { server, stack: Stack::new(scratch.0.join(name), lower.clone()), mounted: None, started };
     let (kernel, laminafs) = (half(Server::Kernel, "kernel"), half(Server::Laminafs, "laminafs"));
-    let mut run = Run { kernel, laminafs, progress };
+    let mut run = Run { kernel, laminafs, progress, parted: false };
     call!(umask(case.umask)).expect("umask");
     let result = run.all(&case.steps);
     drop(run);
@@ -109,6 +111,10 @@ impl Run {
         for (number, step) in steps.iter().enumerate() {
             (self.progress)();
             self.step(step).map_err(|f| Failure { text: format!("step {number}, {step}:\n{}", f.text), ..f })?;
+            if self.parted {
+                self.kernel.unmount()?;
+                return self.laminafs.unmount();
+            }
         }
         self.end()
     }
@@ -140,9 +146,21 @@ impl Run {
 
     fn ordinary(&mut self, step: &Step) -> Result<(), Failure> {
         let (kernel, laminafs) = (self.kernel.run(step), self.laminafs.run(step));
-        let Some((side, _)) = &self.kernel.mounted else { return fail("not mounted", "") };
-        if differences::agree(step, &kernel, &laminafs, side) {
-            return Ok(());
+        let (Some((one, _)), Some((other, _))) = (&mut self.kernel.mounted, &mut self.laminafs.mounted) else {
+            return fail("not mounted", "");
+        };
+        match differences::judge(step, &kernel, &laminafs, (one, other)) {
+            Verdict::LetGo(slot) => {
+                one.let_go(slot);
+                other.let_go(slot);
+                return Ok(());
+            }
+            Verdict::Agree => return Ok(()),
+            Verdict::Part => {
+                self.parted = true;
+                return Ok(());
+            }
+            Verdict::Differ => {}
         }
         let class = |o: &Outcome| o.as_ref().map_or_else(|errno| format!("errno {errno}"), |_| "ok".to_owned());
         let what =

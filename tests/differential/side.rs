@@ -43,6 +43,8 @@ pub struct Side {
     root: OwnedFd,
     slots: [Option<Held>; SLOTS as usize],
     maps: [Option<Mapped>; SLOTS as usize],
+    /// What was listed last.
+    listed: Vec<Entry>,
     /// Seconds; times from then on are just "now".
     started: i64,
 }
@@ -117,7 +119,7 @@ fn hex(value: &[u8]) -> String {
 impl Side {
     pub fn new(root: &std::path::Path, started: i64) -> Result<Self> {
         let root = calls::path_fd(&c(root.as_os_str().as_encoded_bytes()))?;
-        Ok(Self { root, slots: Default::default(), maps: Default::default(), started })
+        Ok(Self { root, slots: Default::default(), maps: Default::default(), listed: Vec::new(), started })
     }
 
     /// Does a step. Those that concern the whole tree are somebody else's.
@@ -251,7 +253,7 @@ impl Side {
         .map(done)
     }
 
-    fn looking(&self, op: &Op) -> Outcome {
+    fn looking(&mut self, op: &Op) -> Outcome {
         match op {
             Op::Stat { path, link } => {
                 let (at, path) = self.at(path)?;
@@ -268,8 +270,9 @@ impl Side {
             Op::List { path } => {
                 let (at, path) = self.at(path)?;
                 let fd = calls::openat(at, &path, libc::O_DIRECTORY, 0)?;
-                let show = |e: Entry| format!("{}:{}", e.name.escape_ascii(), e.kind);
-                Ok(calls::list(fd.as_raw_fd())?.into_iter().map(show).collect::<Vec<_>>().join(" "))
+                self.listed = calls::list(fd.as_raw_fd())?;
+                let show = |e: &Entry| format!("{}:{}", shown_name(&e.name), e.kind);
+                Ok(self.listed.iter().map(show).collect::<Vec<_>>().join(" "))
             }
             _ => unreachable!("not a look: {op:?}"),
         }
@@ -371,6 +374,11 @@ impl Side {
             _ => unreachable!("not data: {op:?}"),
         }
     }
+}
+
+/// A name without blanks, which part the names in a list.
+fn shown_name(name: &[u8]) -> String {
+    name.escape_ascii().to_string().replace(' ', "\\x20")
 }
 
 fn show_names(list: &[u8]) -> String {
@@ -509,6 +517,32 @@ impl Side {
             Op::Unmap { slot } => self.maps[usize::from(slot.0)].take().map(done).ok_or(libc::EFAULT),
             _ => unreachable!("not a step on a map: {op:?}"),
         }
+    }
+
+    /// What `List` showed, without entries that cannot be found.
+    pub fn without_phantoms(&self, directory: &Place, list: &str) -> String {
+        let found = |word: &&str| {
+            let name = word.rsplit_once(':').map_or(*word, |(name, _)| name);
+            let named = self.listed.iter().find(|e| shown_name(&e.name) == name);
+            let Some(entry) = named else { return true };
+            let path = Place { slot: directory.slot, path: [&directory.path, b"/".as_slice(), &entry.name].concat() };
+            let stat = self.at(&path).and_then(|(at, path)| calls::statat(at, &path, libc::AT_SYMLINK_NOFOLLOW));
+            stat.map(drop) != Err(libc::ENOENT)
+        };
+        list.split(' ').filter(found).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether what is held has no name any more.
+    pub fn is_deleted(&self, slot: Slot) -> bool {
+        self.fd(slot).and_then(calls::fstat).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// Closes a slot and all that hold the same object.
+    pub fn let_go(&mut self, slot: Slot) {
+        let Some(number) = self.slots[usize::from(slot.0)].as_ref().map(|held| held.ino) else { return };
+        self.slots.iter_mut().filter(|s| s.as_ref().is_some_and(|held| held.ino == number)).for_each(|s| *s = None);
+        let same = |map: &Mapped| calls::fstat(map.file.as_raw_fd()).is_ok_and(|stat| stat.st_ino == number);
+        self.maps.iter_mut().filter(|m| m.as_ref().is_some_and(same)).for_each(|m| *m = None);
     }
 
     /// What the file that is mapped in a slot holds now, read by a new descriptor.

@@ -101,8 +101,12 @@ impl Generator {
     fn whiteout(&mut self, steps: &mut Vec<Step>, here: &mut Vec<(Vec<u8>, Thing)>, path: &[u8]) {
         let place = Place::new(path);
         let above = parent(path).to_vec();
-        // Only where it hides something: elsewhere the kernel lists the file, but does not find it.
-        if self.rng.chance(20) && !above.is_empty() && self.things.contains_key(path) {
+        // Mostly where it hides something: elsewhere the kernel lists it, but does not find it.
+        let hides = self.things.contains_key(path);
+        if !hides && self.rng.chance(80) {
+            return;
+        }
+        if hides && self.rng.chance(20) && !above.is_empty() {
             let (directory, value) = (Place::new(&above), Bytes::new("x"));
             steps.push(set(directory, b"trusted.overlay.opaque", value));
             let flags = OpenFlags(libc::O_WRONLY | libc::O_CREAT);

@@ -161,7 +161,7 @@ impl Generator {
         let flags = match self.rng.below(20) {
             0..=2 => libc::RENAME_NOREPLACE,
             3..=5 => libc::RENAME_EXCHANGE,
-            6 => libc::RENAME_WHITEOUT,
+            6 => libc::RENAME_WHITEOUT | libc::RENAME_EXCHANGE,
             7 => libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE,
             _ => 0,
         };
