@@ -71,6 +71,8 @@ pub struct FileMarkers {
     pub trusted_metacopy: bool,
     /// Where those lie.
     pub redirect: Option<Redirect>,
+    /// The same of this.
+    pub trusted_redirect: bool,
     /// The stored handle of the lower file that it was copied from; may be empty.
     pub origin: Option<Vec<u8>>,
     /// Which object that is.
@@ -81,6 +83,18 @@ pub struct FileMarkers {
     pub nested: bool,
     /// How its link count differs; `None` also when the value makes no sense.
     pub nlink: Option<NlinkDelta>,
+}
+
+impl FileMarkers {
+    /// Whether its data are in a lower layer, believing `user.` attributes only if `all`.
+    pub fn believed_metacopy(&self, all: bool) -> bool {
+        self.metacopy && (all || self.trusted_metacopy)
+    }
+
+    /// Where those lie, in the same sense.
+    pub fn believed_redirect(&self, all: bool) -> Option<&Redirect> {
+        self.redirect.as_ref().filter(|_| all || self.trusted_redirect)
+    }
 }
 
 /// Reads the markers of a directory. `EINVAL` of `overlay.redirect` when that is malformed, as the kernel has it.
@@ -121,7 +135,10 @@ pub fn read_file_markers(at: At<'_>) -> Result<FileMarkers> {
             }
             Some((_, Marker::Whiteout)) => found.whiteout = true,
             Some((_, Marker::Nested)) => found.nested = true,
-            Some((ns, Marker::Redirect)) => read_redirect(at, ns, &mut found.redirect)?,
+            Some((ns, Marker::Redirect)) => {
+                read_redirect(at, ns, &mut found.redirect)?;
+                found.trusted_redirect |= ns == Namespace::Trusted;
+            }
             Some((ns, Marker::Origin)) => read_value(at, ns, Marker::Origin, &mut found.origin)?,
             Some((ns, Marker::Number)) => read_number(at, ns, &mut found.number)?,
             Some((ns, Marker::Nlink)) => {
@@ -321,6 +338,7 @@ mod tests {
             metacopy: true,
             trusted_metacopy: false,
             redirect: Some(Redirect::Name(b"other".to_vec())),
+            trusted_redirect: false,
             origin: Some(b"bytes".to_vec()),
             number: None,
             whiteout: true,

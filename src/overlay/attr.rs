@@ -173,7 +173,8 @@ impl Overlay {
         }
         let done = self.copy_up_as(inode, Some(size))?;
         let fd = self.data_for_writing(inode)?;
-        if !done {
+        // truncate(2) to the present length does not change the time of modification, as ftruncate(2) does.
+        if !done && sys::stat(At::Fd(fd.as_fd()))?.size != size {
             sys::truncate(fd.as_fd(), size)?;
         }
         if caller.keeps_set_id() { Ok(()) } else { self.drop_set_id(At::Fd(fd.as_fd()), caller) }

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::acl::DEFAULT;
 use super::dir::InUpper;
 use super::error::{Error, Result};
 use super::fdcache::Key;
@@ -135,8 +136,9 @@ impl Overlay {
         });
         placed.inspect_err(|_| upper.work.discard(&name))?;
         self.fds.remove(Key::LowerData(inode.ino));
-        if let (Some(_), Some(link)) = (&index, &link) {
-            self.link_up(inode, link)?;
+        match (&index, &link) {
+            (Some(_), Some(link)) => self.link_up(inode, link)?,
+            _ => self.link_up_known(inode)?,
         }
         Ok(limit.is_some())
     }
@@ -271,8 +273,9 @@ impl Overlay {
         if indexed {
             xattr::set(made, self.markers.name(Marker::Nlink), &NlinkDelta::Lower(0).encode(), 0)?;
         }
-        // With its length set, it was changed when it appears.
-        let mtime = if limit.is_some() { SetTime::Now } else { SetTime::At(stat.mtime) };
+        // With another length, it was changed when it appears.
+        let changed = limit.is_some_and(|limit| limit != stat.size);
+        let mtime = if changed { SetTime::Now } else { SetTime::At(stat.mtime) };
         self.at(inode, |at| self.copy_attributes(at, stat, made, handle.map(|h| (h, stat)), mtime))?;
         if let Some(fd) = file.as_ref().filter(|_| !self.volatile) {
             sys::fsync(fd.as_fd())?;
@@ -317,11 +320,7 @@ impl Overlay {
 }
 
 pub(super) fn has_default_acl(at: At<'_>) -> Result<bool> {
-    match xattr::get(at, c"system.posix_acl_default") {
-        Ok(value) => Ok(value.is_some()),
-        Err(e) if e.is(Errno::OPNOTSUPP) => Ok(false),
-        Err(e) => Err(e.into()),
-    }
+    Ok(xattr::get(at, DEFAULT)?.is_some())
 }
 
 fn read_target(at: At<'_>) -> Result<OsString> {
@@ -367,10 +366,19 @@ fn copy_xattrs(from: At<'_>, to: At<'_>) -> Result<()> {
                 log::debug!("upper cannot hold the attribute {}", name.to_string_lossy());
             }
             Err(_) if name.to_bytes() == b"security.selinux" => {}
+            // What this process may not give to a file (capabilities, without privilege) the copy does not have.
+            Err(e) if name.to_bytes().starts_with(b"security.") && may_not_set(e.errno) => {
+                log::debug!("may not copy the attribute {}", name.to_string_lossy());
+            }
             Err(e) => return Err(e.into()),
         }
     }
     Ok(())
+}
+
+/// Refusals of an attribute that a more privileged process could set; in a user namespace also what cannot be expressed there.
+fn may_not_set(errno: Errno) -> bool {
+    [Errno::PERM, Errno::OVERFLOW, Errno::INVAL].contains(&errno)
 }
 
 fn must_copy(name: &[u8]) -> bool {

@@ -71,19 +71,17 @@ impl Overlay {
         }
     }
 
-    /// Before the last name that an object outside the index has in upper goes: one that only a lower layer provides is
-    /// linked to the copy, or the copy would be lost.
-    pub(super) fn save_other_names(&self, inode: &Arc<Inode>, leaving: &Link) -> Result<()> {
-        let other = {
-            let state = inode.state.lock();
-            let others =
-                || state.links.iter().filter(|l| !(Arc::ptr_eq(&l.parent, &leaving.parent) && l.name == leaving.name));
-            let safe = state.upper.is_none()
-                || state.extra.as_ref().is_some_and(|e| e.index.is_some())
-                || others().any(|l| l.layer == UPPER);
-            if safe { None } else { others().next().cloned() }
-        };
-        other.map_or(Ok(()), |link| self.link_up(inode, &link))
+    /// Gives an object that was copied up without an index the other names it is known by in upper too: with the index
+    /// missing nothing else says that they are one file. Names looked up later show the lower file.
+    pub(super) fn link_up_known(&self, inode: &Arc<Inode>) -> Result<()> {
+        loop {
+            let other = inode.state.lock().links.iter().find(|l| l.layer != UPPER).cloned();
+            let Some(link) = other else { return Ok(()) };
+            if let Err(e) = self.link_up(inode, &link) {
+                self.drop_link(inode, &link.parent, &link.name);
+                return Err(e);
+            }
+        }
     }
 
     /// After a name came to the union (`+1`) or left it (`-1`). The index entry goes with the last name.
@@ -109,7 +107,6 @@ impl Overlay {
         if link.layer == UPPER {
             return Ok(());
         }
-        // Without an index the names are one file for the life of the mount, by a link to the copy.
         let object = self.at(inode, |at| match at {
             At::Name(dir, name) => Ok(sys::open_path(dir, name)?),
             At::Fd(_) => Err(Error::NotFound),

@@ -397,11 +397,11 @@ impl Overlay {
 
     /// Finds the data of a file that holds metadata only.
     fn attach_data(&self, ns: &Namespace, name: &OsStr, found: &mut Found, markers: &FileMarkers) -> Result<()> {
-        let believed = markers.trusted_metacopy || self.markers == XattrNamespace::User;
-        if !markers.metacopy || !believed || !found.stat.is_file() {
+        let all = self.markers == XattrNamespace::User;
+        if !markers.believed_metacopy(all) || !found.stat.is_file() {
             return Ok(());
         }
-        let mut redirect = markers.redirect.clone();
+        let mut redirect = markers.believed_redirect(all).cloned();
         let mut layer = found.layer;
         loop {
             layer += 1;
@@ -433,8 +433,8 @@ impl Overlay {
                 return Err(sys::Error { call: "metacopy", errno: Errno::IO }.into());
             }
             let below = markers::read_file_markers(At::Fd(fd.as_fd()))?;
-            if below.metacopy {
-                redirect = below.redirect.or(redirect);
+            if below.believed_metacopy(all) {
+                redirect = below.believed_redirect(all).cloned().or(redirect);
                 continue;
             }
             found.extra.get_or_insert_default().data = Some((layer, path.into()));
@@ -454,10 +454,10 @@ impl Overlay {
             });
             let same = new || {
                 let state = inode.state.lock();
-                // Copied up when its known names were gone: nothing connects it with the others (`index=off`).
-                let broken = state.links.is_empty() && state.upper.is_some();
+                // A name that only a lower layer has is not connected with a copy outside the index (`index=off`).
+                let copied = state.upper.is_some() && state.extra.as_ref().is_none_or(|e| e.index.is_none());
                 let same_file = state.upper == upper
-                    || (upper.is_none() && stat.nlink > 1 && !broken)
+                    || (upper.is_none() && stat.nlink > 1 && !copied)
                     || (state.upper.is_none() && linked_copy);
                 let is_here = |l: &Link| Arc::ptr_eq(&l.parent, parent) && l.name == name;
                 let same_place = !state.links.is_empty() && state.links.iter().all(is_here);

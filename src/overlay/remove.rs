@@ -26,7 +26,6 @@ impl Overlay {
     fn unlink_child(&self, parent: &Arc<Inode>, name: &OsStr, child: &Arc<Inode>) -> Result<()> {
         let link = child.link(parent, name).ok_or(Error::NotFound)?;
         self.bring_link_up(child, &link)?;
-        self.save_other_names(child, &link)?;
         let mut names = self.changing(parent)?;
         let link = child.link(parent, name).ok_or(Error::NotFound)?;
         let _counting = self.counting(Some(child))?;

@@ -172,7 +172,6 @@ impl Overlay {
             } else if !target.is_dir() {
                 let link = target.link(new.parent, new.name).ok_or(Error::NotFound)?;
                 self.bring_link_up(target, &link)?;
-                self.save_other_names(target, &link)?;
             }
         }
         let kept = match target.filter(|t| t.is_dir() && mode == RenameMode::Replace) {

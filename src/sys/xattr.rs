@@ -71,7 +71,8 @@ pub fn list_into(at: At<'_>, buf: &mut [u8]) -> Result<usize> {
 
 fn absent_is_none<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
-        Err(e) if e.is(Errno::NODATA) => Ok(None),
+        // A file system without attributes has none.
+        Err(e) if e.is(Errno::NODATA) || e.is(Errno::OPNOTSUPP) => Ok(None),
         other => other.map(Some),
     }
 }
