@@ -7,6 +7,7 @@
 mod crash;
 mod crash_cases;
 mod directories;
+mod durability;
 mod harness;
 mod identity;
 mod layers;
