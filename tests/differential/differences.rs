@@ -21,20 +21,31 @@ pub enum Verdict {
     Differ,
 }
 
+/// What the verdict may depend on.
+pub struct Context<'a> {
+    pub kernel: &'a Side,
+    pub laminafs: &'a Side,
+    /// There are whiteouts in the layers that are files with an attribute.
+    pub attribute_whiteouts: bool,
+}
+
 /// Whether two outcomes are as they should be.
-pub fn judge(step: &Step, kernel: &Outcome, laminafs: &Outcome, sides: (&Side, &Side)) -> Verdict {
-    let (kernel_side, laminafs_side) = sides;
+pub fn judge(step: &Step, kernel: &Outcome, laminafs: &Outcome, context: &Context) -> Verdict {
+    let Context { kernel: kernel_side, laminafs: laminafs_side, attribute_whiteouts } = *context;
     if kernel == laminafs
         || stale_map(step, laminafs, kernel_side)
         || absent_acl(step, kernel, laminafs)
         || listed_whiteouts(step, kernel, laminafs, kernel_side)
         || no_links(step, kernel, laminafs)
         || flags_of_special_files(step, kernel, laminafs)
+        || deleted_lower_directory(step, kernel, laminafs)
     {
         Verdict::Agree
     } else if let Some(slot) = deleted_lower_file(step, kernel, laminafs_side) {
         Verdict::LetGo(slot)
-    } else if long_redirect(step, kernel, laminafs) || whiteouts_in_the_way(step, kernel, laminafs) {
+    } else if long_redirect(step, kernel, laminafs)
+        || attribute_whiteouts && whiteouts_in_the_way(step, kernel, laminafs)
+    {
         Verdict::Part
     } else {
         Verdict::Differ
@@ -50,16 +61,26 @@ fn no_links(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bool {
 
 /// A deleted file of a lower layer can still be changed here; the kernel cannot copy up what has no name.
 fn deleted_lower_file(step: &Step, kernel: &Outcome, laminafs_side: &Side) -> Option<Slot> {
-    let slot = match step.op {
+    let slot = attribute_slot(step)?;
+    let refused = matches!(kernel, Err(libc::ENOENT | libc::EEXIST | libc::ESTALE));
+    (refused && laminafs_side.is_deleted(slot)).then_some(slot)
+}
+
+/// A deleted directory of a lower layer cannot be changed in either; the kernel says ENOTDIR.
+fn deleted_lower_directory(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bool {
+    attribute_slot(step).is_some() && *kernel == Err(libc::ENOTDIR) && *laminafs == Err(libc::ENOENT)
+}
+
+/// The slot of a step that changes attributes of what is held.
+fn attribute_slot(step: &Step) -> Option<Slot> {
+    match step.op {
         Op::Fchmod { slot, .. }
         | Op::Fchown { slot, .. }
         | Op::Futimens { slot, .. }
         | Op::FsetXattr { slot, .. }
-        | Op::FremoveXattr { slot, .. } => slot,
-        _ => return None,
-    };
-    let refused = matches!(kernel, Err(libc::ENOENT | libc::EEXIST | libc::ESTALE));
-    (refused && laminafs_side.is_deleted(slot)).then_some(slot)
+        | Op::FremoveXattr { slot, .. } => Some(slot),
+        _ => None,
+    }
 }
 
 /// Setting inode flags of a special file fails in any case; FUSE looks at the owner first.
@@ -93,10 +114,11 @@ fn without_missing(errors: &str) -> String {
     format!("[{}]", kept.join("), ("))
 }
 
-/// The same in removals: for the kernel such a directory is not empty.
+/// The same in removals: for the kernel a directory with whiteouts that are files with an attribute is not empty.
 fn whiteouts_in_the_way(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bool {
     match (&step.op, kernel, laminafs) {
-        (Op::RemoveTree { .. }, Ok(kernel), Ok(_)) => kernel.contains(", 2)") && kernel.contains(", 39)"),
+        (Op::RemoveTree { .. }, Ok(kernel), Ok(laminafs)) => kernel.contains(", 39)") && laminafs.len() < kernel.len(),
+        (Op::Rmdir { .. } | Op::Rename { .. }, Err(libc::ENOTEMPTY), Ok(_)) => true,
         _ => false,
     }
 }

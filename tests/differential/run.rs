@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::case::Case;
-use super::differences::{self, Verdict};
+use super::differences::{self, Context, Verdict};
 use super::ops::{Op, Step};
 use super::side::{Outcome, Side, show};
 use super::stack::{self, Mount, Server, Stack};
@@ -76,6 +76,7 @@ struct Run {
     kernel: Half,
     laminafs: Half,
     progress: fn(),
+    attribute_whiteouts: bool,
     /// They went different ways on purpose.
     parted: bool,
 }
@@ -91,7 +92,10 @@ pub fn run(case: &Case, at: &Path, progress: fn()) -> Result<(), Failure> {
     let half =
         |server, name| Half { server, stack: Stack::new(scratch.0.join(name), lower.clone()), mounted: None, started };
     let (kernel, laminafs) = (half(Server::Kernel, "kernel"), half(Server::Laminafs, "laminafs"));
-    let mut run = Run { kernel, laminafs, progress, parted: false };
+    let mut layer_steps = case.layers.iter().flatten();
+    let attribute_whiteouts =
+        layer_steps.any(|step| matches!(&step.op, Op::SetXattr { name, .. } if name.0 == b"trusted.overlay.whiteout"));
+    let mut run = Run { kernel, laminafs, progress, attribute_whiteouts, parted: false };
     call!(umask(case.umask)).expect("umask");
     let result = run.all(&case.steps);
     drop(run);
@@ -149,7 +153,9 @@ impl Run {
         let (Some((one, _)), Some((other, _))) = (&mut self.kernel.mounted, &mut self.laminafs.mounted) else {
             return fail("not mounted", "");
         };
-        match differences::judge(step, &kernel, &laminafs, (one, other)) {
+        let attribute_whiteouts = self.attribute_whiteouts;
+        let context = Context { kernel: &*one, laminafs: &*other, attribute_whiteouts };
+        match differences::judge(step, &kernel, &laminafs, &context) {
             Verdict::LetGo(slot) => {
                 one.let_go(slot);
                 other.let_go(slot);
