@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::case::Case;
 use super::ops::{Op, Step};
 use super::rng::Rng;
-use super::text::{Data, Mode, Place, Slot, When, Who};
+use super::text::{Bytes, Data, Mode, Place, Slot, When, Who};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Thing {
@@ -48,20 +48,37 @@ enum Links {
     Never,
 }
 
+/// What a slot probably holds.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Held {
+    directory: bool,
+    read: bool,
+    write: bool,
+}
+
+/// What is probably mapped.
+#[derive(Clone, Copy, PartialEq)]
+struct HeldMap {
+    write: bool,
+}
+
 pub struct Generator {
     rng: Rng,
     links: Links,
     rotations: usize,
+    /// The extended attribute that was set last.
+    attribute: Option<(Vec<u8>, Bytes)>,
     things: BTreeMap<Vec<u8>, Thing>,
-    slots: [Option<Thing>; SLOTS as usize],
+    slots: [Option<Held>; SLOTS as usize],
+    maps: [Option<HeldMap>; SLOTS as usize],
 }
 
 /// The case that belongs to a seed.
 pub fn case(seed: u64, length: usize) -> Case {
     let mut rng = Rng::new(seed);
     let links = *rng.pick(&[Links::Everywhere, Links::Made, Links::Never]);
-    let slots = [None; SLOTS as usize];
-    let mut generator = Generator { rng, links, rotations: 0, things: BTreeMap::new(), slots };
+    let (slots, maps) = ([None; SLOTS as usize], [None; SLOTS as usize]);
+    let mut generator = Generator { rng, links, rotations: 0, attribute: None, things: BTreeMap::new(), slots, maps };
     let umask = *generator.rng.pick(&[0o022, 0o022, 0o022, 0, 0o077, 0o027]);
     let count = 1 + generator.rng.below(5);
     let mut layers: Vec<_> = (0..count).map(|_| generator.layer()).collect();
@@ -70,7 +87,7 @@ pub fn case(seed: u64, length: usize) -> Case {
     while steps.len() < length {
         steps.extend(generator.steps());
     }
-    Case { umask, layers, steps }
+    Case { umask, watch: generator.rng.chance(30), layers, steps }
 }
 
 fn root(op: Op) -> Step {
@@ -136,7 +153,7 @@ impl Generator {
             return Place::new(self.rng.pick(BAD_PATHS));
         }
         if self.rng.chance(8)
-            && let Some(slot) = self.slot_of(|t| t == Thing::Directory)
+            && let Some(slot) = self.slot_of(|held| held.directory)
         {
             return Place { slot: Some(slot), path: self.name() };
         }
@@ -147,7 +164,7 @@ impl Generator {
         Slot(self.rng.below(usize::from(SLOTS)) as u8)
     }
 
-    fn slot_of(&mut self, wanted: impl Fn(Thing) -> bool) -> Option<Slot> {
+    fn slot_of(&mut self, wanted: impl Fn(Held) -> bool) -> Option<Slot> {
         let all: Vec<_> = (0..SLOTS).filter(|&s| self.slots[usize::from(s)].is_some_and(&wanted)).collect();
         if all.is_empty() { None } else { Some(Slot(*self.rng.pick(&all))) }
     }

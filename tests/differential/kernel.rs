@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::case::Case;
+use super::ops::Step;
 use super::run::{self, Failure};
 use super::{generate, shrink, stack};
 use crate::call;
+
+/// Cases that failed once, named after what was seen.
+const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/differential/cases");
 
 /// What the command line says.
 #[derive(Clone)]
@@ -94,8 +99,8 @@ pub fn main(words: impl Iterator<Item = String>) -> ExitCode {
     }
     let good = match arguments.job {
         Some(job) => Job::new(&arguments, job).sequences(),
-        None if !arguments.replay.is_empty() => Job::new(&arguments, 0).replay(),
-        None => all_jobs(&arguments),
+        None if !arguments.replay.is_empty() => Job::new(&arguments, 0).replay(&arguments.replay),
+        None => Job::new(&arguments, 0).replay_kept() & all_jobs(&arguments),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -123,8 +128,21 @@ fn all_jobs(arguments: &Arguments) -> bool {
 /// Goes up with every step.
 static STEPS: AtomicU64 = AtomicU64::new(0);
 
-fn progress() {
+/// How often each kind of operation was done, and how often it succeeded.
+static COUNTS: Mutex<BTreeMap<&str, (u64, u64)>> = Mutex::new(BTreeMap::new());
+
+fn progress(step: &Step, succeeded: bool) {
     STEPS.fetch_add(1, Ordering::Relaxed);
+    let mut counts = COUNTS.lock().unwrap();
+    let count = counts.entry(step.op.verb()).or_default();
+    count.0 += 1;
+    count.1 += u64::from(succeeded);
+}
+
+fn counts() -> String {
+    let counts = COUNTS.lock().unwrap();
+    let one = |(verb, (all, good)): (&&str, &(u64, u64))| format!("{verb} {good}/{all}");
+    counts.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// A step that takes longer hangs.
@@ -201,6 +219,7 @@ impl<'a> Job<'a> {
                 println!("job {}: {done} sequences in {:.0} s", self.number, begun.elapsed().as_secs_f64());
             }
         }
+        println!("job {}: succeeded of all: {}", self.number, counts());
         for (signature, count) in &self.seen {
             println!("job {}: {count} times: {signature}", self.number);
         }
@@ -234,20 +253,29 @@ impl<'a> Job<'a> {
         }
     }
 
+    /// Runs the cases that failed once and were kept.
+    fn replay_kept(&mut self) -> bool {
+        let entries = std::fs::read_dir(KEPT).unwrap_or_else(|e| panic!("{KEPT}: {e}"));
+        let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        files.sort();
+        self.replay(&files)
+    }
+
     /// Runs cases from files.
-    fn replay(&mut self) -> bool {
+    fn replay(&mut self, files: &[PathBuf]) -> bool {
         let mut good = true;
-        for file in &self.arguments.replay {
+        for file in files {
             let text = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
             let case: Case = text.parse().unwrap_or_else(|e| panic!("{}: {e}", file.display()));
             match self.run(&case) {
-                Ok(()) => println!("equal: {}", file.display()),
+                Ok(()) => {}
                 Err(failure) => {
                     good = false;
                     println!("FAILED: {}\n{}\n{}", file.display(), failure.signature, failure.text);
                 }
             }
         }
+        println!("{} cases replayed", files.len());
         good
     }
 }

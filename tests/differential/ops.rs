@@ -128,6 +128,25 @@ operations! {
     Swap "swap" { }
 }
 
+impl Op {
+    /// Paths before and after the operation that are the same object, if it succeeds.
+    pub fn same_object(&self) -> Option<(&Place, &Place)> {
+        match self {
+            Self::Link { from, to, link: Link::Itself } => Some((from, to)),
+            Self::Rename { from, to, .. } => Some((from, to)),
+            Self::Chmod { path, .. }
+            | Self::Chown { path, .. }
+            | Self::Utimens { path, .. }
+            | Self::Truncate { path, .. }
+            | Self::SetXattr { path, .. }
+            | Self::RemoveXattr { path, .. }
+            | Self::SetAcl { path, .. }
+            | Self::Write { path, .. } => Some((path, path)),
+            _ => None,
+        }
+    }
+}
+
 /// An operation and who does it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {

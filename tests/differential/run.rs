@@ -8,6 +8,7 @@ use super::differences::{self, Context, Verdict};
 use super::ops::{Op, Step};
 use super::side::{Outcome, Side, show};
 use super::stack::{self, Mount, Server, Stack};
+use super::text::Place;
 use super::tree::{self, Tree};
 use crate::call;
 
@@ -75,14 +76,16 @@ impl Drop for Scratch {
 struct Run {
     kernel: Half,
     laminafs: Half,
-    progress: fn(),
+    /// Told of every step and whether it succeeded.
+    progress: fn(&Step, bool),
     attribute_whiteouts: bool,
+    watch: bool,
     /// They went different ways on purpose.
     parted: bool,
 }
 
 /// Runs a case in a directory that does not exist yet.
-pub fn run(case: &Case, at: &Path, progress: fn()) -> Result<(), Failure> {
+pub fn run(case: &Case, at: &Path, progress: fn(&Step, bool)) -> Result<(), Failure> {
     let scratch = Scratch(at.to_owned());
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()) as i64 - 1;
     call!(umask(0)).expect("umask");
@@ -95,7 +98,7 @@ pub fn run(case: &Case, at: &Path, progress: fn()) -> Result<(), Failure> {
     let mut layer_steps = case.layers.iter().flatten();
     let attribute_whiteouts =
         layer_steps.any(|step| matches!(&step.op, Op::SetXattr { name, .. } if name.0 == b"trusted.overlay.whiteout"));
-    let mut run = Run { kernel, laminafs, progress, attribute_whiteouts, parted: false };
+    let mut run = Run { kernel, laminafs, progress, attribute_whiteouts, watch: case.watch, parted: false };
     call!(umask(case.umask)).expect("umask");
     let result = run.all(&case.steps);
     drop(run);
@@ -113,8 +116,10 @@ impl Run {
         self.kernel.mount()?;
         self.laminafs.mount()?;
         for (number, step) in steps.iter().enumerate() {
-            (self.progress)();
             self.step(step).map_err(|f| Failure { text: format!("step {number}, {step}:\n{}", f.text), ..f })?;
+            if matches!(step.op, Op::Check {} | Op::Remount {} | Op::Rotate {} | Op::Swap {}) {
+                (self.progress)(step, true);
+            }
             if self.parted {
                 self.kernel.unmount()?;
                 return self.laminafs.unmount();
@@ -149,7 +154,13 @@ impl Run {
     }
 
     fn ordinary(&mut self, step: &Step) -> Result<(), Failure> {
+        let before = self.watched(step, |(before, _)| before);
         let (kernel, laminafs) = (self.kernel.run(step), self.laminafs.run(step));
+        (self.progress)(step, kernel.is_ok());
+        let after = self.watched(step, |(_, after)| after);
+        if laminafs.is_ok() && before.is_some() && after != before {
+            return fail(format!("inode number, {}", step.op.verb()), format!("    {before:?} became {after:?}"));
+        }
         let (Some((one, _)), Some((other, _))) = (&mut self.kernel.mounted, &mut self.laminafs.mounted) else {
             return fail("not mounted", "");
         };
@@ -173,6 +184,12 @@ impl Run {
             if kernel.is_ok() && laminafs.is_ok() { words_that_differ(&kernel, &laminafs) } else { String::new() };
         let signature = format!("{} {} {}{what}", step.op.verb(), class(&kernel), class(&laminafs));
         fail(signature, format!("    kernel: {}\n    laminafs: {}", show(&kernel), show(&laminafs)))
+    }
+
+    /// The inode number of one of the paths of a step, in laminafs.
+    fn watched<'a>(&self, step: &'a Step, which: impl Fn((&'a Place, &'a Place)) -> &'a Place) -> Option<u64> {
+        let ((side, _), paths) = (self.laminafs.mounted.as_ref()?, step.op.same_object()?);
+        if self.watch { side.number(which(paths)) } else { None }
     }
 
     /// Compares both trees; returns that of laminafs.

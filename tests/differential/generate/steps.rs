@@ -5,7 +5,7 @@ use super::super::text::{
     Access, AclKind, AllocFlags, Bytes, Id, InodeFlags, Kind, Link, MapFlags, Mode, OpenFlags, Place, RenameFlags,
     Slot, Whence, XattrFlags,
 };
-use super::{Generator, Links, Thing, join, parent};
+use super::{Generator, Held, HeldMap, Links, Thing, join, parent};
 
 const XATTR_NAMES: &[&[u8]] = &[
     b"user.one",
@@ -28,16 +28,16 @@ impl Generator {
     pub(super) fn steps(&mut self) -> Vec<Step> {
         let who = self.who();
         let ops = match self.rng.below(100) {
-            0..=33 => vec![self.names()],
-            34..=45 => vec![self.attributes()],
-            46..=53 => vec![self.extended()],
-            54..=61 => vec![self.data_by_path()],
-            62..=68 => vec![self.looking()],
-            69..=74 => vec![self.opening()],
-            75..=92 => vec![self.held()],
-            93 => vec![Op::SyncAll {}],
-            94..=95 => vec![Op::Check {}],
-            96 => self.whole_tree(),
+            0..=30 => vec![self.names()],
+            31..=41 => vec![self.attributes()],
+            42..=48 => vec![self.extended()],
+            49..=56 => vec![self.data_by_path()],
+            57..=63 => vec![self.looking()],
+            64..=69 => vec![self.opening()],
+            70..=91 => vec![self.held()],
+            92 => vec![Op::SyncAll {}],
+            93..=94 => vec![Op::Check {}],
+            95 => self.whole_tree(),
             _ => self.idiom(),
         };
         ops.into_iter().map(|op| Step { who, op }).collect()
@@ -45,6 +45,7 @@ impl Generator {
 
     fn whole_tree(&mut self) -> Vec<Op> {
         self.slots = [None; super::SLOTS as usize];
+        self.maps = [None; super::SLOTS as usize];
         let rotates = match self.links {
             Links::Everywhere => false,
             Links::Made => self.rotations == 0,
@@ -63,7 +64,7 @@ impl Generator {
     /// What programs do in several calls.
     fn idiom(&mut self) -> Vec<Op> {
         let path = self.file();
-        match self.rng.below(3) {
+        match self.rng.below(4) {
             // Safe replacement of a file.
             0 => {
                 let (new, offset, data) = (join(parent(&path), b"tmp"), 0, self.data());
@@ -76,7 +77,7 @@ impl Generator {
             // A deleted file that is still in use.
             1 => {
                 let (slot, data) = (self.slot(), self.data());
-                self.slots[usize::from(slot.0)] = Some(Thing::File);
+                self.slots[usize::from(slot.0)] = Some(Held { directory: false, read: true, write: true });
                 self.drop_tree(&path);
                 vec![
                     Op::Open { slot, path: Place::new(&path), flags: OpenFlags(libc::O_RDWR), mode: Mode(0) },
@@ -84,6 +85,27 @@ impl Generator {
                     Op::Fstat { slot },
                     Op::Pwrite { slot, offset: 3, data },
                     Op::Pread { slot, offset: 0, len: 100_000 },
+                ]
+            }
+            // A file that is changed through a map and read in another way, or the other way round.
+            2 => {
+                let (slot, other) = (self.slot(), self.slot());
+                let (offset, data, place) = (self.offset().min(5000), self.data(), Place::new(&path));
+                let (read, write) = (true, true);
+                self.slots[usize::from(slot.0)] = Some(Held { directory: false, read, write });
+                self.maps[usize::from(slot.0)] = Some(HeldMap { write });
+                let change = if self.rng.chance(60) {
+                    Op::MapWrite { slot, offset, data }
+                } else {
+                    Op::Write { path: place.clone(), flags: OpenFlags(libc::O_WRONLY), offset, data }
+                };
+                vec![
+                    Op::Open { slot: other, path: place.clone(), flags: OpenFlags(libc::O_RDONLY), mode: Mode(0) },
+                    Op::Open { slot, path: place, flags: OpenFlags(libc::O_RDWR), mode: Mode(0) },
+                    Op::Map { slot, flags: MapFlags(3), len: 100_000 },
+                    change,
+                    Op::MapRead { slot, offset: 0, len: 100_000 },
+                    Op::Pread { slot: other, offset: 0, len: 100_000 },
                 ]
             }
             // A directory that is removed and made again.
@@ -127,10 +149,6 @@ impl Generator {
                 self.things.entry(to.clone()).or_insert(Thing::File);
                 let link = if self.rng.chance(20) { Link::Follow } else { Link::Itself };
                 Op::Link { from: self.place(from), to: self.place(to), link }
-            }
-            12 if self.links != Links::Never => {
-                let to = self.fresh();
-                Op::LinkSlot { slot: self.slot(), to: self.place(to) }
             }
             13..=16 => {
                 let path = if self.rng.chance(80) { self.file() } else { self.any() };
@@ -202,7 +220,7 @@ impl Generator {
     }
 
     fn xattr(&mut self) -> (Bytes, Bytes) {
-        let name = *self.rng.pick(XATTR_NAMES);
+        let name = if self.rng.chance(40) { b"user.one".as_slice() } else { self.rng.pick(XATTR_NAMES) };
         let value = match name {
             b"security.capability" => CAPABILITY.to_vec(),
             _ => self.rng.pick(&[b"".as_slice(), b"v", b"y", &[7; 300]]).to_vec(),
@@ -215,10 +233,18 @@ impl Generator {
     }
 
     fn extended(&mut self) -> Op {
-        let path = self.any();
-        let path = self.place(path);
-        let (name, value) = self.xattr();
         let kind = *self.rng.pick(&[AclKind::Access, AclKind::Default]);
+        if let Some((path, name)) = self.attribute.clone()
+            && self.rng.chance(25)
+        {
+            let (path, link) = (Place::new(path), Link::Follow);
+            let gone = self.rng.chance(50);
+            return if gone { Op::RemoveXattr { path, name, link } } else { Op::GetXattr { path, name, link } };
+        }
+        let path = self.any();
+        let (name, value) = self.xattr();
+        self.attribute = Some((path.clone(), name.clone()));
+        let path = self.place(path);
         match self.rng.below(14) {
             0..=3 => Op::SetXattr { path, name, value, flags: self.xattr_flags(), link: self.link_choice() },
             4..=5 => Op::GetXattr { path, name, link: self.link_choice() },
@@ -271,14 +297,9 @@ impl Generator {
 
     fn opening(&mut self) -> Op {
         let slot = self.slot();
-        let kept = &mut self.slots[usize::from(slot.0)];
         if self.rng.chance(30) {
-            *kept = Some(Thing::Directory);
-            let path = self.directory();
-            let flags = OpenFlags(libc::O_DIRECTORY | if self.rng.chance(15) { libc::O_PATH } else { 0 });
-            return Op::Open { slot, path: self.place(path), flags, mode: Mode(0) };
+            return self.open_directory(slot);
         }
-        *kept = Some(Thing::File);
         let access = *self.rng.pick(&[libc::O_RDONLY, libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR, libc::O_RDWR]);
         let extra = *self.rng.pick(&[
             0,
@@ -294,77 +315,150 @@ impl Generator {
             libc::O_PATH | libc::O_NOFOLLOW,
             libc::O_NOATIME,
         ]);
-        let path = if extra & libc::O_CREAT != 0 { self.fresh() } else { self.file() };
-        if extra & libc::O_CREAT != 0 {
+        self.open_file(slot, access | extra)
+    }
+
+    fn open_directory(&mut self, slot: Slot) -> Op {
+        self.slots[usize::from(slot.0)] = Some(Held { directory: true, ..Held::default() });
+        let path = self.directory();
+        let flags = OpenFlags(libc::O_DIRECTORY | if self.rng.chance(15) { libc::O_PATH } else { 0 });
+        Op::Open { slot, path: self.place(path), flags, mode: Mode(0) }
+    }
+
+    fn open_file(&mut self, slot: Slot, flags: i32) -> Op {
+        let access = flags & libc::O_ACCMODE;
+        let (read, write) = (access != libc::O_WRONLY, access != libc::O_RDONLY);
+        let usable = flags & libc::O_PATH == 0;
+        self.slots[usize::from(slot.0)] = Some(Held { directory: false, read: read && usable, write: write && usable });
+        let path = if flags & libc::O_CREAT != 0 { self.fresh() } else { self.file() };
+        if flags & libc::O_CREAT != 0 {
             self.things.entry(path.clone()).or_insert(Thing::File);
         }
-        Op::Open { slot, path: self.place(path), flags: OpenFlags(access | extra), mode: self.file_mode() }
+        Op::Open { slot, path: self.place(path), flags: OpenFlags(flags), mode: self.file_mode() }
+    }
+
+    /// Mostly a slot with a file that can be used so; if there is none, what opens one.
+    fn file_slot(&mut self, read: bool, write: bool) -> Result<Slot, Op> {
+        if self.rng.chance(5) {
+            return Ok(self.slot());
+        }
+        let fits = |held: Held| !held.directory && (held.read || !read) && (held.write || !write);
+        if let Some(slot) = self.slot_of(fits) {
+            return Ok(slot);
+        }
+        let slot = self.slot();
+        let flags = match (read, write) {
+            (_, false) => libc::O_RDONLY,
+            (false, true) => *self.rng.pick(&[libc::O_WRONLY, libc::O_RDWR, libc::O_WRONLY | libc::O_APPEND]),
+            (true, true) => libc::O_RDWR,
+        };
+        Err(self.open_file(slot, flags))
     }
 
     fn held(&mut self) -> Op {
-        match self.rng.below(10) {
-            0..=1 if self.slots.contains(&Some(Thing::Directory)) => self.held_directory(),
-            2..=4 => self.held_attributes(),
+        let made = match self.rng.below(10) {
+            0..=1 => self.held_directory(),
+            2..=3 => self.held_attributes(),
+            4..=5 => self.mapped(),
             _ => self.held_data(),
-        }
+        };
+        made.unwrap_or_else(|opening| opening)
     }
 
-    fn held_directory(&mut self) -> Op {
-        let slot = self.slot_of(|t| t == Thing::Directory).unwrap_or(Slot(0));
-        match self.rng.below(5) {
+    fn held_directory(&mut self) -> Result<Op, Op> {
+        let Some(slot) = self.slot_of(|held| held.directory) else {
+            let slot = self.slot();
+            return Err(self.open_directory(slot));
+        };
+        Ok(match self.rng.below(6) {
             0 => Op::Rewind { slot },
             1 => Op::Fstat { slot },
             _ => Op::ReadDirectory { slot, count: *self.rng.pick(&[1, 2, 5, 1000]) },
-        }
+        })
     }
 
-    fn held_attributes(&mut self) -> Op {
-        let slot = self.slot_of(|_| true).unwrap_or(Slot(0));
+    fn held_attributes(&mut self) -> Result<Op, Op> {
+        let slot = match self.slot_of(|held| held.read || held.write || held.directory) {
+            Some(slot) => slot,
+            None => self.file_slot(true, false)?,
+        };
         let (name, value) = self.xattr();
-        match self.rng.below(12) {
+        Ok(match self.rng.below(13) {
             0..=2 => Op::Fstat { slot },
             3 => Op::Fchmod { slot, mode: self.file_mode() },
             4 => Op::Fchown { slot, user: self.id(), group: self.id() },
             5 => Op::Futimens { slot, access: self.when(), modification: self.when() },
-            6 => Op::FsetXattr { slot, name, value, flags: self.xattr_flags() },
-            7 => Op::FgetXattr { slot, name },
-            8 => Op::FlistXattr { slot },
-            9 => Op::FremoveXattr { slot, name },
-            10 => Op::Fsync { slot },
+            6..=7 => Op::FsetXattr { slot, name, value, flags: self.xattr_flags() },
+            8 => Op::FgetXattr { slot, name },
+            9 => Op::FlistXattr { slot },
+            10 => Op::FremoveXattr { slot, name },
+            11 => Op::Fsync { slot },
             _ => Op::Fdatasync { slot },
-        }
+        })
     }
 
-    fn held_data(&mut self) -> Op {
-        let slot = self.slot_of(|t| t == Thing::File).unwrap_or(Slot(0));
+    /// Maps; what is written through one is read in other ways, too.
+    fn mapped(&mut self) -> Result<Op, Op> {
+        let write = self.rng.chance(50);
+        let all = 0..super::SLOTS;
+        let fit: Vec<_> = all.filter(|&s| self.maps[usize::from(s)].is_some_and(|m| m.write || !write)).collect();
+        if fit.is_empty() || self.rng.chance(10) {
+            let slot = self.file_slot(true, write)?;
+            let flags = MapFlags(u8::from(write) | if self.rng.chance(80) { 2 } else { 0 });
+            self.maps[usize::from(slot.0)] = Some(HeldMap { write });
+            return Ok(Op::Map { slot, flags, len: 100_000 });
+        }
+        let slot = Slot(*self.rng.pick(&fit));
+        let (offset, len) = (self.offset(), *self.rng.pick(&[1, 100, 5000, 200_000]));
+        Ok(match self.rng.below(10) {
+            0..=3 if write => Op::MapWrite { slot, offset, data: self.data() },
+            8 => Op::MapSync { slot },
+            9 => {
+                self.maps[usize::from(slot.0)] = None;
+                Op::Unmap { slot }
+            }
+            _ => Op::MapRead { slot, offset, len },
+        })
+    }
+
+    fn held_data(&mut self) -> Result<Op, Op> {
         let (offset, data, len) = (self.offset(), self.data(), *self.rng.pick(&[1, 100, 5000, 200_000]));
-        match self.rng.below(26) {
-            0..=2 => Op::Pread { slot, offset, len },
-            3..=5 => Op::Pwrite { slot, offset, data },
-            6 => Op::ReadNext { slot, len },
-            7..=8 => Op::WriteNext { slot, data },
+        Ok(match self.rng.below(20) {
+            0..=2 => Op::Pread { slot: self.file_slot(true, false)?, offset, len },
+            3..=5 => Op::Pwrite { slot: self.file_slot(false, true)?, offset, data },
+            6 => Op::ReadNext { slot: self.file_slot(true, false)?, len },
+            7..=8 => Op::WriteNext { slot: self.file_slot(false, true)?, data },
             9..=10 => {
                 let whence = *self.rng.pick(Whence::ALL);
-                Op::Seek { slot, whence, offset }
+                Op::Seek { slot: self.file_slot(true, false)?, whence, offset }
             }
-            11..=12 => Op::Ftruncate { slot, len: offset },
+            11..=12 => Op::Ftruncate { slot: self.file_slot(false, true)?, len: offset },
             13..=14 => {
                 let modes = [
                     0,
                     libc::FALLOC_FL_KEEP_SIZE,
                     libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE,
+                    libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE,
                     libc::FALLOC_FL_PUNCH_HOLE,
-                    libc::FALLOC_FL_COLLAPSE_RANGE,
                 ];
-                Op::Fallocate { slot, flags: AllocFlags(*self.rng.pick(&modes)), offset, len }
+                let flags = AllocFlags(*self.rng.pick(&modes));
+                Op::Fallocate { slot: self.file_slot(false, true)?, flags, offset, len }
             }
-            15 => Op::Close { slot },
-            16..=17 => Op::CopyRange { from: slot, offset, to: self.slot(), at: self.offset(), len },
-            18..=19 => Op::Map { slot, flags: MapFlags(self.rng.below(4) as u8), len: 100_000 },
-            20..=21 => Op::MapRead { slot, offset, len },
-            22..=23 => Op::MapWrite { slot, offset, data },
-            24 => Op::MapSync { slot },
-            _ => Op::Unmap { slot },
-        }
+            15 => {
+                let slot = self.file_slot(false, false)?;
+                self.slots[usize::from(slot.0)] = None;
+                Op::Close { slot }
+            }
+            16 if self.links != Links::Never => {
+                let slot = self.file_slot(true, false)?;
+                let to = self.fresh();
+                self.things.entry(to.clone()).or_insert(Thing::File);
+                Op::LinkSlot { slot, to: self.place(to) }
+            }
+            _ => {
+                let (from, to) = (self.file_slot(true, false)?, self.file_slot(false, true)?);
+                Op::CopyRange { from, offset, to, at: self.offset(), len }
+            }
+        })
     }
 }
