@@ -25,3 +25,4 @@ mod os;
 mod permissions;
 mod ro;
 mod snapshot;
+mod traps;
