@@ -98,9 +98,13 @@ pub fn main(words: impl Iterator<Item = String>) -> ExitCode {
         return ExitCode::from(2);
     }
     let good = match arguments.job {
-        Some(job) => Job::new(&arguments, job).sequences(),
+        Some(0) => {
+            let mut job = Job::new(&arguments, 0);
+            job.replay_kept() & job.sequences()
+        }
+        Some(number) => Job::new(&arguments, number).sequences(),
         None if !arguments.replay.is_empty() => Job::new(&arguments, 0).replay(&arguments.replay),
-        None => Job::new(&arguments, 0).replay_kept() & all_jobs(&arguments),
+        None => all_jobs(&arguments),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -187,6 +191,7 @@ struct Job<'a> {
 impl<'a> Job<'a> {
     fn new(arguments: &'a Arguments, number: u64) -> Self {
         stack::adopt_orphans();
+        stack::hide_mounts();
         watch();
         let home = tempfile::Builder::new().prefix("laminafs-differential-").tempdir_in(&arguments.scratch);
         let home = home.expect("the scratch directory takes a directory");

@@ -1,12 +1,13 @@
 //! A case from its layers to the last comparison.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::case::Case;
 use super::differences::{self, Context, Verdict};
 use super::ops::{Op, Step};
-use super::side::{Outcome, Side, show};
+use super::side::{Outcome, Side, Times, show};
 use super::stack::{self, Mount, Server, Stack};
 use super::text::Place;
 use super::tree::{self, Tree};
@@ -34,14 +35,14 @@ struct Half {
     stack: Stack,
     /// The descriptors go before the mount.
     mounted: Option<(Side, Mount)>,
-    started: i64,
+    times: Times,
 }
 
 impl Half {
     fn mount(&mut self) -> Result<(), Failure> {
         let broken = |text| Failure { signature: format!("{:?} mounts", self.server), text };
         let mount = Mount::new(self.server, &self.stack).map_err(broken)?;
-        let side = Side::new(&self.stack.mountpoint(), self.started)
+        let side = Side::new(&self.stack.mountpoint(), self.times.clone())
             .map_err(|errno| broken(format!("the root does not open: errno {errno}")))?;
         self.mounted = Some((side, mount));
         Ok(())
@@ -49,6 +50,7 @@ impl Half {
 
     fn unmount(&mut self) -> Result<(), Failure> {
         let Some((side, mount)) = self.mounted.take() else { return Ok(()) };
+        self.times.clone_from(&side.times);
         drop(side);
         mount.end().map_err(|text| Failure { signature: format!("{:?} unmounts", self.server), text })
     }
@@ -57,8 +59,16 @@ impl Half {
         self.mounted.as_mut().map_or(Err(libc::ENOTCONN), |(side, _)| side.run(step))
     }
 
+    fn renumber(&mut self, before: &BTreeMap<Vec<u8>, u64>) {
+        let after = self.tree().numbers;
+        if let Some((side, _)) = &mut self.mounted {
+            side.times.renumber(before, &after);
+        }
+    }
+
     fn tree(&self) -> Tree {
-        Tree::read(&self.stack.mountpoint(), self.started)
+        let times = self.mounted.as_ref().map_or(&self.times, |(side, _)| &side.times);
+        Tree::read(&self.stack.mountpoint(), times)
     }
 }
 
@@ -90,10 +100,14 @@ pub fn run(case: &Case, at: &Path, progress: fn(&Step, bool)) -> Result<(), Fail
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()) as i64 - 1;
     call!(umask(0)).expect("umask");
     stack::fresh_directory(&scratch.0);
-    let lower = stack::build_layers(case, &scratch.0, started);
-    let before: Vec<_> = lower.iter().map(|path| Tree::read(path, 0)).collect();
-    let half =
-        |server, name| Half { server, stack: Stack::new(scratch.0.join(name), lower.clone()), mounted: None, started };
+    let lower = stack::build_layers(case, &scratch.0);
+    let before: Vec<_> = lower.iter().map(|path| Tree::read(path, &Times::default())).collect();
+    let half = |server, name| Half {
+        server,
+        stack: Stack::new(scratch.0.join(name), lower.clone()),
+        mounted: None,
+        times: Times { started, ..Times::default() },
+    };
     let (kernel, laminafs) = (half(Server::Kernel, "kernel"), half(Server::Laminafs, "laminafs"));
     let mut layer_steps = case.layers.iter().flatten();
     let attribute_whiteouts =
@@ -105,7 +119,7 @@ pub fn run(case: &Case, at: &Path, progress: fn(&Step, bool)) -> Result<(), Fail
     call!(umask(0o022)).expect("umask");
     result?;
     for (path, before) in lower.iter().zip(&before) {
-        let after = Tree::read(path, 0);
+        let after = Tree::read(path, &Times::default());
         none("a lower layer changed", &tree::differences(("before", before), ("after", &after)))?;
     }
     Ok(())
@@ -138,15 +152,18 @@ impl Run {
             }
             Op::Rotate {} => {
                 self.check()?;
+                let before = (self.kernel.tree().numbers, self.laminafs.tree().numbers);
                 self.between(|run| {
                     run.kernel.stack.rotate();
                     run.laminafs.stack.rotate();
                 })?;
+                self.kernel.renumber(&before.0);
+                self.laminafs.renumber(&before.1);
                 self.check().map(drop)
             }
             Op::Swap {} => {
                 self.check()?;
-                self.between(|run| std::mem::swap(&mut run.kernel.stack, &mut run.laminafs.stack))?;
+                self.between(Self::swap)?;
                 self.check().map(drop)
             }
             _ => self.ordinary(step),
@@ -211,11 +228,17 @@ impl Run {
         self.laminafs.mount()
     }
 
+    /// Each goes on with what the other has written.
+    fn swap(&mut self) {
+        std::mem::swap(&mut self.kernel.stack, &mut self.laminafs.stack);
+        std::mem::swap(&mut self.kernel.times, &mut self.laminafs.times);
+    }
+
     /// What each has written is what the other reads.
     fn end(&mut self) -> Result<(), Failure> {
         let kernel = self.kernel.tree();
         self.check()?;
-        self.between(|run| std::mem::swap(&mut run.kernel.stack, &mut run.laminafs.stack))?;
+        self.between(Self::swap)?;
         let (laminafs_by_kernel, kernel_by_laminafs) = (self.kernel.tree(), self.laminafs.tree());
         let found = differences::of_trees(("kernel", &kernel), ("laminafs' upper by kernel", &laminafs_by_kernel));
         none("what laminafs wrote is not what the kernel reads", &found)?;

@@ -1,6 +1,6 @@
 //! One step with real system calls under a mounted root, and what came of it in words that can be compared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -38,6 +38,28 @@ struct Listing {
     ended: bool,
 }
 
+/// Which times can be compared.
+#[derive(Clone, Default)]
+pub struct Times {
+    /// Seconds; times from then on are just "now".
+    pub started: i64,
+    /// Inode numbers of files that were written through a map.
+    pub mapped: BTreeSet<u64>,
+    /// Of files that had a map that can be written: on tmpfs reading through it fills holes.
+    pub filled: BTreeSet<u64>,
+}
+
+impl Times {
+    /// After a rotation objects may have other numbers: those of the same paths are noted.
+    pub fn renumber(&mut self, before: &BTreeMap<Vec<u8>, u64>, after: &BTreeMap<Vec<u8>, u64>) {
+        for set in [&mut self.mapped, &mut self.filled] {
+            let paths = before.iter().filter(|(_, number)| set.contains(number)).map(|(path, _)| path);
+            let numbers: Vec<_> = paths.filter_map(|path| after.get(path)).copied().collect();
+            set.extend(numbers);
+        }
+    }
+}
+
 /// A mounted tree, or a bare directory, with the descriptors that are held in it.
 pub struct Side {
     root: OwnedFd,
@@ -45,8 +67,7 @@ pub struct Side {
     maps: [Option<Mapped>; SLOTS as usize],
     /// What was listed last.
     listed: Vec<Entry>,
-    /// Seconds; times from then on are just "now".
-    started: i64,
+    pub times: Times,
 }
 
 /// An argument of the system calls: where a path starts, and the path.
@@ -82,10 +103,17 @@ pub fn kind_of(mode: u32) -> &'static str {
 
 /// Attributes that must agree. Sizes and link counts of directories, blocks, inode numbers, ctime and atime are left
 /// out (see `differences`).
-pub fn describe(stat: &libc::stat, started: i64) -> String {
+///
+/// When a write through a map shows in mtime is up to the file system until msync(2), and tmpfs does not show all of them: of
+/// files that were written so it is not compared.
+pub fn describe(stat: &libc::stat, times: &Times) -> String {
     let kind = kind_of(stat.st_mode);
-    let now = stat.st_mtime >= started && stat.st_mtime < started + 86_400;
-    let time = if now { "now".to_owned() } else { format!("{}:{}", stat.st_mtime, stat.st_mtime_nsec) };
+    let now = stat.st_mtime >= times.started && stat.st_mtime < times.started + 86_400;
+    let time = match now {
+        _ if times.mapped.contains(&stat.st_ino) => "any".to_owned(),
+        true => "now".to_owned(),
+        false => format!("{}:{}", stat.st_mtime, stat.st_mtime_nsec),
+    };
     let mut text = format!("{kind} {:04o} {}:{} mtime={time}", stat.st_mode & 0o7777, stat.st_uid, stat.st_gid);
     if kind != "dir" {
         text += &format!(" size={} nlink={}", stat.st_size, stat.st_nlink);
@@ -117,9 +145,9 @@ fn hex(value: &[u8]) -> String {
 }
 
 impl Side {
-    pub fn new(root: &std::path::Path, started: i64) -> Result<Self> {
+    pub fn new(root: &std::path::Path, times: Times) -> Result<Self> {
         let root = calls::path_fd(&c(root.as_os_str().as_encoded_bytes()))?;
-        Ok(Self { root, slots: Default::default(), maps: Default::default(), listed: Vec::new(), started })
+        Ok(Self { root, slots: Default::default(), maps: Default::default(), listed: Vec::new(), times })
     }
 
     /// Does a step. Those that concern the whole tree are somebody else's.
@@ -257,7 +285,7 @@ impl Side {
         match op {
             Op::Stat { path, link } => {
                 let (at, path) = self.at(path)?;
-                Ok(describe(&calls::statat(at, &path, nofollow(*link))?, self.started))
+                Ok(describe(&calls::statat(at, &path, nofollow(*link))?, &self.times))
             }
             Op::Access { path, bits } => {
                 let (at, path) = self.at(path)?;
@@ -462,13 +490,16 @@ impl Side {
                 if self.slots[usize::from(slot.0)].as_ref().is_some_and(|held| held.listing.is_some()) {
                     return Err(libc::EISDIR);
                 }
+                if whence >= libc::SEEK_DATA && self.times.filled.contains(&calls::fstat(fd)?.st_ino) {
+                    return Ok(String::new());
+                }
                 Ok(call!(lseek(fd, *offset as i64, whence))?.to_string())
             }
             Op::Fstat { slot } => {
                 let stat = calls::fstat(self.fd(*slot)?)?;
                 let known = self.slots[usize::from(slot.0)].as_ref().map(|held| held.ino);
                 let moved = if known == Some(stat.st_ino) { "" } else { " INODE NUMBER CHANGED" };
-                Ok(describe(&stat, self.started) + moved)
+                Ok(describe(&stat, &self.times) + moved)
             }
             Op::FsetXattr { slot, name, value, flags } => {
                 let (fd, name, bytes) = (self.fd(*slot)?, c(&name.0), &value.0);
@@ -521,11 +552,23 @@ impl Side {
                 let fd = self.fd(*slot)?;
                 let made = Mapped::new(fd, *len as usize, flags.has(1), flags.has(2));
                 self.maps[usize::from(slot.0)] = None;
-                self.maps[usize::from(slot.0)] = Some(made?);
+                let map = made?;
+                if flags.has(3) {
+                    self.times.filled.insert(calls::fstat(fd)?.st_ino);
+                }
+                self.maps[usize::from(slot.0)] = Some(map);
                 Ok(String::new())
             }
             Op::MapRead { slot, offset, len } => Ok(summary(&map(slot)?.read(*offset, *len)?)),
-            Op::MapWrite { slot, offset, data } => Ok(map(slot)?.write(*offset, &data.bytes())?.to_string()),
+            Op::MapWrite { slot, offset, data } => {
+                let map = map(slot)?;
+                let n = map.write(*offset, &data.bytes())?;
+                let number = calls::fstat(map.file.as_raw_fd())?.st_ino;
+                if n > 0 {
+                    self.times.mapped.insert(number);
+                }
+                Ok(n.to_string())
+            }
             Op::MapSync { slot } => map(slot)?.sync().map(done),
             Op::Unmap { slot } => self.maps[usize::from(slot.0)].take().map(done).ok_or(libc::EFAULT),
             _ => unreachable!("not a step on a map: {op:?}"),

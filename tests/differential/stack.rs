@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use super::calls::{self, Result, c};
 use super::case::Case;
 use super::ops::{Op, Step};
-use super::side::Side;
+use super::side::{Side, Times};
 use super::tree::Tree;
 use crate::call;
 
@@ -21,12 +21,12 @@ pub enum Server {
 }
 
 /// Makes the lower layers of a case below a directory; returns their paths, topmost first.
-pub fn build_layers(case: &Case, at: &Path, started: i64) -> Vec<PathBuf> {
+pub fn build_layers(case: &Case, at: &Path) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     for (number, steps) in case.layers.iter().enumerate() {
         let path = at.join(format!("lower{number}"));
         fresh_directory(&path);
-        let mut bare = Side::new(&path, started).expect("a new layer opens");
+        let mut bare = Side::new(&path, Times::default()).expect("a new layer opens");
         let (times, others): (Vec<_>, Vec<_>) = steps.iter().partition(|step| matches!(step.op, Op::Utimens { .. }));
         // What fails is left out: see `case`.
         others.iter().for_each(|step| drop(bare.run(step)));
@@ -46,7 +46,7 @@ pub fn fresh_directory(path: &Path) {
 
 /// Sets all times to ones that follow from the names.
 fn stamp(path: &Path) {
-    let tree = Tree::read(path, 0);
+    let tree = Tree::read(path, &Times::default());
     for name in tree.lines.keys().rev() {
         let whole = [path.as_os_str().as_bytes(), b"/", name].concat();
         stamp_one(&c(&whole), name.len());
@@ -119,6 +119,11 @@ fn copy_root(from: &Path, to: &Path) {
     call!(utimensat(libc::AT_FDCWD, to.as_ptr(), [time, time].as_ptr(), 0)).expect("times of the root");
 }
 
+/// The program under test: that of this build, or the one that the environment names.
+fn program() -> std::ffi::OsString {
+    std::env::var_os("LAMINAFS").unwrap_or_else(|| env!("CARGO_BIN_EXE_laminafs").into())
+}
+
 /// A mount, gone when this is dropped.
 pub struct Mount {
     at: PathBuf,
@@ -146,7 +151,7 @@ impl Mount {
             }
             Server::Laminafs => {
                 let options = format!("{},dev,suid", stack.options());
-                let mut command = Command::new(env!("CARGO_BIN_EXE_laminafs"));
+                let mut command = Command::new(program());
                 command.args(["mount", "-o", &options]).arg(&at).stdin(Stdio::null()).stdout(Stdio::null());
                 let output = command.output().map_err(|e| format!("laminafs does not start: {e}"))?;
                 if !output.status.success() {
@@ -200,4 +205,12 @@ fn reap_daemon() -> std::result::Result<(), String> {
 /// Daemons whose starters ended become children of this process.
 pub fn adopt_orphans() {
     call!(prctl(libc::PR_SET_CHILD_SUBREAPER, 1)).expect("PR_SET_CHILD_SUBREAPER");
+}
+
+/// What this process mounts is seen by it and its children only: a mount that somebody else's namespace had a copy of would
+/// not go when it is unmounted here.
+pub fn hide_mounts() {
+    call!(unshare(libc::CLONE_NEWNS)).expect("a mount namespace of its own");
+    let (none, private) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
+    call!(mount(none, c"/".as_ptr(), none, private, none.cast())).expect("private mounts");
 }

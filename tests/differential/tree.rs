@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use super::calls::{self, c};
-use super::side::{describe, kind_of, summary};
+use super::side::{Times, describe, kind_of, summary};
 use crate::call;
 
 #[derive(Default)]
@@ -21,17 +21,17 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Reads a tree as root. Times from `started` on are just "now".
-    pub fn read(root: &Path, started: i64) -> Self {
+    /// Reads a tree as root.
+    pub fn read(root: &Path, times: &Times) -> Self {
         let mut tree = Self::default();
         let top = calls::path_fd(&c(root.as_os_str().as_encoded_bytes())).expect("the root of a tree opens");
-        tree.object(top.as_raw_fd(), b".", &[], None, started);
-        tree.directory(top.as_raw_fd(), &[], started);
+        tree.object(top.as_raw_fd(), b".", &[], None, times);
+        tree.directory(top.as_raw_fd(), &[], times);
         tree.link_groups();
         tree
     }
 
-    fn directory(&mut self, at: i32, path: &[u8], started: i64) {
+    fn directory(&mut self, at: i32, path: &[u8], times: &Times) {
         let entries = calls::openat(at, c".", libc::O_DIRECTORY, 0).and_then(|fd| calls::list(fd.as_raw_fd()));
         let entries = match entries {
             Ok(entries) => entries,
@@ -43,16 +43,16 @@ impl Tree {
                 self.problem(path, &format!("lists {} twice", entry.name.escape_ascii()));
             }
             let whole = if path.is_empty() { entry.name.clone() } else { [path, b"/", &entry.name].concat() };
-            if self.object(at, &entry.name, &whole, Some((entry.ino, entry.kind)), started) == "dir" {
+            if self.object(at, &entry.name, &whole, Some((entry.ino, entry.kind)), times) == "dir" {
                 match calls::openat(at, &c(&entry.name), libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0) {
-                    Ok(fd) => self.directory(fd.as_raw_fd(), &whole, started),
+                    Ok(fd) => self.directory(fd.as_raw_fd(), &whole, times),
                     Err(errno) => self.problem(&whole, &format!("cannot be opened: errno {errno}")),
                 }
             }
         }
     }
 
-    fn object(&mut self, at: i32, name: &[u8], path: &[u8], listed: Option<(u64, u8)>, started: i64) -> &'static str {
+    fn object(&mut self, at: i32, name: &[u8], path: &[u8], listed: Option<(u64, u8)>, times: &Times) -> &'static str {
         let name = c(name);
         let opened = calls::openat(at, &name, libc::O_PATH | libc::O_NOFOLLOW, 0);
         let stat = calls::statat(at, &name, libc::AT_SYMLINK_NOFOLLOW);
@@ -71,7 +71,7 @@ impl Tree {
             self.problem(path, &format!("readdir, lstat, fstat: {listed:?} {} {held:?}", stat.st_ino));
         }
         let kind = kind_of(stat.st_mode);
-        let mut line = describe(&stat, started);
+        let mut line = describe(&stat, times);
         match kind {
             "file" => line += &content(at, &name),
             "symlink" => {
