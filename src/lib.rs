@@ -15,7 +15,7 @@
 //! |---|---|---|
 //! | `open_tree(2)` + `mount_setattr(2)` | lower layers are held through private read-only mounts | plain descriptors, only ever opened `O_RDONLY` |
 //! | `openat2(2)` | paths inside a layer never leave it | component by component, `O_NOFOLLOW` |
-//! | `name_to_handle_at(2)` | `overlay.origin`, the hard link index | links are joined by inode number for the life of the mount only |
+//! | `name_to_handle_at(2)` | `overlay.origin`, the hard link index | the names of a link known at its copy-up are joined, the others not |
 //! | `getxattrat(2)` and relatives | attributes by name | through `/proc/self/fd` |
 //! | `trusted.*` attributes | markers | `user.overlay.*` |
 //! | reflinks | copy-up without copying | `copy_file_range(2)`, then read and write |

@@ -126,7 +126,8 @@ impl Request {
             complain(&format!("note: options without effect: {}", options.ignored.join(", ")));
         }
         let mountpoint = std::path::absolute(mountpoint)?;
-        Ok(Self { overlay: layers(&options)?, fuse: session(options, mountpoint) })
+        let overlay = overlay::Options { mountpoint: Some(mountpoint.clone()), ..layers(&options)? };
+        Ok(Self { overlay, fuse: session(options, mountpoint) })
     }
 }
 

@@ -126,9 +126,10 @@ impl Overlay {
         }
         self.at(&inode, |at| {
             if change.uid.is_some() || change.gid.is_some() {
+                let before = sys::stat(at)?;
                 sys::chown(at, change.uid, change.gid)?;
                 if !inode.is_dir() && !caller.keeps_set_id() {
-                    self.drop_set_id(at, caller)?;
+                    self.drop_set_id_of(at, &before, caller)?;
                 }
             }
             if let Some(mode) = change.mode {
@@ -173,8 +174,7 @@ impl Overlay {
         }
         let done = self.copy_up_as(inode, Some(size))?;
         let fd = self.data_for_writing(inode)?;
-        // truncate(2) to the present length does not change the time of modification, as ftruncate(2) does.
-        if !done && sys::stat(At::Fd(fd.as_fd()))?.size != size {
+        if !done {
             sys::truncate(fd.as_fd(), size)?;
         }
         if caller.keeps_set_id() { Ok(()) } else { self.drop_set_id(At::Fd(fd.as_fd()), caller) }

@@ -273,9 +273,8 @@ impl Overlay {
         if indexed {
             xattr::set(made, self.markers.name(Marker::Nlink), &NlinkDelta::Lower(0).encode(), 0)?;
         }
-        // With another length, it was changed when it appears.
-        let changed = limit.is_some_and(|limit| limit != stat.size);
-        let mtime = if changed { SetTime::Now } else { SetTime::At(stat.mtime) };
+        // With its length set, it was changed when it appears.
+        let mtime = if limit.is_some() { SetTime::Now } else { SetTime::At(stat.mtime) };
         self.at(inode, |at| self.copy_attributes(at, stat, made, handle.map(|h| (h, stat)), mtime))?;
         if let Some(fd) = file.as_ref().filter(|_| !self.volatile) {
             sys::fsync(fd.as_fd())?;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::error::{Error, Result};
+use super::error::Result;
 use super::inode::Inode;
 use super::{Caller, Overlay};
 use crate::sys::{self, At};
@@ -27,9 +27,13 @@ impl Overlay {
     /// Clears set-user-id, and set-group-id of an executable file or of one whose group the caller is not in, as a write
     /// by an ordinary user does (inode(7), `setattr_should_drop_sgid` of the kernel).
     pub(super) fn drop_set_id(&self, at: At<'_>, caller: Caller) -> Result<()> {
-        let stat = sys::stat(at)?;
-        let kept = without_set_id(&stat, caller);
-        if kept != stat.mode {
+        self.drop_set_id_of(at, &sys::stat(at)?, caller)
+    }
+
+    /// The same for an object whose attributes were `before`: whose group counts when that is what changed.
+    pub(super) fn drop_set_id_of(&self, at: At<'_>, before: &sys::Stat, caller: Caller) -> Result<()> {
+        let kept = without_set_id(before, caller);
+        if kept != before.mode {
             sys::chmod(at, kept & 0o7777)?;
         }
         Ok(())
@@ -45,14 +49,13 @@ impl Overlay {
         Ok(())
     }
 
-    /// chown(2) to nobody new, which still takes set-id bits away; it arrives as a change of nothing.
+    /// A change of nothing: chown(2) to nobody new takes set-id bits away, and so does the kernel on behalf of somebody
+    /// who writes. It does not say which, so that only the owner's counts; the write itself takes them away too.
     pub(super) fn change_nothing(&self, inode: &Arc<Inode>, caller: Caller) -> Result<()> {
         let stat = self.at(inode, |at| Ok(sys::stat(at)?))?;
-        if inode.is_dir() || without_set_id(&stat, caller) == stat.mode {
+        let owner = !caller.keeps_set_id() && caller.uid == stat.uid;
+        if inode.is_dir() || !owner || without_set_id(&stat, caller) == stat.mode {
             return Ok(());
-        }
-        if caller.uid != 0 && caller.uid != stat.uid {
-            return Err(Error::NotOwner);
         }
         self.copy_up(inode)?;
         self.at(inode, |at| self.drop_set_id(at, caller))

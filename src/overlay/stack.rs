@@ -52,6 +52,8 @@ pub struct Options {
     pub volatile: bool,
     /// Number of descriptors that the process may have open.
     pub fd_limit: u64,
+    /// Where the union will be mounted. Inside of a layer that cannot be held privately the union would find itself.
+    pub mountpoint: Option<PathBuf>,
 }
 
 /// Why a stack cannot be opened, as a sentence for the user.
@@ -103,6 +105,14 @@ pub enum OpenError {
         outer_role: &'static str,
         /// The outer directory.
         outer: PathBuf,
+    },
+    /// The union would find itself on the way through its own layer.
+    #[error("the mount point must not be inside {role} {path}, unless root mounts", path = path.display())]
+    MountpointInside {
+        /// What the directory is for.
+        role: &'static str,
+        /// Its path.
+        path: PathBuf,
     },
     /// Another mount uses it.
     #[error("{role} {path} is in use by another mount; unmount that first", path = path.display())]
@@ -205,7 +215,10 @@ fn open_lowers(options: &Options) -> Result<Vec<Layer>, OpenError> {
         .map(|(path, data_only)| {
             let fd = open_root(LOWER_ROLE, path)?;
             // A private read-only mount, where we may make one: no descriptor from it can ever write.
-            let root = sys::private_clone(fd.as_fd(), true).unwrap_or(fd);
+            let root = match sys::private_clone(fd.as_fd(), true) {
+                Ok(clone) => clone,
+                Err(_) => not_around_mountpoint(LOWER_ROLE, path, options).map(|()| fd)?,
+            };
             open_layer(root, data_only).map_err(|e| OpenError::Directory {
                 role: LOWER_ROLE,
                 path: path.clone(),
@@ -215,6 +228,30 @@ fn open_lowers(options: &Options) -> Result<Vec<Layer>, OpenError> {
         .collect()
 }
 
+/// For a layer that is reached through the mounts that everybody sees.
+fn not_around_mountpoint(role: &'static str, path: &Path, options: &Options) -> Result<(), OpenError> {
+    let Some(Ok(mountpoint)) = options.mountpoint.as_ref().map(|p| p.canonicalize()) else { return Ok(()) };
+    let inside = path.canonicalize().is_ok_and(|layer| mountpoint != layer && mountpoint.starts_with(layer));
+    if inside { Err(OpenError::MountpointInside { role, path: path.into() }) } else { Ok(()) }
+}
+
+/// Upper and its work directory inside one private mount of the deepest directory that holds both, so that what is
+/// mounted on upper or below, such as this union, is not in the way. `None` where we may not make one.
+fn private_upper(upper: &Path, work: &Path) -> Option<(OwnedFd, OwnedFd)> {
+    let (upper, work) = (upper.canonicalize().ok()?, work.canonicalize().ok()?);
+    let common = work.ancestors().find(|a| upper.starts_with(a))?;
+    let tree = sys::private_clone(sys::open_root(common).ok()?.as_fd(), false).ok()?;
+    let open = |path: &Path| {
+        let fd = sys::open_dir_path(tree.as_fd(), path.strip_prefix(common).ok()?.as_os_str()).ok()?;
+        // The same directory, not one that a mount further down hides.
+        let [public, private] =
+            [sys::open_root(path).ok()?, fd].map(|fd| sys::stat(At::Fd(fd.as_fd())).map(|s| (s.dev, s.ino, fd)));
+        let (public, private) = (public.ok()?, private.ok()?);
+        ((public.0, public.1) == (private.0, private.1)).then_some(private.2)
+    };
+    Some((open(&upper)?, open(&work)?))
+}
+
 fn open_layer(root: OwnedFd, data_only: bool) -> sys::Result<Layer> {
     let dev = sys::stat(At::Fd(root.as_fd()))?.dev;
     let uuid = sys::fs_uuid(root.as_fd())?;
@@ -222,14 +259,18 @@ fn open_layer(root: OwnedFd, data_only: bool) -> sys::Result<Layer> {
 }
 
 fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Result<(Upper, XattrNamespace), OpenError> {
-    let root = open_root(UPPER_ROLE, path)?;
-    let work = open_root(WORK_ROLE, work_path)?;
+    let mut root = open_root(UPPER_ROLE, path)?;
+    let mut work = open_root(WORK_ROLE, work_path)?;
     check_overlaps(path, work_path, options.lower.iter().chain(&options.data_only))?;
     let unsuitable = |what| move |e: sys::Error| OpenError::Unsuitable { path: path.into(), what, source: e.into() };
     same_mount(root.as_fd(), work.as_fd())
         .map_err(unsuitable("comparing it with workdir"))?
         .then_some(())
         .ok_or_else(|| OpenError::OtherFileSystem { work: work_path.into(), upper: path.into() })?;
+    match private_upper(path, work_path) {
+        Some(private) => (root, work) = private,
+        None => not_around_mountpoint(UPPER_ROLE, path, options)?,
+    }
     let deadline = Instant::now() + LOCK_WAIT;
     lock(UPPER_ROLE, path, root.as_fd(), deadline)?;
     lock(WORK_ROLE, work_path, work.as_fd(), deadline)?;

@@ -26,14 +26,14 @@ struct XattrArgs {
 
 /// The value of `name`, or `None` when the object has no such attribute (`ENODATA`).
 pub fn get(at: At<'_>, name: &CStr) -> Result<Option<Vec<u8>>> {
-    absent_is_none(reading("getxattr", || grow(|buf| get_raw(at, name, buf))))
+    absent_is_none(name, reading("getxattr", || grow(|buf| get_raw(at, name, buf))))
 }
 
 /// Reads the value of `name` into `buf` and returns its length, or `None` when there is none.
 ///
 /// `ERANGE` when it is longer than `buf`; an empty `buf` only asks for the length.
 pub fn get_into(at: At<'_>, name: &CStr, buf: &mut [u8]) -> Result<Option<usize>> {
-    absent_is_none(reading("getxattr", || get_raw(at, name, buf)))
+    absent_is_none(name, reading("getxattr", || get_raw(at, name, buf)))
 }
 
 /// Sets `name`; `flags` is 0, `XATTR_CREATE` (`EEXIST`) or `XATTR_REPLACE` (`ENODATA`).
@@ -69,12 +69,18 @@ pub fn list_into(at: At<'_>, buf: &mut [u8]) -> Result<usize> {
     unsupported_is_empty(reading("listxattr", || list_raw(at, buf)))
 }
 
-fn absent_is_none<T>(result: Result<T>) -> Result<Option<T>> {
+fn absent_is_none<T>(name: &CStr, result: Result<T>) -> Result<Option<T>> {
     match result {
-        // A file system without attributes has none.
-        Err(e) if e.is(Errno::NODATA) || e.is(Errno::OPNOTSUPP) => Ok(None),
+        Err(e) if e.is(Errno::NODATA) => Ok(None),
+        // A file system without attributes has none; other names no file system knows (xattr(7)).
+        Err(e) if e.is(Errno::OPNOTSUPP) && is_known_kind(name.to_bytes()) => Ok(None),
         other => other.map(Some),
     }
+}
+
+fn is_known_kind(name: &[u8]) -> bool {
+    let kinds = [&b"user."[..], b"trusted.", b"security.", b"system.posix_acl_"];
+    kinds.iter().any(|kind| name.starts_with(kind))
 }
 
 fn unsupported_is_empty<T: Default>(result: Result<T>) -> Result<T> {
