@@ -7,7 +7,7 @@
 
 use super::ops::{Op, Step};
 use super::side::{Outcome, Side};
-use super::text::{Place, Slot, Who};
+use super::text::{Id, Place, Slot, Who};
 use super::tree::{self, Tree};
 
 /// What two outcomes mean for the sequence.
@@ -38,12 +38,14 @@ pub fn judge(step: &Step, kernel: &Outcome, laminafs: &Outcome, context: &Contex
         || listed_whiteouts(step, kernel, laminafs, kernel_side)
         || no_links(step, kernel, laminafs)
         || flags_of_special_files(step, kernel, laminafs)
-        || deleted_lower_directory(step, kernel, laminafs)
+        || chown_to_nobody(step, kernel, laminafs)
+        || deleted_lower_directory(step, laminafs, laminafs_side) && kernel.is_err()
     {
         Verdict::Agree
     } else if let Some(slot) = deleted_lower_file(step, kernel, laminafs_side) {
         Verdict::LetGo(slot)
     } else if long_redirect(step, kernel, laminafs)
+        || deleted_lower_directory(step, laminafs, laminafs_side)
         || attribute_whiteouts && whiteouts_in_the_way(step, kernel, laminafs)
     {
         Verdict::Part
@@ -66,9 +68,22 @@ fn deleted_lower_file(step: &Step, kernel: &Outcome, laminafs_side: &Side) -> Op
     (refused && laminafs_side.is_deleted(slot)).then_some(slot)
 }
 
-/// A deleted directory of a lower layer cannot be changed in either; the kernel says ENOTDIR.
-fn deleted_lower_directory(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bool {
-    attribute_slot(step).is_some() && *kernel == Err(libc::ENOTDIR) && *laminafs == Err(libc::ENOENT)
+/// A deleted directory of a lower layer cannot be changed; the kernel says so with other errors, or copies up what has come
+/// under its name since.
+fn deleted_lower_directory(step: &Step, laminafs: &Outcome, laminafs_side: &Side) -> bool {
+    let deleted = attribute_slot(step).is_some_and(|slot| laminafs_side.is_deleted(slot));
+    deleted && *laminafs == Err(libc::ENOENT)
+}
+
+/// chown(2) to nobody new of a stranger's set-id file is EPERM. FUSE asks in the same words for the bits to be cleared before
+/// a write, which is allowed: here both succeed, and this one changes nothing.
+fn chown_to_nobody(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bool {
+    match step.op {
+        Op::Chown { user: Id(None), group: Id(None), .. } | Op::Fchown { user: Id(None), group: Id(None), .. } => {
+            *kernel == Err(libc::EPERM) && laminafs.is_ok() && step.who != Who::Root
+        }
+        _ => false,
+    }
 }
 
 /// The slot of a step that changes attributes of what is held.

@@ -14,6 +14,7 @@
     clippy::print_stdout,
     clippy::print_stderr,
     unsafe_code,
+    clippy::macro_metavars_in_unsafe,
     reason = "tests, which make system calls as they are"
 )]
 

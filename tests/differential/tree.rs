@@ -88,7 +88,7 @@ impl Tree {
             }
             self.groups.entry((stat.st_ino, 0)).or_default().insert(path.to_vec());
         } else {
-            self.groups.entry((stat.st_ino, stat.st_nlink as u64)).or_default().insert(path.to_vec());
+            self.groups.entry((stat.st_ino, stat.st_nlink)).or_default().insert(path.to_vec());
         }
         kind
     }
