@@ -326,8 +326,12 @@ impl Side {
             Op::Truncate { path, len } => call!(truncate(self.full(path)?.as_ptr(), *len as i64)).map(done),
             Op::SetInodeFlags { path, flags } => {
                 let fd = self.open_at(path, libc::O_RDONLY)?;
-                let flags = flags.0 as libc::c_int;
-                call!(ioctl(fd.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const flags)).map(done)
+                let mut all: libc::c_int = 0;
+                call!(ioctl(fd.as_raw_fd(), libc::FS_IOC_GETFLAGS, &raw mut all))?;
+                // The rest, such as "has extents", is the file system's.
+                let ours = 0xc8;
+                all = all & !ours | flags.0 as libc::c_int & ours;
+                call!(ioctl(fd.as_raw_fd(), libc::FS_IOC_SETFLAGS, &raw const all)).map(done)
             }
             Op::GetInodeFlags { path } => {
                 let fd = self.open_at(path, libc::O_RDONLY)?;

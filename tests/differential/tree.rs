@@ -79,7 +79,7 @@ impl Tree {
             }
             _ => {}
         }
-        line += &xattrs(at, &name);
+        line += &xattrs(at, &name, times.mapped.contains(&stat.st_ino));
         self.lines.insert(path.to_vec(), line);
         self.numbers.insert(path.to_vec(), stat.st_ino);
         if kind == "dir" {
@@ -121,14 +121,15 @@ fn content(at: i32, name: &std::ffi::CStr) -> String {
     data.map_or_else(|errno| format!(" unreadable: errno {errno}"), |data| format!(" {}", summary(&data)))
 }
 
-fn xattrs(at: i32, name: &std::ffi::CStr) -> String {
+/// All attributes; without capabilities if the file was `written` through a map: here they go when that is written back.
+fn xattrs(at: i32, name: &std::ffi::CStr, written: bool) -> String {
     let path = c(&[format!("/proc/self/fd/{at}/").as_bytes(), name.to_bytes()].concat());
     let list = match calls::filled(|buffer, len| call!(llistxattr(path.as_ptr(), buffer.cast(), len))) {
         Ok(list) => calls::names(&list),
         Err(errno) => return format!(" xattrs: errno {errno}"),
     };
     let mut text = String::new();
-    for name in list {
+    for name in list.into_iter().filter(|name| !(written && name == b"security.capability")) {
         let key = c(&name);
         let value = calls::filled(|buffer, len| call!(lgetxattr(path.as_ptr(), key.as_ptr(), buffer, len)));
         let value = value.map_or_else(|e| format!("errno {e}"), |v| v.iter().map(|b| format!("{b:02x}")).collect());
