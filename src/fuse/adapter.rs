@@ -452,7 +452,7 @@ impl fuser::Filesystem for Adapter {
 
     fn ioctl(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
@@ -461,6 +461,6 @@ impl fuser::Filesystem for Adapter {
         out_size: u32,
         reply: ReplyIoctl,
     ) {
-        ioctl::answer(&self.overlay, ino.0, cmd, in_data, out_size, reply);
+        ioctl::answer(&self.overlay, ino.0, cmd, in_data, out_size, caller(req), reply);
     }
 }

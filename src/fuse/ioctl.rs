@@ -3,14 +3,12 @@
 use fuser::{Errno, ReplyIoctl};
 
 use super::convert::errno;
-use crate::overlay::{Ino, Overlay};
+use crate::overlay::{Caller, Ino, Overlay};
 
 const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
 const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
 /// The kernel asks for this before it sets flags.
 const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
-const FS_IOC32_GETFLAGS: u32 = 0x8004_6601;
-const FS_IOC32_SETFLAGS: u32 = 0x4004_6602;
 
 /// A `struct fsxattr` (ioctl_fsgetxattr in linux/fs.h) that says what the inode flags say.
 fn fsxattr(flags: u32) -> [u8; 28] {
@@ -23,9 +21,9 @@ fn fsxattr(flags: u32) -> [u8; 28] {
 }
 
 /// Answers an ioctl on the object; what is not about inode flags is `ENOTTY`.
-pub fn answer(overlay: &Overlay, ino: Ino, cmd: u32, in_data: &[u8], out_size: u32, reply: ReplyIoctl) {
+pub fn answer(overlay: &Overlay, ino: Ino, cmd: u32, in_data: &[u8], out_size: u32, caller: Caller, reply: ReplyIoctl) {
     match cmd {
-        FS_IOC_GETFLAGS | FS_IOC32_GETFLAGS => match overlay.get_flags(ino) {
+        FS_IOC_GETFLAGS => match overlay.get_flags(ino) {
             // The number says eight bytes, the kernel takes four (`fuse_fileattr_get`).
             Ok(flags) if out_size >= 8 => reply.ioctl(0, &u64::from(flags).to_ne_bytes()),
             Ok(flags) => reply.ioctl(0, &flags.to_ne_bytes()),
@@ -35,9 +33,9 @@ pub fn answer(overlay: &Overlay, ino: Ino, cmd: u32, in_data: &[u8], out_size: u
             Ok(flags) => reply.ioctl(0, &fsxattr(flags)),
             Err(e) => reply.error(errno("ioctl", e)),
         },
-        FS_IOC_SETFLAGS | FS_IOC32_SETFLAGS => {
+        FS_IOC_SETFLAGS => {
             let Some(&[a, b, c, d]) = in_data.first_chunk::<4>() else { return reply.error(Errno::EINVAL) };
-            match overlay.set_flags(ino, u32::from_ne_bytes([a, b, c, d])) {
+            match overlay.set_flags(ino, u32::from_ne_bytes([a, b, c, d]), caller) {
                 Ok(()) => reply.ioctl(0, &[]),
                 Err(e) => reply.error(errno("ioctl", e)),
             }

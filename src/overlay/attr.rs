@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::error::{Error, Result};
 use super::inode::{Ino, Inode};
+use super::sync::mark_unsynced;
 use super::{Caller, Overlay};
 use crate::sys::{self, At, SetTime, Stat, Time};
 
@@ -124,6 +125,7 @@ impl Overlay {
             }
             None => self.copy_up(&inode)?,
         }
+        mark_unsynced(&inode);
         self.at(&inode, |at| {
             if change.uid.is_some() || change.gid.is_some() {
                 let before = sys::stat(at)?;

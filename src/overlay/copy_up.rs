@@ -15,6 +15,7 @@ use super::fdcache::Key;
 use super::inode::{Inode, Link, Parked, UPPER};
 use super::lookup::Changing;
 use super::owner::as_owner;
+use super::sync::mark_unsynced;
 use super::{Overlay, Upper};
 use crate::layer::markers::Number;
 use crate::layer::nlink::NlinkDelta;
@@ -70,7 +71,7 @@ impl Overlay {
         let at = At::Fd(source.as_fd());
         let stat = sys::stat(at)?;
         let lowest = dir.ns.read().lowers.first().map(|l| l.layer).ok_or(Error::Stale)?;
-        let handle = self.handle(self.layer(lowest)?, at)?;
+        let handle = self.handle(self.layer(lowest)?, at, &stat)?;
         let name = upper.work.temporary();
         let made = (|| {
             sys::mkdir(upper.work.fd(), &name, 0o700)?;
@@ -106,7 +107,7 @@ impl Overlay {
             let stat = sys::stat(at)?;
             let target = if stat.is_symlink() { Some(read_target(at)?) } else { None };
             let handle = match &link {
-                Some(l) => self.handle(self.layer(l.layer)?, at)?,
+                Some(l) => self.handle(self.layer(l.layer)?, at, &stat)?,
                 None => None,
             };
             Ok((stat, handle, target))
@@ -132,7 +133,7 @@ impl Overlay {
                 extra.data = None;
                 return Ok(());
             }
-            self.place_copy(inode, upper, link.as_ref(), &name, inode.kind, ino)
+            self.place_copy(inode, upper, &name, ino)
         });
         placed.inspect_err(|_| upper.work.discard(&name))?;
         self.fds.remove(Key::LowerData(inode.ino));
@@ -143,30 +144,28 @@ impl Overlay {
         Ok(limit.is_some())
     }
 
-    /// Puts a finished copy under its name, or keeps it without one if the object was deleted meanwhile.
-    fn place_copy(
-        &self,
-        inode: &Arc<Inode>,
-        upper: &Upper,
-        link: Option<&Link>,
-        name: &OsStr,
-        mode: u32,
-        ino: u64,
-    ) -> Result<()> {
-        if let Some(link) = link {
-            let mut parent = self.changing(&link.parent)?;
-            if inode.link(&link.parent, &link.name).is_some() {
-                self.install(upper, &mut parent, link, name, mode, ino)?;
-                let mut state = inode.state.lock();
-                state.upper = Some(ino);
-                state.extra_mut_if(|e| e.data = None);
-                for l in state.links.iter_mut() {
-                    if Arc::ptr_eq(&l.parent, &link.parent) && l.name == link.name {
-                        l.layer = UPPER;
-                    }
-                }
-                return Ok(());
+    /// Puts a finished copy under one of the object's names, or keeps it without one if all were deleted meanwhile.
+    fn place_copy(&self, inode: &Arc<Inode>, upper: &Upper, name: &OsStr, ino: u64) -> Result<()> {
+        loop {
+            let Some(link) = inode.state.lock().links.first().cloned() else { break };
+            let mut parent = match self.changing(&link.parent) {
+                // Removed meanwhile, and the name before it.
+                Err(Error::NotFound) if inode.link(&link.parent, &link.name).is_none() => continue,
+                parent => parent?,
+            };
+            if inode.link(&link.parent, &link.name).is_none() {
+                continue;
             }
+            self.install(upper, &mut parent, &link, name, inode.kind, ino)?;
+            let mut state = inode.state.lock();
+            state.upper = Some(ino);
+            state.extra_mut_if(|e| e.data = None);
+            for l in state.links.iter_mut() {
+                if Arc::ptr_eq(&l.parent, &link.parent) && l.name == link.name {
+                    l.layer = UPPER;
+                }
+            }
+            return Ok(());
         }
         let pinned = if self.may_pin() {
             let fd = sys::open_path(upper.work.fd(), name)?;
@@ -237,9 +236,7 @@ impl Overlay {
         if let Some(index) = &mut parent.ns.index {
             index.set_upper(name, upper, kind, ino);
         }
-        if let Some(dir) = &inode.dir {
-            dir.unsynced.store(true, Ordering::Relaxed);
-        }
+        mark_unsynced(inode);
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a copy consists of")]

@@ -9,6 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::ops::Bound;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
@@ -132,9 +133,16 @@ const FIRST_COOKIE: u64 = 16;
 ///
 /// A cookie is derived from the name alone, so that a listing can be continued after entries vanished, after the index
 /// was dropped and built again, and after a remount.
-#[derive(Default)]
 pub struct Index {
     entries: BTreeMap<u64, IndexEntry>,
+    /// Entries of all indexes; this one's are in it as long as it exists.
+    total: Arc<AtomicUsize>,
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.entries.len(), Ordering::Relaxed);
+    }
 }
 
 fn cookie(name: &OsStr) -> u64 {
@@ -145,6 +153,17 @@ fn cookie(name: &OsStr) -> u64 {
 }
 
 impl Index {
+    /// An empty index that counts its entries in `total` too.
+    pub fn new(total: Arc<AtomicUsize>) -> Self {
+        Self { entries: BTreeMap::new(), total }
+    }
+
+    fn put(&mut self, at: u64, entry: IndexEntry) {
+        if self.entries.insert(at, entry).is_none() {
+            self.total.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn place(&self, name: &OsStr) -> Result<u64, u64> {
         let mut at = cookie(name);
         while let Some(e) = self.entries.get(&at) {
@@ -169,7 +188,7 @@ impl Index {
     /// Adds an entry, or replaces the one with the same name.
     pub fn insert(&mut self, entry: IndexEntry) {
         let (Ok(at) | Err(at)) = self.place(&entry.name);
-        self.entries.insert(at, entry);
+        self.put(at, entry);
     }
 
     /// Records what upper now holds under `name`: `kind` and `real_ino` of an object.
@@ -186,7 +205,7 @@ impl Index {
             }
             Err(at) if upper != InUpper::Absent => {
                 let name = Name::from(name);
-                self.entries.insert(at, IndexEntry::in_upper(name, kind, real_ino, upper));
+                self.put(at, IndexEntry::in_upper(name, kind, real_ino, upper));
             }
             Err(_) => {}
         }
@@ -197,6 +216,7 @@ impl Index {
         let empty = self.entries.get(&at).is_some_and(|e| e.upper == InUpper::Absent && e.lowers.is_empty());
         if empty && !self.entries.contains_key(&(at + 1)) {
             self.entries.remove(&at);
+            self.total.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -207,7 +227,14 @@ impl Index {
 
     /// Drops what says nothing, after all layers were read.
     pub fn prune(&mut self) {
-        self.entries.retain(|_, e| e.upper != InUpper::Absent || !e.lowers.is_empty());
+        let says_nothing = |e: &IndexEntry| e.upper == InUpper::Absent && e.lowers.is_empty();
+        if !self.entries.values().any(says_nothing) {
+            return;
+        }
+        // Made anew: an entry with an equal hash may have been put behind one that goes.
+        let all = std::mem::take(&mut self.entries);
+        self.total.fetch_sub(all.len(), Ordering::Relaxed);
+        all.into_values().filter(|e| !says_nothing(e)).for_each(|e| self.insert(e));
     }
 
     /// Visible entries behind `offset`, with their cookies.
@@ -226,10 +253,5 @@ impl Index {
     /// Whether upper holds whiteouts.
     pub fn has_whiteouts(&self) -> bool {
         self.entries.values().any(|e| e.upper == InUpper::Whiteout)
-    }
-
-    /// Number of names, hidden ones included.
-    pub fn len(&self) -> usize {
-        self.entries.len()
     }
 }

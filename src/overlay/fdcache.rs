@@ -15,14 +15,16 @@ pub enum Key {
     Dir(Ino, LayerIndex),
     /// A file's data in a lower layer, read-only.
     LowerData(Ino),
-    /// A file's data in upper, for reading and writing.
+    /// A file's data in upper, read-only.
+    UpperRead(Ino),
+    /// The same for reading and writing.
     UpperData(Ino),
 }
 
 impl Key {
     fn ino(self) -> Ino {
         match self {
-            Self::Dir(ino, _) | Self::LowerData(ino) | Self::UpperData(ino) => ino,
+            Self::Dir(ino, _) | Self::LowerData(ino) | Self::UpperRead(ino) | Self::UpperData(ino) => ino,
         }
     }
 }

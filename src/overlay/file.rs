@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::error::{Error, Result};
 use super::fdcache::Key;
 use super::inode::{Ino, Inode};
+use super::sync::mark_unsynced;
 use super::{Caller, Overlay, copy_up};
 use crate::layer::xattr::{Marker, Namespace};
 use crate::sys::{self, Access, At, Errno, SetTime, xattr};
@@ -18,10 +19,14 @@ impl Overlay {
             let state = inode.state.lock();
             (state.upper.is_some(), state.extra.as_ref().is_some_and(|e| e.data.is_some()))
         };
-        if in_upper && !elsewhere {
-            return self.data_for_writing(inode);
-        }
-        let key = Key::LowerData(inode.ino);
+        let key = if in_upper && !elsewhere {
+            if let Some(fd) = self.fds.get(Key::UpperData(inode.ino)) {
+                return Ok(fd);
+            }
+            Key::UpperRead(inode.ino)
+        } else {
+            Key::LowerData(inode.ino)
+        };
         if let Some(fd) = self.fds.get(key) {
             return Ok(fd);
         }
@@ -165,11 +170,17 @@ impl Overlay {
 
     /// Sets inode flags (`FS_IOC_SETFLAGS`). Immutable and append-only files could not be copied or removed any more by
     /// the union itself, so these two are refused.
-    pub fn set_flags(&self, ino: Ino, flags: u32) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::NotOwner`] unless the caller is the owner or root: the kernel does not check every form of the call.
+    pub fn set_flags(&self, ino: Ino, flags: u32, caller: Caller) -> Result<()> {
         const FS_IMMUTABLE_FL: u32 = 0x10;
         const FS_APPEND_FL: u32 = 0x20;
         let inode = self.inode(ino)?;
         self.writable()?;
+        if caller.uid != 0 && caller.uid != self.attr(&inode)?.uid {
+            return Err(Error::NotOwner);
+        }
         if flags & (FS_IMMUTABLE_FL | FS_APPEND_FL) != 0 {
             return Err(crate::sys::Error { call: "FS_IOC_SETFLAGS", errno: Errno::OPNOTSUPP }.into());
         }
@@ -179,6 +190,7 @@ impl Overlay {
         } else {
             self.data_for_writing(&inode)?
         };
+        mark_unsynced(&inode);
         Ok(sys::set_flags(fd.as_fd(), flags)?)
     }
 }

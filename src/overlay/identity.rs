@@ -8,6 +8,7 @@ use std::collections::hash_map::Entry;
 use std::ffi::OsStr;
 use std::hash::{Hash, Hasher};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -21,13 +22,22 @@ use crate::layer::xattr::Namespace;
 use crate::sys::{self, At, Errno, Stat};
 
 const REAL_BITS: u32 = 48;
-const OVERFLOW: u64 = 0xffff << REAL_BITS;
+/// Place of what does not fit.
+const HASHED: u64 = 0xffff;
+/// Place of objects whose own number is taken.
+const FRESH: u64 = 0xfffe;
 
 /// Maps (device, inode number) of a layer to a number of the merged view.
 pub struct Ids {
+    /// Devices that the layers are on, in the order of the stack.
     devices: Vec<u64>,
-    /// Who has which of the numbers in [`OVERFLOW`]: (place of the file system, inode number).
-    overflow: Mutex<FxHashMap<Ino, (u64, u64)>>,
+    /// Further devices that were met inside of layers (subvolumes, mounts, the layers of an overlay), in that order.
+    others: Mutex<Vec<u64>>,
+    /// Who has which of the numbers in [`HASHED`]: (place of the file system, inode number).
+    hashed: Mutex<FxHashMap<Ino, (u64, u64)>>,
+    fresh: AtomicU64,
+    /// Whether `others` has any.
+    strange: AtomicBool,
 }
 
 impl Ids {
@@ -39,23 +49,40 @@ impl Ids {
                 known.push(dev);
             }
         }
-        Self { devices: known, overflow: Mutex::default() }
+        Self {
+            devices: known,
+            others: Mutex::default(),
+            hashed: Mutex::default(),
+            fresh: AtomicU64::new(1),
+            strange: AtomicBool::new(false),
+        }
     }
 
     /// The number of an object of a layer.
     pub fn map(&self, dev: u64, ino: u64) -> Ino {
-        let place = self.devices.iter().position(|&d| d == dev).map_or(u64::MAX, |p| p as u64);
-        let fits = ino >> REAL_BITS == 0 && place < 0xffff && !(place == 0 && ino <= ROOT);
-        if fits {
-            return place << REAL_BITS | ino;
-        }
+        let place = self.devices.iter().position(|&d| d == dev).unwrap_or_else(|| self.other(dev)) as u64;
+        let fits = ino >> REAL_BITS == 0 && place < FRESH && !(place == 0 && ino <= ROOT);
+        if fits { place << REAL_BITS | ino } else { self.hash(place, ino) }
+    }
+
+    fn other(&self, dev: u64) -> usize {
+        let mut others = self.others.lock();
+        let at = others.iter().position(|&d| d == dev).unwrap_or_else(|| {
+            others.push(dev);
+            others.len() - 1
+        });
+        self.strange.store(true, Ordering::Relaxed);
+        self.devices.len() + at
+    }
+
+    fn hash(&self, place: u64, ino: u64) -> Ino {
         let mut hasher = rustc_hash::FxHasher::default();
         (place, ino).hash(&mut hasher);
-        let mut number = OVERFLOW | hasher.finish() >> 16;
-        let mut overflow = self.overflow.lock();
+        let mut number = HASHED << REAL_BITS | hasher.finish() >> 16;
+        let mut hashed = self.hashed.lock();
         loop {
-            match overflow.entry(number) {
-                Entry::Occupied(e) if *e.get() != (place, ino) => number = OVERFLOW | (number + 1),
+            match hashed.entry(number) {
+                Entry::Occupied(e) if *e.get() != (place, ino) => number = HASHED << REAL_BITS | (number + 1),
                 Entry::Occupied(_) => return number,
                 Entry::Vacant(e) => {
                     e.insert((place, ino));
@@ -63,6 +90,16 @@ impl Ids {
                 }
             }
         }
+    }
+
+    /// A number that nothing has, for the life of the mount.
+    pub fn fresh(&self) -> Ino {
+        FRESH << REAL_BITS | self.fresh.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether a layer holds objects of other devices than its root, so that a listing does not tell their numbers.
+    pub fn any_strange(&self) -> bool {
+        self.strange.load(Ordering::Relaxed)
     }
 }
 
@@ -81,8 +118,9 @@ impl Overlay {
 
     /// The handle of an object of a lower layer in the form of `overlay.origin`; `None` where the file system has no
     /// handles (then there is no origin, as with the kernel).
-    pub(super) fn handle(&self, layer: &Layer, at: At<'_>) -> Result<Option<OverlayHandle>> {
-        if !layer.handles {
+    pub(super) fn handle(&self, layer: &Layer, at: At<'_>, stat: &Stat) -> Result<Option<OverlayHandle>> {
+        // On another device than the layer's root, the handle would be looked for in the wrong file system.
+        if !layer.handles || stat.dev != layer.dev {
             return Ok(None);
         }
         match sys::handle(at) {

@@ -310,7 +310,7 @@ impl Overlay {
         if stat.nlink > 1
             && has_index
             && self.indexable(stat.file_type())
-            && let Some(handle) = self.handle(self.layer(layer)?, at)?
+            && let Some(handle) = self.handle(self.layer(layer)?, at, &stat)?
         {
             found.counting = Some(self.writable()?.counting.lock());
             let Some(upper) = self.indexed(&handle)? else { return Ok(found) };
@@ -383,11 +383,11 @@ impl Overlay {
             Err(e) => return Err(e.into()),
         };
         let at = At::Fd(fd.as_fd());
-        let same = self.handle(layer, at)?.is_some_and(|h| h.as_bytes() == value);
+        let stat = sys::stat(at)?;
+        let same = self.handle(layer, at, &stat)?.is_some_and(|h| h.as_bytes() == value);
         if !same {
             return Ok(None);
         }
-        let stat = sys::stat(at)?;
         Ok(Some(Origin { ino: self.id(&stat), nlink: stat.nlink }))
     }
 
@@ -456,11 +456,15 @@ impl Overlay {
                 let state = inode.state.lock();
                 // A name that only a lower layer has is not connected with a copy outside the index (`index=off`).
                 let copied = state.upper.is_some() && state.extra.as_ref().is_none_or(|e| e.index.is_none());
-                let same_file = state.upper == upper
-                    || (upper.is_none() && stat.nlink > 1 && !copied)
-                    || (state.upper.is_none() && linked_copy);
                 let is_here = |l: &Link| Arc::ptr_eq(&l.parent, parent) && l.name == name;
                 let same_place = !state.links.is_empty() && state.links.iter().all(is_here);
+                let same_file = match (upper, state.upper) {
+                    // Not every file system has unique numbers.
+                    (None, None) => stat.nlink > 1 || same_place,
+                    (None, Some(_)) => stat.nlink > 1 && !copied,
+                    (Some(_), None) => linked_copy,
+                    (Some(a), Some(b)) => a == b,
+                };
                 inode.kind == stat.mode & libc::S_IFMT && if inode.is_dir() { same_place } else { same_file }
             };
             if same {
@@ -469,18 +473,19 @@ impl Overlay {
             // Two upper files claim one origin, or a number is in use for something else: the later one goes by a
             // number of its own for the life of the mount.
             self.forget(ino, 1);
-            ino = self.ids.map(stat.dev ^ u64::MAX, stat.ino);
+            ino = self.ids.fresh();
         };
-        let link = Link { parent: parent.clone(), name: name.clone(), layer };
-        if inode.state.lock().links.is_empty() {
-            self.release(&inode); // a further name of a file whose known names were all removed
-        }
-        {
+        let nameless = {
             let mut state = inode.state.lock();
+            let nameless = state.links.is_empty();
             let known = state.links.iter().any(|l| Arc::ptr_eq(&l.parent, parent) && l.name == name);
             if !known {
-                state.links.push(link);
+                state.links.push(Link { parent: parent.clone(), name: name.clone(), layer });
             }
+            nameless
+        };
+        if nameless {
+            self.release(&inode); // a further name of a file whose known names were all removed
         }
         if let Some(dir) = &parent.dir {
             dir.learn(name, inode.ino);
@@ -511,6 +516,7 @@ impl Overlay {
         let Some(dir) = &inode.dir else {
             self.fds.remove(Key::LowerData(inode.ino));
             self.fds.remove(Key::UpperData(inode.ino));
+            self.fds.remove(Key::UpperRead(inode.ino));
             return;
         };
         let lowers: Vec<LowerDir> = dir.ns.read().lowers.to_vec();

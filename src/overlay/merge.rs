@@ -200,7 +200,7 @@ impl Overlay {
 
     /// Reads a directory from all its layers. The caller holds its lock and has opened what is not cached.
     fn read_index(&self, inode: &Inode, ns: &Namespace, upper: Option<BorrowedFd<'_>>) -> Result<Index> {
-        let mut index = Index::default();
+        let mut index = Index::new(self.indexes.entries.clone());
         if let Some(fd) = upper {
             read_layer(&mut index, fd, None)?;
         }
@@ -223,8 +223,8 @@ impl Overlay {
     ) -> Result<()> {
         if ns.index.is_none() {
             let index = self.read_index(inode, ns, upper)?;
-            self.indexes.add(inode, index.len());
             ns.index = Some(Box::new(index));
+            self.indexes.add(inode);
         }
         Ok(())
     }
@@ -334,30 +334,37 @@ fn hide(index: &mut Index, name: Name) {
 /// How many index entries are kept in all; at some 100 bytes each.
 const MAX_ENTRIES: usize = 100_000;
 
-/// Drops the oldest indexes when there are too many entries.
+/// Drops indexes, old ones first, when there are too many entries.
 #[derive(Default)]
 pub struct IndexBudget {
-    entries: AtomicUsize,
-    order: Mutex<VecDeque<(Weak<Inode>, usize)>>,
+    entries: Arc<AtomicUsize>,
+    order: Mutex<VecDeque<Weak<Inode>>>,
 }
 
 impl IndexBudget {
-    fn add(&self, inode: &Arc<Inode>, len: usize) {
+    /// The directory, whose lock is held for writing, has an index now.
+    fn add(&self, inode: &Arc<Inode>) {
         let mut order = self.order.lock();
-        order.push_back((Arc::downgrade(inode), len));
-        let mut total = self.entries.fetch_add(len, Ordering::Relaxed) + len;
-        let mut tries = order.len();
-        while total > MAX_ENTRIES && tries > 1 {
-            tries -= 1;
-            let Some((weak, len)) = order.pop_front() else { break };
-            if let Some(old) = weak.upgrade() {
-                let Some(mut ns) = old.dir.as_ref().and_then(|d| d.ns.try_write()) else {
-                    order.push_back((weak, len));
-                    continue;
-                };
-                ns.index = None;
+        order.push_back(Arc::downgrade(inode));
+        // Two for one, so that those that were dropped otherwise leave the queue in time.
+        for _ in 0..2 {
+            let Some(weak) = order.pop_front() else { break };
+            let gone = weak.upgrade().is_none_or(|old| {
+                old.dir.as_ref().is_none_or(|d| d.ns.try_read().is_some_and(|ns| ns.index.is_none()))
+            });
+            if !gone {
+                order.push_back(weak);
             }
-            total = self.entries.fetch_sub(len, Ordering::Relaxed) - len;
+        }
+        let mut tries = order.len();
+        while self.entries.load(Ordering::Relaxed) > MAX_ENTRIES && tries > 1 {
+            tries -= 1;
+            let Some(weak) = order.pop_front() else { break };
+            let Some(old) = weak.upgrade() else { continue };
+            match old.dir.as_ref().map(|d| d.ns.try_write()) {
+                Some(Some(mut ns)) => ns.index = None,
+                _ => order.push_back(weak),
+            }
         }
     }
 }

@@ -140,7 +140,7 @@ impl Overlay {
             return Ok(ino);
         }
         let in_upper = entry.upper == InUpper::Present;
-        let may_have_origin = in_upper && (entry.kind == libc::DT_DIR || names.ns.impure);
+        let may_have_origin = in_upper && (entry.kind == libc::DT_DIR || names.ns.impure) || self.ids.any_strange();
         if may_have_origin && let Ok(Some(found)) = self.find(inode, &names.ns, names.upper(), &entry.name) {
             return Ok(found.ino);
         }

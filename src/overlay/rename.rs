@@ -399,7 +399,8 @@ impl Overlay {
             Some(lower) => {
                 let fd = self.lower_dir(target, lower.layer, &lower.path)?;
                 let at = At::Fd(fd.as_fd());
-                self.handle(self.layer(lower.layer)?, at)?.zip(Some(sys::stat(at)?))
+                let stat = sys::stat(at)?;
+                self.handle(self.layer(lower.layer)?, at, &stat)?.zip(Some(stat))
             }
             None => None,
         };

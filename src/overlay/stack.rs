@@ -3,10 +3,12 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::acl::{ACCESS, DEFAULT};
 use super::dir::{LowerDir, Namespace};
 use super::inode::{Inode, LayerIndex, ROOT, State, Table};
 use super::work::{self, Work};
@@ -310,9 +312,14 @@ fn check_overlaps<'a>(upper: &Path, work: &Path, lowers: impl Iterator<Item = &'
         pairs.push(((UPPER_ROLE, upper, upper_real.clone()), (LOWER_ROLE, lower, lower_real.clone())));
         pairs.push(((WORK_ROLE, work, work_real.clone()), (LOWER_ROLE, lower, lower_real)));
     }
+    let same = |a: &Path, b: &Path| {
+        let [a, b] = [a, b].map(|p| std::fs::metadata(p).map(|m| (m.dev(), m.ino())));
+        a.ok().zip(b.ok()).is_some_and(|(a, b)| a == b)
+    };
     for (a, b) in pairs {
         for (inner, outer) in [(&a, &b), (&b, &a)] {
-            if inner.2.starts_with(&outer.2) {
+            // By another path, a bind mount, it is the same directory too.
+            if inner.2.starts_with(&outer.2) || same(&inner.2, &outer.2) {
                 return Err(OpenError::Overlap {
                     inner_role: inner.0,
                     inner: inner.1.into(),
@@ -342,7 +349,16 @@ fn subdirectory(dir: BorrowedFd<'_>, name: &str) -> sys::Result<OwnedFd> {
         Err(e) if e.is(Errno::EXIST) => {}
         other => other?,
     }
-    sys::open_dir(dir, name)
+    let fd = sys::open_dir(dir, name)?;
+    let at = At::Fd(fd.as_fd());
+    // What is made here must not inherit from here.
+    for acl in [ACCESS, DEFAULT] {
+        if xattr::get(at, acl)?.is_some() {
+            xattr::remove(at, acl)?;
+        }
+    }
+    sys::chmod(at, 0o700)?;
+    Ok(fd)
 }
 
 /// Finds out by doing which attributes can be set, and that a whiteout can be made.

@@ -9,6 +9,13 @@ use super::error::Result;
 use super::inode::{Ino, Inode};
 use crate::sys::{self, StatFs};
 
+/// Notes that a directory of upper changed: its entries or its own attributes.
+pub(super) fn mark_unsynced(inode: &Inode) {
+    if let Some(dir) = &inode.dir {
+        dir.unsynced.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Overlay {
     /// fsync(2) of a file: its data, and every directory on the way to it in which upper changed, so that the file
     /// can be found after a crash.

@@ -2,11 +2,11 @@
 //! stored escaped, as kernel overlayfs does ("Nesting overlayfs mounts" in its documentation).
 
 use std::ffi::{CStr, CString};
-use std::sync::atomic::Ordering;
 
 use super::acl::{ACCESS, DEFAULT};
 use super::error::{Error, Result};
 use super::inode::Ino;
+use super::sync::mark_unsynced;
 use super::{Caller, Overlay};
 use crate::layer::xattr::{Shown, escape, is_internal, show};
 use crate::sys::{At, Errno, xattr};
@@ -58,6 +58,7 @@ impl Overlay {
             xattr::set(at, &stored, value, flags)?;
             if name == ACCESS { self.drop_set_gid(at, caller) } else { Ok(()) }
         })?;
+        mark_unsynced(&inode);
         self.note_acl(&inode, name);
         Ok(())
     }
@@ -77,6 +78,7 @@ impl Overlay {
             Err(e) if e.is(Errno::NODATA) => Err(Error::NoAttribute),
             other => Ok(other?),
         })?;
+        mark_unsynced(&inode);
         self.note_acl(&inode, name);
         Ok(())
     }
@@ -86,6 +88,5 @@ impl Overlay {
         let has = self.at(inode, super::copy_up::has_default_acl);
         // Not knowing, ask the file system to decide: with a default ACL the umask is not applied by us.
         dir.ns.write().default_acl = has.unwrap_or(true);
-        dir.unsynced.store(true, Ordering::Relaxed);
     }
 }
