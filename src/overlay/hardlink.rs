@@ -13,14 +13,14 @@ use super::Overlay;
 use super::copy_up::restore_times;
 use super::dir::InUpper;
 use super::error::{Error, Result};
-use super::inode::{Inode, Link, UPPER};
+use super::inode::{Inode, Link, Parked, UPPER};
 use super::owner::as_owner;
 use parking_lot::MutexGuard;
 
 use crate::layer::markers::{FileMarkers, read_file_markers};
 use crate::layer::nlink::NlinkDelta;
 use crate::layer::xattr::Marker;
-use crate::sys::{self, At, Errno, Stat, xattr};
+use crate::sys::{self, At, Errno, RenameFlags, Stat, xattr};
 
 impl Overlay {
     fn index_at<'a>(&'a self, name: &'a OsStr) -> Result<At<'a>> {
@@ -36,13 +36,15 @@ impl Overlay {
 
     /// The markers of an index entry.
     pub(super) fn index_markers(&self, index: &OsStr) -> Result<FileMarkers> {
-        Ok(read_file_markers(self.index_at(index)?)?)
+        let at = self.index_at(index)?;
+        as_owner(at, || Ok(read_file_markers(at)?))
     }
 
     /// Number of names in the union of the file behind an index entry; `upper` is its `stat`, `lower` the link count of
     /// the file it was copied from.
     pub(super) fn union_nlink(&self, index: &OsStr, upper: &Stat, lower: u32) -> Result<u32> {
-        let value = xattr::get(self.index_at(index)?, self.markers.name(Marker::Nlink))?;
+        let at = self.index_at(index)?;
+        let value = as_owner(at, || Ok(xattr::get(at, self.markers.name(Marker::Nlink))?))?;
         let count = match value.as_deref().and_then(NlinkDelta::parse) {
             Some(NlinkDelta::Lower(d)) => i64::from(lower) + i64::from(d),
             Some(NlinkDelta::Upper(d)) => i64::from(upper.nlink) + i64::from(d),
@@ -92,12 +94,27 @@ impl Overlay {
         if union > 0 {
             return;
         }
-        let removed = self.index_at(&index).and_then(|at| match at {
-            At::Name(dir, name) if sys::stat(at)?.nlink == 1 => Ok(sys::unlink(dir, name)?),
-            _ => Ok(()),
+        let removed = self.writable().and_then(|upper| {
+            let dir = upper.work.index.as_ref().ok_or(Error::NotFound)?.as_fd();
+            if sys::stat(At::Name(dir, &index))?.nlink > 1 {
+                // Whatever the count says, names need the entry.
+                return Err(Error::NotEmpty);
+            }
+            if inode.state.lock().pinned.is_some() {
+                sys::unlink(dir, &index)?;
+                return Ok(None);
+            }
+            // Nothing else keeps it for those who have it open.
+            let name = upper.work.temporary();
+            sys::rename(dir, &index, upper.work.fd(), &name, RenameFlags::NOREPLACE)?;
+            Ok(Some(Parked::Work(name)))
         });
         match removed {
-            Ok(()) => inode.state.lock().extra_mut().index = None,
+            Ok(parked) => {
+                let mut state = inode.state.lock();
+                let extra = state.extra_mut();
+                (extra.index, extra.parked) = (None, parked);
+            }
             Err(e) => log::warn!("index entry of a deleted file stays until the next mount: {e}"),
         }
     }

@@ -14,6 +14,7 @@ use super::error::{Error, Result};
 use super::identity::Origin;
 use super::inode::{Extra, Ino, Inode, LayerIndex, Link, Name, State, UPPER};
 use super::merge::{ShownAs, empty_file, join};
+use super::owner::as_owner;
 use crate::layer::markers::{self, FileMarkers};
 use crate::layer::origin::OverlayHandle;
 use crate::layer::redirect::Redirect;
@@ -342,7 +343,7 @@ impl Overlay {
         if !ns.impure && !self.has_data_layers() {
             return Ok(found);
         }
-        let markers = markers::read_file_markers(at)?;
+        let markers = as_owner(at, || Ok(markers::read_file_markers(at)?))?;
         self.attach_data(ns, name, &mut found, &markers)?;
         let Some(value) = &markers.origin else { return Ok(found) };
         let origin = match self.origin(value, markers.number) {

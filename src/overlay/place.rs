@@ -160,8 +160,9 @@ impl Overlay {
     pub(super) fn keep(&self, inode: &Inode, ns: &Namespace, dir: BorrowedFd<'_>, link: &Link) -> Result<()> {
         {
             let mut state = inode.state.lock();
-            if state.links.len() > 1 || state.pinned.is_some() {
-                return Ok(());
+            let indexed = state.extra.as_ref().is_some_and(|e| e.index.is_some());
+            if state.links.len() > 1 || state.pinned.is_some() || (indexed && !self.may_pin()) {
+                return Ok(()); // one in the index is reached there
             }
             if link.layer != UPPER {
                 let below = ns.lowers.iter().find(|l| l.layer == link.layer).ok_or(Error::Stale)?;

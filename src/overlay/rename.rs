@@ -161,6 +161,9 @@ impl Overlay {
             (Some(_), RenameMode::NoReplace) => return Err(Error::Exists),
             (None, RenameMode::Exchange) => return Err(Error::NotFound),
             (Some(t), _) if Arc::ptr_eq(t, source) => return Ok(()),
+            _ if is_in(new.parent, source) => return Err(Error::Invalid),
+            (Some(t), RenameMode::Exchange) if is_in(old.parent, t) => return Err(Error::Invalid),
+            (Some(t), _) if is_in(old.parent, t) => return Err(Error::NotEmpty),
             (Some(t), RenameMode::Replace) if t.is_dir() && !source.is_dir() => return Err(Error::IsDirectory),
             (Some(t), RenameMode::Replace) if !t.is_dir() && source.is_dir() => return Err(Error::NotDirectory),
             _ => {}
@@ -501,6 +504,11 @@ fn must_come_first(a: &Arc<Inode>, b: &Arc<Inode>) -> bool {
         return true;
     }
     !is_above(b, a) && a.ino < b.ino
+}
+
+/// Whether `dir` is `ancestor` or somewhere below it.
+fn is_in(dir: &Arc<Inode>, ancestor: &Arc<Inode>) -> bool {
+    ancestor.is_dir() && (Arc::ptr_eq(dir, ancestor) || is_above(ancestor, dir))
 }
 
 fn is_above(a: &Arc<Inode>, b: &Arc<Inode>) -> bool {
