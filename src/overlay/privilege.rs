@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::error::Result;
 use super::inode::Inode;
 use super::{Caller, Overlay};
-use crate::sys::{self, At};
+use crate::sys::{self, At, xattr};
 
 impl Caller {
     /// Whether the caller is a member of the group (`in_group_p` of the kernel). A process that is gone, or is not seen
@@ -50,11 +50,15 @@ impl Overlay {
     }
 
     /// A change of nothing: chown(2) to nobody new takes set-id bits away, and so does the kernel on behalf of somebody
-    /// who writes. It does not say which, so that only the owner's counts; the write itself takes them away too.
+    /// who writes. It does not say which, so that only the owner's and root's count; the write itself takes them away too.
     pub(super) fn change_nothing(&self, inode: &Arc<Inode>, caller: Caller) -> Result<()> {
         let stat = self.at(inode, |at| Ok(sys::stat(at)?))?;
-        let owner = !caller.keeps_set_id() && caller.uid == stat.uid;
-        if inode.is_dir() || !owner || without_set_id(&stat, caller) == stat.mode {
+        let allowed = caller.uid == stat.uid || caller.uid == 0;
+        if inode.is_dir() || !allowed || without_set_id(&stat, caller) == stat.mode {
+            return Ok(());
+        }
+        // For root the kernel asks before a write only where there are capabilities to be removed.
+        if caller.keeps_set_id() && self.at(inode, |at| Ok(xattr::get(at, c"security.capability")?))?.is_some() {
             return Ok(());
         }
         self.copy_up(inode)?;
