@@ -6,6 +6,9 @@
 //! | [`sys`] | every system call that the standard library lacks, on (directory descriptor, name); the only home of `unsafe` |
 //! | [`layer`] | the on-disk format of one layer: whiteouts, opaque directories, redirects, origins |
 //! | [`overlay`] | the union: lookup, listing, copy-up, create, remove, rename, attributes, file data. Knows nothing of FUSE |
+//! | [`archive`] | a layer as a tar stream, and as a directory |
+//! | [`image`] | OCI and Docker image data and the containers it comes in |
+//! | [`store`] | the store on disk: blobs, layers, images, references, writable layers |
 //! | [`fuse`] | the adapter from the `fuser` crate to [`overlay`], and mounting |
 //! | [`cli`] | the command line |
 //!
@@ -21,8 +24,11 @@
 //! | reflinks | copy-up without copying | `copy_file_range(2)`, then read and write |
 //! | `RENAME_WHITEOUT` | deleting and moving in one step | refused at mount |
 
+pub mod archive;
 pub mod cli;
 pub mod fuse;
+pub mod image;
 pub mod layer;
 pub mod overlay;
+pub mod store;
 pub mod sys;

@@ -10,7 +10,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("layer", &["sys"]),
     ("overlay", &["layer", "sys"]),
     ("fuse", &["overlay", "sys"]),
-    ("cli", &["fuse", "overlay", "sys"]),
+    ("image", &["sys"]),
+    ("archive", &["image", "layer", "sys"]),
+    ("store", &["archive", "image", "layer", "sys"]),
+    ("cli", &["archive", "fuse", "image", "overlay", "store", "sys"]),
 ];
 
 fn rust_files(dir: &Path, found: &mut Vec<std::path::PathBuf>) {

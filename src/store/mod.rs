@@ -1,0 +1,1 @@
+//! The store on disk: blobs, unpacked layers, images, references, writable layers.
