@@ -167,6 +167,7 @@ def main():
     parser.add_argument("--only", choices=("pjdfstest", "fsx", "stress"))
     parser.add_argument("--results", help="keep the results here, and take over those of earlier runs")
     arguments = parser.parse_args()
+    contenders.leave_namespace()
     scratch = tempfile.mkdtemp(prefix="laminafs-suites-", dir=arguments.scratch)
     os.chmod(scratch, 0o755)  # pjdfstest goes on as other users
     for name in ("disk", "tmpfs"):

@@ -4,11 +4,28 @@ Every contender shows the same tree: a directory `merged` that all three lower l
 opaque directory and the files that fsx changes. The suites run in `merged`, and in the root of the mount.
 """
 
+import ctypes
 import os
 
 from trees import differences, escape, run, snapshot
 
 LAYERS = ("top", "middle", "base")
+
+
+def leave_namespace():
+    """Goes into a mount namespace of its own.
+
+    A namespace that somebody else makes meanwhile holds a copy of every mount, and an unmount that waits for the
+    daemon would wait for that too. For the same reason the copies of other laminafs mounts are dropped here.
+    """
+    new_namespace = 0x00020000  # CLONE_NEWNS; os.unshare needs Python 3.12
+    if ctypes.CDLL(None, use_errno=True).unshare(new_namespace):
+        raise OSError(ctypes.get_errno(), "unshare")
+    run("mount", "--make-rprivate", "/")
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+        ours = [fields[1] for fields in map(str.split, mounts) if fields[2] == "fuse.laminafs"]
+    for mountpoint in reversed(ours):
+        run("umount", "-l", mountpoint.encode().decode("unicode_escape"), check=False)
 
 
 def write(path, data=b"content\n"):
