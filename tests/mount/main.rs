@@ -24,5 +24,7 @@ mod names;
 mod os;
 mod permissions;
 mod ro;
+mod seek;
 mod snapshot;
 mod traps;
+mod twins;

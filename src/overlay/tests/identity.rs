@@ -268,3 +268,71 @@ fn forgotten_objects_are_freed() {
     assert!(lost <= 1, "{lost} objects stay known"); // `f` had no name to be forgotten by
     super::harness::assert_same(&view, &fs.view(), "after forgetting");
 }
+
+/// Without the index a copied file has one name in upper; the others lead to it as long as the mount lasts.
+#[test]
+fn without_the_index_the_other_names_of_a_changed_file_outlive_the_one_it_was_changed_by() {
+    let removals: [fn(&Fs, &str); 2] = [
+        |fs, name| fs.unlink(name).unwrap(),
+        |fs, name| assert!(fs.create("x").is_ok() && fs.rename("x", name).is_ok()),
+    ];
+    for remove in removals {
+        for writer in NAMES {
+            let mut s = linked();
+            s.options.no_index = true;
+            let fs = s.mount();
+            let number = NAMES.map(|n| fs.ino(n).unwrap())[0];
+            fs.write(writer, 0, "changed").unwrap();
+            let mut left: Vec<&str> = NAMES.into_iter().filter(|&n| n != writer).collect();
+            let mut gone = writer;
+            loop {
+                remove(&fs, gone);
+                for name in &left {
+                    let seen = (fs.read(name).unwrap(), fs.ino(name).unwrap());
+                    assert_eq!(seen, ("changed".into(), number), "{name} after {gone} went, written by {writer}");
+                }
+                let Some(next) = left.pop() else { break };
+                gone = next;
+            }
+            assert_eq!(fs.read_ino(number).unwrap(), "changed", "without any name");
+            let view = settled(&s, fs);
+            assert!(view.values().all(|e| !e.content.ends_with(b"changed")), "what was removed does not come back");
+        }
+    }
+}
+
+/// Beyond the descriptors there are, a deleted file that is in use is kept by a link that nobody sees or counts.
+#[test]
+fn the_link_count_stays_right_when_deleted_files_are_kept_by_links() {
+    for last in [false, true] {
+        let mut s = linked();
+        s.options.fd_limit = 64;
+        let fs = s.mount();
+        let fill = |fs: &Fs| {
+            for n in 0..10 {
+                let name = format!("filler-{n}");
+                fs.create(&name).unwrap();
+                fs.unlink(&name).unwrap();
+            }
+        };
+        fill(&fs);
+        // The other names are not known when the first goes.
+        let ino = fs.ino("a").unwrap();
+        fs.unlink("a").unwrap();
+        assert_eq!(fs.overlay.get_attr(ino).unwrap().nlink, 2);
+        fs.overlay.forget(ino, 1000);
+        assert_eq!(fs.attr("b").unwrap().nlink, 2, "after the deleted name was forgotten");
+        fs.unlink("b").unwrap();
+        assert_eq!(fs.attr("d/c").unwrap().nlink, 1);
+        if last {
+            let ino = fs.ino("d/c").unwrap();
+            fs.unlink("d/c").unwrap();
+            assert_eq!((fs.overlay.get_attr(ino).unwrap().nlink, fs.read_ino(ino).unwrap()), (0, "data".into()));
+            fs.overlay.forget(ino, 1000);
+        }
+        settled(&s, fs);
+        drop(s.mount());
+        let left = super::tree::sorted_names(&s.work().path("index"));
+        assert_eq!(left.len(), usize::from(!last), "the index entry goes with the last name: {left:?}");
+    }
+}

@@ -3,7 +3,7 @@
 
 use super::harness::{Stack, errno, settled};
 use super::tree::{Tree, marker, root};
-use crate::overlay::{New, RedirectMode, RenameMode};
+use crate::overlay::{New, OpenError, Options, Overlay, RedirectMode, RenameMode};
 
 /// The forms of a whiteout, each made at a path of a layer.
 const WHITEOUTS: [fn(&Tree, &str); 3] =
@@ -352,4 +352,151 @@ fn a_metacopy_file_without_data_below_cannot_be_read() {
     metacopy_of(&s.upper(), "f", 100);
     let fs = s.mount();
     assert_eq!(errno(fs.read("f")), libc::EIO, "zeros would be wrong data");
+}
+
+/// What an ordinary user can set on a directory or file of their own leads nowhere in a mount that writes trusted
+/// attributes; in one that does not, the mount can read no more than they can.
+#[test]
+fn redirects_of_ordinary_users_lead_nowhere_in_roots_mounts() {
+    for in_upper in [true, false] {
+        for (name, redirect) in [("abs", "/secret"), ("d/rel", "secret")] {
+            let s = Stack::new(2);
+            let tree = if in_upper { s.upper() } else { s.lower(1) };
+            tree.dir(name).xattr(name, "user.overlay.redirect", redirect.as_bytes()).file(&format!("{name}/own"), "");
+            s.lower(2).file("secret/key", "").file("d/secret/key", "").file("d/rel/below", "").file("abs/below", "");
+            let fs = s.mount();
+            let expected = if root() { "below own" } else { "key own" };
+            assert_eq!(fs.list(name), names(expected), "{redirect}, upper: {in_upper}");
+            fs.create(&format!("{name}/new")).unwrap();
+            fs.rename(name, "renamed").unwrap();
+            assert_eq!(fs.list("renamed").contains(&"key".into()), !root(), "{redirect}, upper: {in_upper}");
+        }
+    }
+}
+
+fn user_metacopy_of(tree: &Tree, path: &str, redirect: Option<&str>) {
+    tree.file(path, "own").xattr(path, "user.overlay.metacopy", b"").xattr("", &marker("impure"), b"y");
+    if let Some(redirect) = redirect {
+        tree.xattr(path, "user.overlay.redirect", redirect.as_bytes());
+    }
+}
+
+#[test]
+fn metacopy_files_of_ordinary_users_show_nobody_elses_data_in_roots_mounts() {
+    for in_upper in [true, false] {
+        for redirect in [None, Some("/secret"), Some("secret")] {
+            for data_only in [false, true] {
+                let mut s = Stack::new(2);
+                if data_only {
+                    s.add_data().file("secret", "key");
+                }
+                user_metacopy_of(&if in_upper { s.upper() } else { s.lower(1) }, "f", redirect);
+                s.lower(2).file("f", "low").file("secret", "key");
+                let fs = s.mount();
+                let expected = match redirect {
+                    _ if root() => "own",
+                    None => "low",
+                    Some(_) => "key",
+                };
+                assert_eq!(fs.read("f").unwrap(), expected, "{redirect:?}, upper: {in_upper}");
+                fs.write("f", 3, "+").unwrap();
+                assert_eq!(fs.read("f").unwrap(), format!("{expected}+"));
+                settled(&s, fs);
+            }
+        }
+    }
+}
+
+/// A file that is rightly metadata only says where its data is by a trusted attribute or not at all: its owner can add
+/// the other.
+#[test]
+fn a_redirect_added_to_a_metacopy_file_by_its_owner_leads_nowhere_in_roots_mounts() {
+    if !root() {
+        return; // all redirects are such there
+    }
+    for (in_upper, redirect) in [(true, "/secret"), (false, "/secret"), (true, "secret"), (false, "secret")] {
+        let s = Stack::new(3);
+        let tree = if in_upper { s.upper() } else { s.lower(1) };
+        metacopy_of(&tree, "f", 3);
+        tree.xattr("f", "user.overlay.redirect", redirect.as_bytes());
+        s.lower(3).file("f", "low").file("secret", "key");
+        assert_eq!(s.mount().read("f").unwrap(), "low", "{redirect}, upper: {in_upper}");
+    }
+    // The same in a file that a metacopy file leads to.
+    let s = Stack::new(2);
+    metacopy_of(&s.upper(), "f", 3);
+    user_metacopy_of(&s.lower(1), "f", Some("/secret"));
+    s.lower(2).file("f", "low").file("secret", "key");
+    assert_eq!(s.mount().read("f").unwrap(), "own");
+}
+
+/// Opens the stack with these directories in place of some; the roles of the two that overlap, inner first.
+fn overlap(s: &Stack, change: impl FnOnce(&mut Options)) -> Option<(&'static str, &'static str)> {
+    let mut options = s.options.clone();
+    change(&mut options);
+    match Overlay::open(&options).map(drop) {
+        Ok(()) => None,
+        Err(OpenError::Overlap { inner_role, outer_role, .. }) => Some((inner_role, outer_role)),
+        Err(e) => panic!("{e}"),
+    }
+}
+
+#[test]
+fn layers_that_lie_in_upper_or_work_or_hold_them_are_refused() {
+    let mut s = Stack::new(1);
+    s.add_data();
+    for tree in [s.upper(), s.work(), s.lower(1), Tree(s.options.data_only[0].clone())] {
+        tree.dir("in/side");
+    }
+    let all = s.upper().0.parent().unwrap().to_owned();
+    std::os::unix::fs::symlink(s.upper().path("in"), all.join("by-another-name")).unwrap();
+    let (upper, work) = (s.upper(), s.work());
+    type Put = fn(&mut Options, std::path::PathBuf);
+    let lower: Put = |o, p| o.lower[0] = p;
+    let added: Put = |o, p| o.lower.push(p);
+    let data: Put = |o, p| o.data_only[0] = p;
+    for put in [lower, added, data] {
+        for (path, inner, outer) in [
+            (upper.path(""), "upperdir", "lower layer"),
+            (upper.path("in"), "lower layer", "upperdir"),
+            (upper.path("in/side"), "lower layer", "upperdir"),
+            (upper.path("in/../in"), "lower layer", "upperdir"),
+            (all.join("by-another-name"), "lower layer", "upperdir"),
+            (all.join("by-another-name/side"), "lower layer", "upperdir"),
+            (work.path("in"), "lower layer", "workdir"),
+            (all.clone(), "upperdir", "lower layer"),
+        ] {
+            let shown = path.display().to_string();
+            assert_eq!(overlap(&s, |o| put(o, path)), Some((inner, outer)), "{shown}");
+        }
+    }
+    for below in [s.options.lower[0].join("in"), s.options.data_only[0].join("in/side")] {
+        assert_eq!(overlap(&s, |o| o.upper = Some(below.clone())), Some(("upperdir", "lower layer")));
+        assert_eq!(overlap(&s, |o| o.work = Some(below.clone())), Some(("workdir", "lower layer")));
+    }
+    assert_eq!(overlap(&s, |o| o.work = Some(upper.path("in"))), Some(("workdir", "upperdir")));
+    assert_eq!(overlap(&s, |o| o.upper = Some(work.path("in"))), Some(("upperdir", "workdir")));
+    // A name that only begins alike is another directory, and layers may lie in each other.
+    let alike = all.join("upper-not");
+    std::fs::create_dir(&alike).unwrap();
+    assert_eq!(overlap(&s, |o| o.data_only[0] = alike), None);
+    let inside = s.options.lower[0].join("in");
+    assert_eq!(overlap(&s, |o| o.lower.push(inside)), None);
+}
+
+#[test]
+fn a_redirect_ends_where_a_directory_on_its_way_hides_what_is_below() {
+    let whiteout: fn(&Tree, &str) = |t, p| _ = t.aufs_whiteout(p).dir(p);
+    for (form, hide) in OPAQUES.iter().copied().chain([whiteout]).enumerate() {
+        for hidden in ["p", "p/q"] {
+            let s = Stack::new(3);
+            s.lower(1).dir("moved").xattr("moved", &marker("redirect"), b"/p/q/r");
+            hide(&s.lower(2), hidden);
+            s.lower(2).file("p/q/r/seen", "");
+            s.lower(3).file("p/q/r/hidden", "");
+            let fs = s.mount();
+            assert_eq!(fs.list("moved"), ["seen"], "{hidden}, form {form}");
+            assert_eq!(fs.list("p/q/r"), ["seen"], "{hidden}, form {form}");
+        }
+    }
 }

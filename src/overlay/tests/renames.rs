@@ -1,5 +1,7 @@
 //! Renaming: directories of lower layers above all, then what may replace what.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::harness::{Fs, Stack, assert_same, errno, settled};
 use super::tree::{marker, root};
 use super::walk::View;
@@ -367,4 +369,161 @@ fn descendants_follow_a_renamed_directory_that_is_in_use() {
     fs.overlay.create(dir, name, crate::overlay::New::File, 0o600, 0, super::harness::me()).unwrap();
     assert_eq!(fs.read("other/e/sub/two").unwrap(), "written by number");
     assert!(settled(&s, fs).contains_key("other/e/sub/made"));
+}
+
+/// What a tree should hold: content of files by path, and directories.
+#[derive(Clone, Default)]
+struct Expected {
+    files: BTreeMap<String, String>,
+    dirs: BTreeSet<String>,
+}
+
+impl Expected {
+    fn of(view: &View) -> Self {
+        let mut expected = Self::default();
+        for (path, e) in view.iter().filter(|(p, _)| !p.is_empty()) {
+            if e.is_dir() {
+                expected.dirs.insert(path.clone());
+            } else {
+                expected.files.insert(path.clone(), String::from_utf8(e.content.clone()).unwrap());
+            }
+        }
+        expected
+    }
+
+    fn rename(&mut self, old: &str, new: &str) {
+        let moved = |path: &String| match path.strip_prefix(old) {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("{new}{rest}"),
+            _ => path.clone(),
+        };
+        self.files = self.files.iter().map(|(p, c)| (moved(p), c.clone())).collect();
+        self.dirs = self.dirs.iter().map(moved).collect();
+    }
+
+    fn check(&self, view: &View, what: &str) {
+        let seen = Self::of(view);
+        assert_eq!(seen.dirs, self.dirs, "{what}");
+        assert_eq!(seen.files, self.files, "{what}");
+    }
+}
+
+/// Renames of directories under several mounts, each of whose upper becomes a layer under the next: the redirects of all
+/// of them meet on the way to one file.
+#[test]
+fn directories_renamed_under_every_mount_of_a_growing_stack_stay_whole() {
+    for seed in 0..60u64 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut below = |end: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from((state >> 33) % end as u64).unwrap()
+        };
+        let mut s = Stack::new(2);
+        s.options.volatile = true;
+        s.lower(2).file("a/x/y/low", "1").file("a/x/f", "2").file("a/g", "3").file("b/x/other", "4");
+        s.lower(1).file("a/x/top", "5").file("c/z/h", "6");
+        let mut expected = Expected::of(&s.view());
+        let mut steps = Vec::new();
+        for generation in 0..4 {
+            let fs = s.mount();
+            for step in 0..=below(2) {
+                let dirs: Vec<String> = expected.dirs.iter().cloned().collect();
+                let old = &dirs[below(dirs.len())];
+                if below(3) == 0 {
+                    let path = format!("{old}/new-{generation}-{step}");
+                    fs.create(&path).unwrap();
+                    fs.write(&path, 0, &path).unwrap();
+                    expected.files.insert(path.clone(), path.clone());
+                    steps.push(format!("create {path}"));
+                }
+                // The names of the base come back, so that redirects meet what is not meant.
+                let name = ["a", "b", "c", "x", "y", "z", "new"][below(7)];
+                let parent = &dirs[below(dirs.len())];
+                let new = if below(3) == 0 { name.to_owned() } else { format!("{parent}/{name}") };
+                let taken = expected.dirs.contains(&new) || expected.files.contains_key(&new);
+                if taken || format!("{new}/").starts_with(&format!("{old}/")) {
+                    continue;
+                }
+                steps.push(format!("rename {old} {new}"));
+                fs.rename(old, &new).unwrap_or_else(|e| panic!("seed {seed}: {steps:?}: {e}"));
+                expected.rename(old, &new);
+            }
+            let what = format!("seed {seed}, generation {generation}: {steps:?}");
+            expected.check(&fs.view(), &what);
+            drop(fs);
+            expected.check(&s.view(), &format!("{what}, mounted again"));
+            s.commit();
+            steps.push("commit".into());
+            expected.check(&s.view(), &format!("{what}, as a layer"));
+        }
+    }
+}
+
+/// `a` became `b` under an earlier mount, so that the path `a/x` leads into its whiteout there.
+fn renamed_above() -> Stack {
+    let mut s = Stack::new(1);
+    s.lower(1).file("a/x/f", "f").file("a/x/sub/g", "g").dir("other");
+    let fs = s.mount();
+    fs.rename("a", "b").unwrap();
+    drop(fs);
+    s.commit();
+    s
+}
+
+#[test]
+fn a_redirect_that_would_not_lead_back_is_not_written() {
+    let s = renamed_above();
+    let fs = s.mount();
+    fs.rename("b/x", "other/y").unwrap();
+    assert_eq!(s.upper().get_xattr("other/y", &marker("redirect")), None);
+    assert_eq!(s.upper().get_xattr("other/y", &marker("opaque")).unwrap(), b"y", "copied whole instead");
+    let view = settled(&s, fs);
+    let files = ["other/y/f", "other/y/sub/g"].map(|p| view[p].content.clone());
+    assert_eq!(files, [b"f".to_vec(), b"g".to_vec()]);
+    assert!(!view.contains_key("b/x"));
+}
+
+#[test]
+fn a_redirect_goes_through_the_redirects_of_the_layers_in_between() {
+    let mut s = Stack::new(1);
+    s.lower(1).file("a/x/f", "f").file("a/x/sub/g", "g").dir("other");
+    let fs = s.mount();
+    fs.rename("a", "b").unwrap();
+    fs.create("b/x/new").unwrap();
+    drop(fs);
+    s.commit();
+    let fs = s.mount();
+    fs.rename("b/x", "other/y").unwrap();
+    assert_eq!(s.upper().get_xattr("other/y", &marker("redirect")).unwrap(), b"/b/x");
+    let view = settled(&s, fs);
+    assert_eq!(part(&view, "other/y").into_keys().collect::<Vec<_>>(), ["f", "new", "sub", "sub/g"]);
+    assert!(!view.contains_key("b/x"));
+}
+
+#[test]
+fn a_directory_that_can_neither_be_redirected_nor_copied_stays_where_it_is() {
+    let mut s = Stack::new(1);
+    let deep = format!("a/x{}", "/d".repeat(210));
+    s.lower(1).file(&format!("{deep}/f"), "f").dir("other");
+    let fs = s.mount();
+    fs.rename("a", "b").unwrap();
+    drop(fs);
+    s.commit();
+    let before = s.view();
+    let fs = s.mount();
+    assert_eq!(errno(fs.rename("b/x", "other/y")), libc::EXDEV);
+    assert_same(&before, &settled(&s, fs), "before and after a rename that failed");
+}
+
+#[test]
+fn a_directory_cannot_be_renamed_onto_the_one_it_is_in() {
+    let s = trees();
+    let fs = s.mount();
+    fs.mkdir("d/new").unwrap();
+    for old in ["d/sub", "d/new"] {
+        for mode in [RenameMode::Replace, RenameMode::NoReplace, RenameMode::Exchange] {
+            let refused = errno(fs.rename_as(old, "d", mode));
+            assert!([libc::ENOTEMPTY, libc::EEXIST, libc::EINVAL].contains(&refused), "{old}, {mode:?}: {refused}");
+        }
+    }
+    settled(&s, fs);
 }

@@ -1,0 +1,145 @@
+//! Looking for holes while pages are dirty: the daemon has the kernel write them before it answers, and that needs the
+//! daemon. Each test does a fixed amount of work.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use super::harness::{Bed, Setup, put, read};
+use super::os::{self, Map, errno, open_rw};
+
+const SIZE: u64 = 16 << 20;
+const ROUNDS: usize = 40;
+
+/// A deadlock between the kernel and the daemon outlasts the daemon; only ending the connection frees those who wait.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs `work` on the mount, which is ended by force when that hangs.
+fn within_patience(bed: &Bed, work: impl FnOnce()) {
+    let (ended, wait) = mpsc::channel::<()>();
+    let at = bed.m.clone();
+    let watch = thread::spawn(move || {
+        let hangs = wait.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout);
+        if hangs {
+            eprintln!("the seeks hang; the mount is ended by force");
+            rustix::mount::unmount(&at, rustix::mount::UnmountFlags::FORCE | rustix::mount::UnmountFlags::DETACH).ok();
+        }
+        hangs
+    });
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    drop(ended);
+    assert!(!watch.join().unwrap(), "the seeks hang");
+    done.unwrap();
+}
+
+/// A file with a hole from the second page on, and one small file beside it.
+fn bed(writeback: bool) -> Bed {
+    let options = if writeback { "writeback=1" } else { "writeback=0" }.to_owned();
+    Bed::with(Setup { options, ..Setup::default() }, |l| {
+        let file = File::create(l[0].join("sparse")).unwrap();
+        file.write_all_at(&[1; 4096], 0).unwrap();
+        file.set_len(SIZE).unwrap();
+        put(&l[0], "small", "small");
+    })
+}
+
+/// What the threads on one file have done so far.
+#[derive(Default)]
+struct Progress {
+    seeks: AtomicUsize,
+    others: AtomicUsize,
+    over: AtomicBool,
+}
+
+/// Dirties a page through a map and looks for it, `ROUNDS` times at least and until the others were served as often.
+fn seek(bed: &Bed, progress: &Progress, at: usize) {
+    let file = open_rw(&bed.p("sparse"));
+    let mut map = Map::new(&file, SIZE as usize, true, true).unwrap();
+    let mut round = 0;
+    while round < ROUNDS || (progress.others.load(Ordering::Relaxed) < ROUNDS && round < ROUNDS * 1000) {
+        map.write(at, &[round as u8 | 1]);
+        assert_eq!(os::seek(&file, at as i64, libc::SEEK_DATA).unwrap(), at as i64);
+        assert_eq!(os::seek(&file, 0, libc::SEEK_HOLE).unwrap(), 4096);
+        progress.seeks.fetch_add(1, Ordering::Relaxed);
+        round += 1;
+    }
+}
+
+/// Everything else on the same file and beside it.
+fn other_work(bed: &Bed, progress: &Progress) {
+    let file = open_rw(&bed.p("sparse"));
+    while !progress.over.load(Ordering::Relaxed) {
+        file.write_all_at(&[9; 100], SIZE - 4096).unwrap();
+        let mut buffer = [0; 4096];
+        file.read_exact_at(&mut buffer, SIZE - 4096).unwrap();
+        assert_eq!(buffer[..100], [9; 100]);
+        file.sync_all().unwrap();
+        assert_eq!(file.metadata().unwrap().len(), SIZE);
+        assert_eq!(read(&bed.p("small")), "small");
+        fs::write(bed.p("new"), "new").unwrap();
+        fs::remove_file(bed.p("new")).unwrap();
+        progress.others.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// More threads that seek than the daemon has to serve with, and one that reads, writes, changes and syncs the same file:
+/// all of them come to their end, and that one does not wait until the seeks are over.
+#[test]
+fn many_seeks_on_a_file_with_dirty_pages_stop_nobody() {
+    for writeback in [false, true] {
+        let bed = bed(writeback);
+        let progress = Progress::default();
+        within_patience(&bed, || {
+            thread::scope(|s| {
+                let (bed, progress) = (&bed, &progress);
+                let seekers: Vec<_> = (1..=16).map(|n| s.spawn(move || seek(bed, progress, n * 524_288))).collect();
+                s.spawn(move || other_work(bed, progress));
+                let ended: Vec<_> = seekers.into_iter().map(thread::ScopedJoinHandle::join).collect();
+                progress.over.store(true, Ordering::Relaxed);
+                ended.into_iter().for_each(|e| e.unwrap());
+            });
+        });
+        let (others, seeks) = (progress.others.into_inner(), progress.seeks.into_inner());
+        println!("writeback {writeback}: {others} rounds of others beside {seeks} of seeks");
+        assert!(others >= ROUNDS, "others had to wait: {others} rounds beside {seeks}");
+        let data = fs::read(bed.p("sparse")).unwrap();
+        assert!((1..=16).all(|n| data[n * 524_288] & 1 == 1), "what was written to the maps is there");
+    }
+}
+
+/// Seeks on many files at once, each with pages of its own to write, while the files are truncated and removed.
+#[test]
+fn seeks_on_files_that_shrink_and_vanish_end() {
+    let bed = bed(true);
+    within_patience(&bed, || {
+        thread::scope(|s| {
+            for n in 0..8 {
+                let bed = &bed;
+                s.spawn(move || (0..ROUNDS).for_each(|round| seek_while_it_goes(bed, n, round % 2 == 0)));
+            }
+        });
+    });
+}
+
+fn seek_while_it_goes(bed: &Bed, n: usize, shrinks: bool) {
+    let path = bed.p(&format!("f{n}"));
+    let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    file.set_len(SIZE).unwrap();
+    file.write_all_at(&[7; 8192], 1 << 20).unwrap();
+    let seeker = file.try_clone().unwrap();
+    thread::scope(|s| {
+        s.spawn(move || {
+            let found = os::seek(&seeker, 0, libc::SEEK_DATA);
+            assert!(matches!(&found, Ok(at) if *at == 1 << 20) || errno(found) == libc::ENXIO);
+        });
+        if shrinks {
+            file.set_len(4096).unwrap();
+        }
+        fs::remove_file(&path).unwrap();
+    });
+    let expected = if shrinks { libc::ENXIO } else { 0 };
+    assert_eq!(errno(os::seek(&file, 0, libc::SEEK_DATA)), expected, "without a name");
+}
