@@ -11,6 +11,7 @@ mod change;
 mod data;
 mod dirent;
 mod handle;
+mod lock;
 mod mount;
 mod open;
 pub mod process;
@@ -28,6 +29,7 @@ pub use data::{
 };
 pub use dirent::{RawEntry, read_dir};
 pub use handle::{FileHandle, fs_uuid, handle, open_handle};
+pub use lock::{LockKind, byte_is_locked, lock_byte, unlock_byte};
 pub use mount::{private_clone, umount};
 pub use open::{
     create_file, open_dir, open_dir_path, open_file, open_file_path, open_path, open_path_rel, open_root, reopen,
