@@ -1,0 +1,219 @@
+//! Ages, sizes and texts as Docker prints them.
+
+use super::time::Timestamp;
+use std::time::Duration;
+
+/// How long something took or is ago, in Docker's words: `About a minute`, `3 weeks`.
+#[must_use]
+pub fn human_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let minutes = seconds / 60;
+    // Hours are rounded, everything else is cut off.
+    let hours = seconds.saturating_add(1800) / 3600;
+    match () {
+        () if seconds < 1 => "Less than a second".into(),
+        () if seconds == 1 => "1 second".into(),
+        () if seconds < 60 => format!("{seconds} seconds"),
+        () if minutes == 1 => "About a minute".into(),
+        () if minutes < 60 => format!("{minutes} minutes"),
+        () if hours == 1 => "About an hour".into(),
+        () if hours < 48 => format!("{hours} hours"),
+        () if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
+        () if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
+        () if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
+        () => format!("{} years", seconds / 3600 / 24 / 365),
+    }
+}
+
+/// `3 weeks ago`, or `N/A` without a time or with one before the year 2000.
+#[must_use]
+pub fn ago(time: Option<Timestamp>, now: Timestamp) -> String {
+    const YEAR_2000: i64 = 946_684_800;
+    match time {
+        Some(time) if time.unix() >= YEAR_2000 => format!("{} ago", human_duration(time.age(now))),
+        _ => "N/A".into(),
+    }
+}
+
+/// A size with 3 significant digits, as in `images` and `history`: `16.4MB`.
+#[must_use]
+pub fn size3(bytes: u64) -> String {
+    size(bytes, 3)
+}
+
+/// A size with 4 significant digits, as in `system df` and after `prune`: `16.43MB`.
+#[must_use]
+pub fn size4(bytes: u64) -> String {
+    size(bytes, 4)
+}
+
+/// Base 1000. Where Docker prints `1e+03MB`, this is `1GB`.
+fn size(bytes: u64, digits: u32) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let mut unit = 0;
+    let mut divisor: u64 = 1;
+    while unit + 1 < UNITS.len() && bytes / divisor >= 1000 {
+        divisor *= 1000;
+        unit += 1;
+    }
+    let (mut text, carried) = significant(bytes, divisor, digits);
+    if carried && unit + 1 < UNITS.len() {
+        unit += 1;
+        text = "1".into();
+    }
+    text + UNITS[unit]
+}
+
+/// `bytes / divisor` (below 1000 but for the last unit) with so many digits, without trailing zeros; and whether it was
+/// rounded up to 1000.
+fn significant(bytes: u64, divisor: u64, digits: u32) -> (String, bool) {
+    let whole = bytes / divisor;
+    let before = whole.checked_ilog10().unwrap_or(0) + 1;
+    let after = digits.saturating_sub(before);
+    let scale = 10u128.pow(after);
+    let scaled = u128::from(bytes) * scale;
+    let divisor = u128::from(divisor);
+    // Halves go to the even digit, as printf does with numbers that are exact in binary; sizes seldom are halves.
+    let (mut rounded, rest) = (scaled / divisor, scaled % divisor);
+    if rest * 2 > divisor || (rest * 2 == divisor && rounded % 2 == 1) {
+        rounded += 1;
+    }
+    if rounded >= 1000 * scale {
+        return ("1000".into(), true);
+    }
+    let (whole, part) = (rounded / scale, rounded % scale);
+    if part == 0 {
+        return (whole.to_string(), false);
+    }
+    let part = format!("{part:0width$}", width = after as usize);
+    (format!("{whole}.{}", part.trim_end_matches('0')), false)
+}
+
+/// Replaces control characters and such that turn the direction of writing, so that text from an image cannot steer a
+/// terminal; tabs and newlines become spaces.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let steers = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars()
+        .flat_map(|c| {
+            let (plain, escaped) = match c {
+                '\t' | '\n' | '\r' => (Some(' '), None),
+                c if steers(c) => (None, Some(c.escape_default())),
+                c => (Some(c), None),
+            };
+            plain.into_iter().chain(escaped.into_iter().flatten())
+        })
+        .collect()
+}
+
+/// Cuts text to `width` characters, the last of them `…` when something was cut.
+#[must_use]
+pub fn ellipsis(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mut cut: String = text.chars().take(width.saturating_sub(1)).collect();
+    if width > 0 {
+        cut.push('…');
+    }
+    cut
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations() {
+        const MINUTE: u64 = 60;
+        const HOUR: u64 = 60 * MINUTE;
+        const DAY: u64 = 24 * HOUR;
+        let table = [
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "About a minute"),
+            (119, "About a minute"),
+            (120, "2 minutes"),
+            (59 * MINUTE + 59, "59 minutes"),
+            (HOUR, "About an hour"),
+            (89 * MINUTE, "About an hour"),
+            (90 * MINUTE, "2 hours"),
+            (47 * HOUR, "47 hours"),
+            (47 * HOUR + 30 * MINUTE, "2 days"),
+            (13 * DAY, "13 days"),
+            (14 * DAY, "2 weeks"),
+            (59 * DAY, "8 weeks"),
+            (60 * DAY, "2 months"),
+            (729 * DAY, "24 months"),
+            (730 * DAY, "2 years"),
+            (u64::MAX, "584942417355 years"),
+        ];
+        for (seconds, text) in table {
+            assert_eq!(human_duration(Duration::from_secs(seconds)), text, "{seconds}");
+        }
+        assert_eq!(human_duration(Duration::from_millis(999)), "Less than a second");
+    }
+
+    #[test]
+    fn ages() {
+        let now = Timestamp::from_unix(1_700_000_000);
+        assert_eq!(ago(Some(Timestamp::from_unix(1_699_999_880)), now), "2 minutes ago");
+        assert_eq!(ago(Some(Timestamp::from_unix(0)), now), "N/A");
+        assert_eq!(ago(None, now), "N/A");
+        assert_eq!(ago(Some(Timestamp::from_unix(1_700_000_100)), now), "Less than a second ago");
+    }
+
+    #[test]
+    fn sizes() {
+        let table = [
+            (0, "0B", "0B"),
+            (5, "5B", "5B"),
+            (999, "999B", "999B"),
+            (1_000, "1kB", "1kB"),
+            (1_024, "1.02kB", "1.024kB"),
+            (10_000, "10kB", "10kB"),
+            (16_430_000, "16.4MB", "16.43MB"),
+            (72_849_123, "72.8MB", "72.85MB"),
+            (123_456_789, "123MB", "123.5MB"),
+            (999_400_000, "999MB", "999.4MB"),
+            (999_600_000, "1GB", "999.6MB"),
+            (999_960_000, "1GB", "1GB"),
+            (2_498_000_000, "2.5GB", "2.498GB"),
+            (1_050_000, "1.05MB", "1.05MB"),
+            (1_005_000, "1MB", "1.005MB"),
+            (u64::MAX, "18.4EB", "18.45EB"),
+        ];
+        for (bytes, three, four) in table {
+            assert_eq!((size3(bytes).as_str(), size4(bytes).as_str()), (three, four), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn texts() {
+        assert_eq!(printable("a\tb\u{1b}[31m\u{202e}c é"), "a b\\u{1b}[31m\\u{202e}c é");
+        assert_eq!(ellipsis("abcdef", 6), "abcdef");
+        assert_eq!(ellipsis("abcdefg", 6), "abcde…");
+        assert_eq!(ellipsis("ééé", 2), "é…");
+        assert_eq!(ellipsis("abc", 0), "");
+    }
+
+    proptest! {
+        #[test]
+        fn no_size_is_without_a_unit(bytes: u64) {
+            for text in [size3(bytes), size4(bytes)] {
+                prop_assert!(text.len() <= 8, "{}", text);
+                prop_assert!(text.ends_with('B'));
+            }
+        }
+
+        #[test]
+        fn nothing_printed_steers(text in any::<String>()) {
+            prop_assert!(!printable(&text).chars().any(char::is_control));
+        }
+    }
+}
