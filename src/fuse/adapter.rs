@@ -119,6 +119,14 @@ impl Adapter {
     ) -> Self {
         Self { overlay, notifier, seeks: None, writeback, check_permissions }
     }
+
+    /// Has the kernel ask for the attributes again before it goes by the mode: it does not expect a write to change it,
+    /// and would run a program with set-id bits that it no longer has. Pages are not touched, so this cannot wait for us.
+    fn forget_mode(&self, ino: INodeNo, mode_changed: bool) {
+        if mode_changed && let Some(Err(e)) = self.notifier.get().map(|n| n.inval_inode(ino, -1, 0)) {
+            log::debug!("attributes of {ino}: {e}");
+        }
+    }
 }
 
 impl fuser::Filesystem for Adapter {
@@ -328,7 +336,10 @@ impl fuser::Filesystem for Adapter {
     ) {
         let drop_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then(|| caller(req));
         match self.overlay.write(ino.0, offset, data, drop_set_id) {
-            Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
+            Ok(mode_changed) => {
+                self.forget_mode(ino, mode_changed);
+                reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX));
+            }
             Err(e) => reply.error(errno("write", e)),
         }
     }
@@ -419,7 +430,8 @@ impl fuser::Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        done("fallocate", self.overlay.fallocate(ino.0, mode, offset, length, ordinary_caller(req)), reply);
+        let allocated = self.overlay.fallocate(ino.0, mode, offset, length, ordinary_caller(req));
+        done("fallocate", allocated.map(|mode_changed| self.forget_mode(ino, mode_changed)), reply);
     }
 
     fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -445,14 +457,17 @@ impl fuser::Filesystem for Adapter {
     ) {
         let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
         match self.overlay.copy_range(from, to, len, ordinary_caller(req)) {
-            Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),
+            Ok((n, mode_changed)) => {
+                self.forget_mode(ino_out, mode_changed);
+                reply.written(u32::try_from(n).unwrap_or(u32::MAX));
+            }
             Err(e) => reply.error(errno("copy_file_range", e)),
         }
     }
 
     fn ioctl(
         &self,
-        req: &Request,
+        _req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
@@ -461,6 +476,6 @@ impl fuser::Filesystem for Adapter {
         out_size: u32,
         reply: ReplyIoctl,
     ) {
-        ioctl::answer(&self.overlay, ino.0, cmd, in_data, out_size, caller(req), reply);
+        ioctl::answer(&self.overlay, ino.0, cmd, in_data, out_size, reply);
     }
 }

@@ -3,7 +3,7 @@
 use fuser::{Errno, ReplyIoctl};
 
 use super::convert::errno;
-use crate::overlay::{Caller, Ino, Overlay};
+use crate::overlay::{Ino, Overlay};
 
 const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
 const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
@@ -20,8 +20,9 @@ fn fsxattr(flags: u32) -> [u8; 28] {
     value
 }
 
-/// Answers an ioctl on the object; what is not about inode flags is `ENOTTY`.
-pub fn answer(overlay: &Overlay, ino: Ino, cmd: u32, in_data: &[u8], out_size: u32, caller: Caller, reply: ReplyIoctl) {
+/// Answers an ioctl on the object; what is not about inode flags is `ENOTTY`, and so are their numbers for 32-bit programs:
+/// the kernel translates those and checks the owner, but hands them on unchecked when a 64-bit program uses them.
+pub fn answer(overlay: &Overlay, ino: Ino, cmd: u32, in_data: &[u8], out_size: u32, reply: ReplyIoctl) {
     match cmd {
         FS_IOC_GETFLAGS => match overlay.get_flags(ino) {
             // The number says eight bytes, the kernel takes four (`fuse_fileattr_get`).
@@ -35,7 +36,7 @@ pub fn answer(overlay: &Overlay, ino: Ino, cmd: u32, in_data: &[u8], out_size: u
         },
         FS_IOC_SETFLAGS => {
             let Some(&[a, b, c, d]) = in_data.first_chunk::<4>() else { return reply.error(Errno::EINVAL) };
-            match overlay.set_flags(ino, u32::from_ne_bytes([a, b, c, d]), caller) {
+            match overlay.set_flags(ino, u32::from_ne_bytes([a, b, c, d])) {
                 Ok(()) => reply.ioctl(0, &[]),
                 Err(e) => reply.error(errno("ioctl", e)),
             }

@@ -179,6 +179,6 @@ impl Overlay {
         if !done {
             sys::truncate(fd.as_fd(), size)?;
         }
-        if caller.keeps_set_id() { Ok(()) } else { self.drop_set_id(At::Fd(fd.as_fd()), caller) }
+        if caller.keeps_set_id() { Ok(()) } else { self.drop_set_id(At::Fd(fd.as_fd()), caller).map(drop) }
     }
 }

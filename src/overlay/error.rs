@@ -29,9 +29,6 @@ pub enum Error {
     /// Names that begin with `.wh.` are whiteouts in OCI layers and cannot be made; attributes of fuse-overlayfs likewise.
     #[error("name is reserved for markers of layers")]
     Reserved,
-    /// Only the owner may do this.
-    #[error("not the owner")]
-    NotOwner,
     /// A name longer than 255 bytes.
     #[error("name too long")]
     NameTooLong,
@@ -64,7 +61,7 @@ impl Error {
             Self::IsDirectory => libc::EISDIR,
             Self::NotEmpty => libc::ENOTEMPTY,
             Self::ReadOnly => libc::EROFS,
-            Self::Reserved | Self::NotOwner => libc::EPERM,
+            Self::Reserved => libc::EPERM,
             Self::NameTooLong => libc::ENAMETOOLONG,
             Self::CrossDevice => libc::EXDEV,
             Self::Invalid => libc::EINVAL,

@@ -102,24 +102,32 @@ impl Overlay {
         Ok(done)
     }
 
-    /// Writes all of `data` at `offset`. Set-id bits go if this is the write of an ordinary user.
-    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], drop_set_id: Option<Caller>) -> Result<()> {
+    /// Writes all of `data` at `offset`. Set-id bits go if this is the write of an ordinary user; true if there were any, so
+    /// that the mode is another one than the caller knows.
+    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], drop_set_id: Option<Caller>) -> Result<bool> {
         self.writable()?;
         let inode = self.inode(ino)?;
         let fd = self.data_for_writing(&inode)?;
         copy_up::write_all(fd.as_fd(), data, offset)?;
         self.keep_time(&inode, fd.as_fd())?;
-        drop_set_id.map_or(Ok(()), |caller| self.drop_set_id(At::Fd(fd.as_fd()), caller))
+        drop_set_id.map_or(Ok(false), |caller| self.drop_set_id(At::Fd(fd.as_fd()), caller))
     }
 
-    /// fallocate(2), set-id bits included.
-    pub fn fallocate(&self, ino: Ino, mode: i32, offset: u64, length: u64, drop_set_id: Option<Caller>) -> Result<()> {
+    /// fallocate(2), set-id bits as for [`Overlay::write`].
+    pub fn fallocate(
+        &self,
+        ino: Ino,
+        mode: i32,
+        offset: u64,
+        length: u64,
+        drop_set_id: Option<Caller>,
+    ) -> Result<bool> {
         self.writable()?;
         let inode = self.inode(ino)?;
         let fd = self.data_for_writing(&inode)?;
         sys::fallocate(fd.as_fd(), mode, offset, length)?;
         self.keep_time(&inode, fd.as_fd())?;
-        drop_set_id.map_or(Ok(()), |caller| self.drop_set_id(At::Fd(fd.as_fd()), caller))
+        drop_set_id.map_or(Ok(false), |caller| self.drop_set_id(At::Fd(fd.as_fd()), caller))
     }
 
     /// lseek(2) with `SEEK_DATA` or `SEEK_HOLE`.
@@ -128,14 +136,14 @@ impl Overlay {
         Ok(sys::seek(fd.as_fd(), offset, whence)?)
     }
 
-    /// copy_file_range(2) inside the mount; may copy less than asked for.
+    /// copy_file_range(2) inside the mount; may copy less than asked for. Set-id bits as for [`Overlay::write`].
     pub fn copy_range(
         &self,
         (from, from_offset): (Ino, u64),
         (to, to_offset): (Ino, u64),
         length: u64,
         drop_set_id: Option<Caller>,
-    ) -> Result<u64> {
+    ) -> Result<(u64, bool)> {
         self.writable()?;
         let target = self.inode(to)?;
         let to = self.data_for_writing(&target)?;
@@ -143,8 +151,8 @@ impl Overlay {
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
         let copied = sys::copy_range(from.as_fd(), from_offset, to.as_fd(), to_offset, length)?;
         self.keep_time(&target, to.as_fd())?;
-        drop_set_id.map_or(Ok(()), |caller| self.drop_set_id(At::Fd(to.as_fd()), caller))?;
-        Ok(copied as u64)
+        let dropped = drop_set_id.map_or(Ok(false), |caller| self.drop_set_id(At::Fd(to.as_fd()), caller))?;
+        Ok((copied as u64, dropped))
     }
 
     /// Target of a symbolic link.
@@ -170,17 +178,11 @@ impl Overlay {
 
     /// Sets inode flags (`FS_IOC_SETFLAGS`). Immutable and append-only files could not be copied or removed any more by
     /// the union itself, so these two are refused.
-    ///
-    /// # Errors
-    /// [`Error::NotOwner`] unless the caller is the owner or root: the kernel does not check every form of the call.
-    pub fn set_flags(&self, ino: Ino, flags: u32, caller: Caller) -> Result<()> {
+    pub fn set_flags(&self, ino: Ino, flags: u32) -> Result<()> {
         const FS_IMMUTABLE_FL: u32 = 0x10;
         const FS_APPEND_FL: u32 = 0x20;
         let inode = self.inode(ino)?;
         self.writable()?;
-        if caller.uid != 0 && caller.uid != self.attr(&inode)?.uid {
-            return Err(Error::NotOwner);
-        }
         if flags & (FS_IMMUTABLE_FL | FS_APPEND_FL) != 0 {
             return Err(crate::sys::Error { call: "FS_IOC_SETFLAGS", errno: Errno::OPNOTSUPP }.into());
         }

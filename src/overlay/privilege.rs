@@ -4,11 +4,12 @@
 //! system below does not do it either. File capabilities are removed by the file system below at every write.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::error::Result;
 use super::inode::Inode;
 use super::{Caller, Overlay};
-use crate::sys::{self, At, xattr};
+use crate::sys::{self, At};
 
 impl Caller {
     /// Whether the caller is a member of the group (`in_group_p` of the kernel). A process that is gone, or is not seen
@@ -26,17 +27,18 @@ impl Caller {
 impl Overlay {
     /// Clears set-user-id, and set-group-id of an executable file or of one whose group the caller is not in, as a write
     /// by an ordinary user does (inode(7), `setattr_should_drop_sgid` of the kernel).
-    pub(super) fn drop_set_id(&self, at: At<'_>, caller: Caller) -> Result<()> {
+    /// True if there were any: what the caller knows of the mode is wrong then.
+    pub(super) fn drop_set_id(&self, at: At<'_>, caller: Caller) -> Result<bool> {
         self.drop_set_id_of(at, &sys::stat(at)?, caller)
     }
 
     /// The same for an object whose attributes were `before`: whose group counts when that is what changed.
-    pub(super) fn drop_set_id_of(&self, at: At<'_>, before: &sys::Stat, caller: Caller) -> Result<()> {
+    pub(super) fn drop_set_id_of(&self, at: At<'_>, before: &sys::Stat, caller: Caller) -> Result<bool> {
         let kept = without_set_id(before, caller);
         if kept != before.mode {
             sys::chmod(at, kept & 0o7777)?;
         }
-        Ok(())
+        Ok(kept != before.mode)
     }
 
     /// After an access ACL was set: the mode it implies has no set-group-id if an ordinary caller is not in the group
@@ -57,12 +59,12 @@ impl Overlay {
         if inode.is_dir() || !allowed || without_set_id(&stat, caller) == stat.mode {
             return Ok(());
         }
-        // For root the kernel asks before a write only where there are capabilities to be removed.
-        if caller.keeps_set_id() && self.at(inode, |at| Ok(xattr::get(at, c"security.capability")?))?.is_some() {
+        // For root the kernel asks before a write only after it removed capabilities.
+        if self.lost_capabilities.swap(0, Ordering::Relaxed) == inode.ino && caller.keeps_set_id() {
             return Ok(());
         }
         self.copy_up(inode)?;
-        self.at(inode, |at| self.drop_set_id(at, caller))
+        self.at(inode, |at| self.drop_set_id(at, caller)).map(drop)
     }
 }
 

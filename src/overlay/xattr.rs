@@ -2,6 +2,7 @@
 //! stored escaped, as kernel overlayfs does ("Nesting overlayfs mounts" in its documentation).
 
 use std::ffi::{CStr, CString};
+use std::sync::atomic::Ordering;
 
 use super::acl::{ACCESS, DEFAULT};
 use super::error::{Error, Result};
@@ -68,6 +69,9 @@ impl Overlay {
         let inode = self.inode(ino)?;
         self.writable()?;
         let stored = stored(name).map_err(|_| Error::NoAttribute)?;
+        if name == c"security.capability" {
+            self.lost_capabilities.store(ino, Ordering::Relaxed);
+        }
         // Not copied up for nothing.
         if self.at(&inode, |at: At<'_>| Ok(xattr::get(at, &stored)?))?.is_none() {
             // An access control list that is not there can be removed (acl_delete_def_file(3) says so).

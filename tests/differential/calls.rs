@@ -159,7 +159,12 @@ impl Mapped {
 
     /// So much of a range as lies in the map and in the file as it is now.
     fn clip(&self, offset: u64, len: usize) -> Result<usize> {
-        let end = self.len.min(fstat(self.file.as_raw_fd())?.st_size as usize);
+        self.clip_to(&self.file, offset, len)
+    }
+
+    /// The same with the length that another descriptor of the file tells.
+    pub fn clip_to(&self, file: &OwnedFd, offset: u64, len: usize) -> Result<usize> {
+        let end = self.len.min(fstat(file.as_raw_fd())?.st_size as usize);
         Ok(len.min(end.saturating_sub(offset as usize)))
     }
 

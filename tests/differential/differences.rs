@@ -7,7 +7,7 @@
 
 use super::ops::{Op, Step};
 use super::side::{Outcome, Side};
-use super::text::{Id, Place, Slot, Who};
+use super::text::{Id, Slot, Who};
 use super::tree::{self, Tree};
 
 /// What two outcomes mean for the sequence.
@@ -27,11 +27,13 @@ pub struct Context<'a> {
     pub laminafs: &'a Side,
     /// There are whiteouts in the layers that are files with an attribute.
     pub attribute_whiteouts: bool,
+    /// There are names in it with which a path can be too long for a redirect.
+    pub long_names: bool,
 }
 
 /// Whether two outcomes are as they should be.
 pub fn judge(step: &Step, kernel: &Outcome, laminafs: &Outcome, context: &Context) -> Verdict {
-    let Context { kernel: kernel_side, laminafs: laminafs_side, attribute_whiteouts } = *context;
+    let Context { kernel: kernel_side, laminafs: laminafs_side, attribute_whiteouts, long_names } = *context;
     if kernel == laminafs
         || stale_map(step, laminafs, kernel_side)
         || absent_acl(step, kernel, laminafs)
@@ -44,8 +46,9 @@ pub fn judge(step: &Step, kernel: &Outcome, laminafs: &Outcome, context: &Contex
         Verdict::Agree
     } else if let Some(slot) = deleted_lower_file(step, kernel, laminafs_side) {
         Verdict::LetGo(slot)
-    } else if long_redirect(step, kernel, laminafs)
+    } else if long_names && long_redirect(step, kernel, laminafs)
         || deleted_lower_directory(step, laminafs, laminafs_side)
+        || link_by_old_mode(step, laminafs)
         || attribute_whiteouts && whiteouts_in_the_way(step, kernel, laminafs)
     {
         Verdict::Part
@@ -138,13 +141,16 @@ fn whiteouts_in_the_way(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bo
     }
 }
 
+/// A write of somebody else clears set-id bits. FUSE asks for the new mode at the next permission check, but
+/// `protected_hardlinks` looks at the old one before that: the link is refused.
+fn link_by_old_mode(step: &Step, laminafs: &Outcome) -> bool {
+    matches!(step.op, Op::Link { .. }) && *laminafs == Err(libc::EPERM) && step.who != Who::Root
+}
+
 /// The kernel does not record a redirect of more than 256 bytes and says EXDEV; here the directory is copied up.
 fn long_redirect(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bool {
-    let long = |place: &Place| place.slot.is_some() || place.path.len() > 200;
-    match &step.op {
-        Op::Rename { from, to, .. } => *kernel == Err(libc::EXDEV) && laminafs.is_ok() && (long(from) || long(to)),
-        _ => false,
-    }
+    // The path in the lower layer counts: the names in it may have been others since.
+    matches!(step.op, Op::Rename { .. }) && *kernel == Err(libc::EXDEV) && laminafs.is_ok()
 }
 
 /// A map of a lower file that was made before copy-up shows the old content for ever on the kernel's side, the present

@@ -610,6 +610,7 @@ impl Side {
         let map = self.maps[usize::from(slot.0)].as_ref().ok_or(libc::EFAULT)?;
         let path = c(format!("/proc/self/fd/{}", map.file.as_raw_fd()).as_bytes());
         let file = calls::openat(libc::AT_FDCWD, &path, libc::O_RDONLY, 0)?;
+        let len = map.clip_to(&file, offset, len as usize)? as u64;
         Ok(summary(&calls::pread_all(file.as_raw_fd(), offset, len)?))
     }
 }

@@ -211,6 +211,6 @@ pub fn adopt_orphans() {
 /// not go when it is unmounted here.
 pub fn hide_mounts() {
     call!(unshare(libc::CLONE_NEWNS)).expect("a mount namespace of its own");
-    let (none, private) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
-    call!(mount(none, c"/".as_ptr(), none, private, none.cast())).expect("private mounts");
+    let (none, slave) = (std::ptr::null(), libc::MS_REC | libc::MS_SLAVE);
+    call!(mount(none, c"/".as_ptr(), none, slave, none.cast())).expect("mounts that are not shared");
 }

@@ -164,7 +164,9 @@ fn errors_about_permissions_and_the_device() {
     let shell = |setup: &str, options: &str| {
         let script = format!("{setup} \"$@\"");
         let args = ["mount", "-o", options, bed.m.to_str().unwrap()];
-        run(Command::new("unshare").args(["-m", "sh", "-euc", &script, "sh", PROGRAM]).args(args))
+        run(Command::new("unshare")
+            .args(["-m", "--propagation", "slave", "sh", "-euc", &script, "sh", PROGRAM])
+            .args(args))
     };
     // The program itself must be reachable for another user.
     let copy = bed.dir.join("program");
@@ -213,7 +215,8 @@ fn ordinary_users_mount() {
         dir = bed.dir.display(),
         options = bed.option_string()
     );
-    let output = run(Command::new("unshare").args(["-m", "sh", "-euc", &script]).env("LC_ALL", "C"));
+    let output =
+        run(Command::new("unshare").args(["-m", "--propagation", "slave", "sh", "-euc", &script]).env("LC_ALL", "C"));
     let (out, err) = (text_of(output.stdout), text_of(output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
     let mut lines = out.lines();

@@ -159,7 +159,9 @@ fn a_full_upper_fails_the_write_and_hides_nothing() {
         {program} umount merged"#,
         program = env!("CARGO_BIN_EXE_laminafs"),
     );
-    let output = run(Command::new("unshare").arg("-m").arg("bash").arg("-c").arg(script).current_dir(dir.path()));
+    let output = run(Command::new("unshare")
+        .args(["-m", "--propagation", "slave", "bash", "-c", &script])
+        .current_dir(dir.path()));
     let said = text_of(output.stdout);
     assert_eq!(said, "append 1\nsame\nfill 1\nhonest\ngood\ngood\nmore", "{}", text_of(output.stderr));
 }

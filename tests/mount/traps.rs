@@ -68,7 +68,15 @@ impl Site {
 /// Runs a shell script with mounts and processes of its own, which end with it, in more namespaces if so.
 pub fn alone(namespaces: &[&str], script: &str) -> Output {
     let mut command = Command::new("unshare");
-    command.args(namespaces).args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]);
+    command.args(namespaces).args([
+        "--mount",
+        "--propagation",
+        "slave",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child",
+    ]);
     run(command.args(["sh", "-euc", script]).env("LC_ALL", "C"))
 }
 

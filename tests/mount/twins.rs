@@ -28,7 +28,9 @@ fn files_of_two_layers_with_the_same_handle_are_two_files() {
         cd merged; test "$(stat -c '%i' one.single two.single two | sort -u | wc -l)" = 3 && echo distinct; cd ..
         {PROGRAM} umount merged; {PROGRAM} umount one/seen; {PROGRAM} umount two/seen"#,
     );
-    let output = run(Command::new("unshare").arg("-m").arg("bash").arg("-c").arg(script).current_dir(dir.path()));
+    let output = run(Command::new("unshare")
+        .args(["-m", "--propagation", "slave", "bash", "-c", &script])
+        .current_dir(dir.path()));
     let said = text_of(output.stdout);
     let want = "alike\none\ntwo\ntwo\none single\nchanged\ntwo single\nchanged\n\
         again\ntwo\ntwo\none\nchanged\ntwo\nmore\ndistinct";

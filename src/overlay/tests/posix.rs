@@ -339,7 +339,7 @@ fn ranges_can_be_copied_allocated_and_searched() {
     let s = files();
     let fs = s.mount();
     let (from, to) = (fs.ino("lower").unwrap(), fs.ino("copied").unwrap());
-    assert_eq!(fs.overlay.copy_range((from, 3), (to, 7), 100, None).unwrap(), 4);
+    assert_eq!(fs.overlay.copy_range((from, 3), (to, 7), 100, None).unwrap(), (4, false));
     assert_eq!(fs.read("copied").unwrap(), "contenttent");
     assert!(!s.upper().has("lower"), "reading copies nothing up");
     fs.overlay.fallocate(to, 0, 0, 100, None).unwrap();

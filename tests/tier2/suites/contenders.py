@@ -21,7 +21,7 @@ def leave_namespace():
     new_namespace = 0x00020000  # CLONE_NEWNS; os.unshare needs Python 3.12
     if ctypes.CDLL(None, use_errno=True).unshare(new_namespace):
         raise OSError(ctypes.get_errno(), "unshare")
-    run("mount", "--make-rprivate", "/")
+    run("mount", "--make-rslave", "/")
     with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
         ours = [fields[1] for fields in map(str.split, mounts) if fields[2] == "fuse.laminafs"]
     for mountpoint in reversed(ours):
