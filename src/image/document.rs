@@ -1,6 +1,6 @@
 //! Manifests and indexes, of OCI and Docker alike, kept with the bytes they came in.
 
-use super::digest::{AnyDigest, DiffId, Digest};
+use super::digest::{AnyDigest, Digest};
 use super::error::{Error, Result};
 use super::platform::Platform;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -349,9 +349,6 @@ pub struct ArchiveImage {
     /// The members with the layers, the lowest first.
     #[serde(deserialize_with = "null_default", default)]
     pub layers: Vec<String>,
-    /// Descriptors of the layers that were not plain tars when they were saved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub layer_sources: Option<BTreeMap<DiffId, Descriptor>>,
 }
 
 /// Reads `manifest.json` of a docker-archive.

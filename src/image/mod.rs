@@ -8,14 +8,15 @@
 //! | What is in a manifest or an index? | [`document`] |
 //! | What is in an image's configuration, which layer did which command make? | [`config`] |
 //! | Which image of an index is for this machine? | [`platform`] |
-//! | Which images are in a directory, file or stream, and where are their layers? | `container` |
-//! | How are images written into an archive? | `writer` |
+//! | Which images are in a directory, file or stream, and where are their layers? | [`container`] |
+//! | How are images written into an archive? | [`writer`] |
 //! | Times, ages and sizes as Docker prints them | [`time`], [`format`] |
 //!
 //! Everything read here is untrusted. Documents are kept as the bytes they came in, because the digest of those bytes
 //! is the identity of an image; nothing is ever re-serialised to compute it.
 
 pub mod config;
+pub mod container;
 pub mod digest;
 pub mod document;
 mod error;
@@ -24,6 +25,7 @@ pub mod location;
 pub mod platform;
 pub mod reference;
 pub mod time;
+pub mod writer;
 
 pub use config::{Config, History};
 pub use digest::{ChainId, DiffId, Digest};

@@ -135,7 +135,7 @@ impl FromStr for Platform {
 
     /// `os/architecture[/variant]`; a lone architecture is one of Linux.
     fn from_str(text: &str) -> Result<Self> {
-        let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+        let word = |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
         let lower = text.to_ascii_lowercase();
         let parts: Vec<&str> = lower.split('/').collect();
         if !parts.iter().all(|p| word(p)) {

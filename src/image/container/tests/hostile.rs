@@ -1,0 +1,273 @@
+//! Archives that are damaged, or made to harm.
+
+use super::*;
+use proptest::prelude::*;
+
+fn error(bytes: &[u8]) -> String {
+    match images(bytes) {
+        Ok(_) => "no error".into(),
+        Err(e) => e.to_string(),
+    }
+}
+
+/// A docker-archive whose only layer has this name in manifest.json, with further members.
+fn with_layer(name: &str, more: impl FnOnce(TarMaker) -> TarMaker) -> Vec<u8> {
+    let manifest = json!([{"Config": "c.json", "RepoTags": ["a:1"], "Layers": [name]}]);
+    let base = TarMaker::default().json("manifest.json", &manifest).file("c.json", &config_for("amd64", &[LAYER_1]));
+    more(base).end()
+}
+
+#[test]
+fn layers_are_looked_for_in_the_archive_only() {
+    for name in ["../../etc/passwd", "/etc/passwd", "..", "", "a/../../b"] {
+        let e = error(&with_layer(name, |tar| tar));
+        assert!(e.contains("out of the archive") || e.contains("missing"), "{name}: {e}");
+    }
+    let inside = with_layer("/x/../1", |tar| tar.file("1", LAYER_1));
+    assert_eq!(images(&inside).unwrap().len(), 1);
+    let links = [("1", "/etc/passwd"), ("1", "../../etc/passwd"), ("1", "1"), ("1", "2"), ("1", "nothing")];
+    for (name, target) in links {
+        for kind in [b'1', b'2'] {
+            let archive = with_layer("1", |t| t.member(kind, name, target, 0, b"").member(kind, "2", "1", 0, b""));
+            let e = error(&archive);
+            assert!(e.contains("link"), "{target}: {e}");
+        }
+    }
+}
+
+#[test]
+fn archives_that_are_cut_off() {
+    let whole = simple_oci("a:1");
+    for keep in 0..whole.len() {
+        // The two blocks of zeros at the end may be missing, and nothing else.
+        let fine = keep + 1024 >= whole.len() && keep % 512 == 0;
+        match images(&whole[..keep]) {
+            Ok(_) => assert!(fine || keep + 1024 > whole.len() - 512, "{keep} of {}", whole.len()),
+            Err(e) => assert!(!fine && !e.to_string().is_empty(), "{keep}: {e}"),
+        }
+    }
+    for packed in [gzip(&whole), zstd::encode_all(&whole[..], 1).unwrap()] {
+        assert!(error(&packed[..packed.len() - 10]).contains("reading the archive"));
+    }
+}
+
+#[test]
+fn huge_and_impossible_sizes() {
+    for size in [u64::MAX, 1 << 62, i64::MAX as u64, 1 << 40] {
+        let e = error(&TarMaker::default().member(b'0', "a", "", size, b"").end());
+        assert!(e.contains("cut off"), "{e}");
+        let e = error(&TarMaker::default().member(b'L', "a", "", size, b"").end());
+        assert!(e.contains("extended header"), "{e}");
+        let record = pax_record("size", size.to_string().as_bytes());
+        let e = error(&TarMaker::default().member(b'x', "a", "", record.len() as u64, &record).file("a", b"x").end());
+        assert!(e.contains("cut off"), "{e}");
+    }
+    for size in ["-1", "+1", "0x1", " 1", "99999999999999999999", "1e3"] {
+        let record = pax_record("size", size.as_bytes());
+        let e = error(&TarMaker::default().member(b'x', "a", "", record.len() as u64, &record).file("a", b"x").end());
+        assert!(e.contains("not a number"), "{size}: {e}");
+    }
+}
+
+#[test]
+fn headers_that_can_be_read_in_two_ways() {
+    let record = pax_record("path", b"a");
+    let both = TarMaker::default()
+        .member(b'x', "x", "", record.len() as u64, &record)
+        .member(b'L', "x", "", 1, b"b")
+        .file("c", b"");
+    assert!(error(&both.end()).contains("two different long names"));
+    let sparse = pax_record("GNU.sparse.major", b"1");
+    let sparse = TarMaker::default().member(b'x', "x", "", sparse.len() as u64, &sparse).file("a", b"");
+    assert!(error(&sparse.end()).contains("sparse"));
+    assert!(error(&TarMaker::default().member(b'S', "a", "", 0, b"").end()).contains("sparse"));
+    for kind in [b'1', b'2', b'5'] {
+        assert!(error(&TarMaker::default().member(kind, "a", "b", 512, &[0; 512]).end()).contains("is no file"));
+    }
+    let many = (0..17).fold(TarMaker::default(), |tar, _| tar.member(b'L', "x", "", 1, b"a"));
+    assert!(error(&many.file("a", b"").end()).contains("follow each other"));
+    for records in [&b"5 a=b\n"[..], b"99 path=x\n", b"path=x\n", b"0 =\n", b"6 path", b"6 pat\n\n"] {
+        let tar = TarMaker::default().member(b'x', "x", "", records.len() as u64, records).file("a", b"");
+        assert!(error(&tar.end()).contains("PAX records"), "{records:?}");
+    }
+    let lone = [TarMaker::default().file("a", b"").0, vec![0; 512], TarMaker::default().file("b", b"").end()].concat();
+    assert!(error(&lone).contains("lone block"));
+    let twice = TarMaker::default().json("manifest.json", &json!([])).json("./manifest.json", &json!([]));
+    assert!(error(&twice.end()).contains("there twice"));
+}
+
+#[test]
+fn what_is_no_image_archive() {
+    let table: &[(&[u8], &str)] = &[
+        (b"", "empty"),
+        (b"short", "cut off"),
+        (&[7; 2048], "neither a tar nor"),
+        (&[0; 1024], "empty"),
+        (b"\xfd7zXZ\0....", "xz"),
+        (b"BZh91AY...", "bzip2"),
+        (b"\x1f\x8bnot gzip", "reading the archive"),
+    ];
+    for (bytes, part) in table {
+        let e = error(bytes);
+        assert!(e.contains(part), "{bytes:?}: {e}");
+    }
+    assert!(error(&TarMaker::default().file("a", b"").end()).contains("holds no images"));
+    assert!(error(&TarMaker::default().json("repositories", &json!({})).end()).contains("before 1.10"));
+    assert!(error(&TarMaker::default().json("manifest.json", &json!([])).end()).contains("no container image"));
+    assert!(error(&oci(&index(&[])).end()).contains("no container image"));
+    let e = read_as(&simple_oci("a"), "x", Some(Format::Docker)).unwrap_err();
+    assert!(e.to_string().contains("no docker-archive"), "{e}");
+}
+
+#[test]
+fn documents_that_lie() {
+    let config = config_for("amd64", &[LAYER_1]);
+    let manifest = manifest_for(&config, &[LAYER_1]);
+    let wrong_size = |delta: i64| {
+        let mut entry = descriptor(media::OCI_MANIFEST, &manifest);
+        entry["size"] = json!(manifest.len() as i64 + delta);
+        oci(&index(&[entry])).blob(&manifest).blob(&config).end()
+    };
+    assert!(error(&wrong_size(1)).contains("bytes, but has"));
+    assert!(error(&wrong_size(-100_000)).contains("negative"));
+    assert!(error(&wrong_size(1 << 40)).contains("more than the 4194304"));
+    let top = index(&[descriptor(media::OCI_MANIFEST, &manifest)]);
+    let swapped = manifest_for(&config, &[LAYER_2]);
+    let forged = oci(&top).file(&blob_name(Digest::of(&manifest)), &[&swapped[..], b" "].concat()[..manifest.len()]);
+    assert!(error(&forged.blob(&config).end()).contains("should have digest"));
+    assert!(error(&oci(&top).end()).contains("the image manifest sha256:"));
+    assert!(error(&oci(&top).blob(&manifest).end()).contains("the image configuration sha256:"));
+    let mut confused = descriptor(media::OCI_INDEX, &manifest);
+    confused["mediaType"] = json!(media::OCI_INDEX);
+    assert!(error(&oci(&index(&[confused])).blob(&manifest).blob(&config).end()).contains("announced as"));
+    let few = manifest_for(&config, &[]);
+    let few = oci(&index(&[descriptor(media::OCI_MANIFEST, &few)])).blob(&few).blob(&config);
+    assert!(error(&few.end()).contains("has 0 layers, but its configuration 1"));
+    let named = json!([{"Config": format!("{}.json", Digest::of(b"x").hex()), "Layers": ["1"]}]);
+    let named = TarMaker::default().json("manifest.json", &named).file("1", LAYER_1);
+    let named = named.file(&format!("{}.json", Digest::of(b"x").hex()), &config);
+    assert!(error(&named.end()).contains("should have digest"));
+    let version =
+        TarMaker::default().json("oci-layout", &json!({"imageLayoutVersion": "2.0.0"})).json("index.json", &top);
+    assert!(error(&version.end()).contains("version 2.0.0"));
+}
+
+#[test]
+fn layers_that_lie_about_their_size_or_are_elsewhere() {
+    let config = config_for("amd64", &[LAYER_1]);
+    let mut layer = descriptor(media::OCI_LAYER, LAYER_1);
+    let manifest_with = |layer: &Value| {
+        let config = descriptor(media::OCI_CONFIG, &config);
+        json!({"schemaVersion": 2, "config": config, "layers": [layer]}).to_string().into_bytes()
+    };
+    layer["size"] = json!(5);
+    let manifest = manifest_with(&layer);
+    let archive = oci(&index(&[descriptor(media::OCI_MANIFEST, &manifest)])).blob(&manifest).blob(&config);
+    let source = read(&archive.blob(LAYER_1).end()).unwrap();
+    let image = source.images(Wanted::default()).unwrap().remove(0);
+    let e = source.open_layer(&image.layers[0]).unwrap_err().to_string();
+    assert!(e.contains("should have 5 bytes, but has 28"), "{e}");
+    layer["urls"] = json!(["https://example.com/layer\u{1b}[2J"]);
+    let manifest = manifest_with(&layer);
+    let archive = oci(&index(&[descriptor(media::OCI_MANIFEST, &manifest)])).blob(&manifest).blob(&config);
+    let source = read(&archive.end()).unwrap();
+    let image = source.images(Wanted::default()).unwrap().remove(0);
+    let e = source.open_layer(&image.layers[0]).unwrap_err().to_string();
+    assert!(e.contains("fetched from https://example.com/layer\\u{1b}"), "{e}");
+}
+
+#[test]
+fn indexes_without_end() {
+    let mut list = index(&[]).to_string().into_bytes();
+    let mut tar = oci(&json!({}));
+    for _ in 0..12 {
+        tar = tar.blob(&list);
+        list = index(&[descriptor(media::OCI_INDEX, &list)]).to_string().into_bytes();
+    }
+    let top = index(&[descriptor(media::OCI_INDEX, &list)]);
+    let blobs = tar.0.split_off(oci(&json!({})).0.len());
+    let archive = [oci(&top).blob(&list).0, blobs, vec![0; 1024]].concat();
+    assert!(error(&archive).contains("nested too deeply"));
+    // One index of 3 MiB that names another of 3 MiB a thousand times.
+    let padding = "x".repeat(3 << 20);
+    let inner = json!({"schemaVersion": 2, "manifests": [], "annotations": {"a": padding}}).to_string().into_bytes();
+    let entries: Vec<Value> = (0..1000).map(|_| descriptor(media::OCI_INDEX, &inner)).collect();
+    let outer = index(&entries).to_string().into_bytes();
+    let archive = oci(&index(&[descriptor(media::OCI_INDEX, &outer)])).blob(&outer).blob(&inner);
+    assert!(error(&archive.end()).contains("bytes together"));
+}
+
+#[test]
+fn layout_directories_lead_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = dir.path().join("l");
+    tar::Archive::new(Cursor::new(simple_oci("a:1"))).unpack(&layout).unwrap();
+    let spool = Spool::new(dir.path());
+    let blob = layout.join(blob_name(Digest::of(LAYER_1)));
+    let layer = |source: &Source| source.images(Wanted::default()).unwrap()[0].layers[0].clone();
+    std::fs::rename(&blob, dir.path().join("secret")).unwrap();
+    std::os::unix::fs::symlink("../../../secret", &blob).unwrap();
+    let source = Source::open(&layout, None, spool).unwrap();
+    let e = source.open_layer(&layer(&source)).unwrap_err().to_string();
+    assert!(e.contains("symbolic link"), "{e}");
+    std::fs::remove_file(&blob).unwrap();
+    std::fs::create_dir(&blob).unwrap();
+    let e = source.open_layer(&layer(&source)).unwrap_err().to_string();
+    assert!(e.contains("not a regular file"), "{e}");
+    std::fs::rename(layout.join("blobs"), dir.path().join("blobs")).unwrap();
+    std::os::unix::fs::symlink("../blobs", layout.join("blobs")).unwrap();
+    assert!(source.images(Wanted::default()).is_err());
+}
+
+#[test]
+fn a_bomb_stops_at_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let bomb = gzip(&vec![0; 4 << 20]);
+    let spool = Spool { dir: dir.path(), limit: 1 << 20 };
+    let e = Source::from_reader(&mut Cursor::new(bomb), Path::new("-"), None, spool).unwrap_err();
+    assert!(matches!(e, Error::TooLarge { limit: 0x10_0000, .. }), "{e}");
+}
+
+/// Opens everything there is; only panics and endless loops are wrong.
+fn exercise(bytes: &[u8]) {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool { dir: dir.path(), limit: 16 << 20 };
+    let Ok(source) = Source::from_reader(&mut Cursor::new(bytes), Path::new("x"), None, spool) else { return };
+    for image in source.images(Wanted::default()).unwrap_or_default() {
+        for layer in &image.layers {
+            if let Ok(mut reader) = source.open_layer(layer) {
+                let copied = std::io::copy(&mut reader, &mut std::io::sink()).unwrap();
+                assert_eq!(copied, layer.size);
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn damaged_archives_never_panic(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        docker: bool,
+    ) {
+        let mut bytes = if docker { with_layer("1", |t| t.file("1", LAYER_1)) } else { simple_oci("a:1") };
+        for (place, value) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = value;
+        }
+        exercise(&bytes);
+    }
+
+    #[test]
+    fn headers_of_any_content_never_panic(
+        members in proptest::collection::vec(
+            ("[0-9LKxgS\\x00]", "[a-z./]{0,20}", "[a-z./]{0,20}", prop_oneof![0u64..1100, any::<u64>()], proptest::collection::vec(any::<u8>(), 0..600)),
+            0..6,
+        ),
+    ) {
+        let mut tar = TarMaker::default();
+        for (kind, name, link, size, data) in members {
+            tar = tar.member(kind.as_bytes()[0], &name, &link, size, &data);
+        }
+        exercise(&tar.end());
+    }
+}
