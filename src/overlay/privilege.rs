@@ -34,7 +34,7 @@ impl Overlay {
 
     /// The same for an object whose attributes were `before`: whose group counts when that is what changed.
     pub(super) fn drop_set_id_of(&self, at: At<'_>, before: &sys::Stat, caller: Caller) -> Result<bool> {
-        let kept = without_set_id(before, caller);
+        let kept = without_set_id(before, || caller.is_in(before.gid));
         if kept != before.mode {
             sys::chmod(at, kept & 0o7777)?;
         }
@@ -56,7 +56,8 @@ impl Overlay {
     pub(super) fn change_nothing(&self, inode: &Arc<Inode>, caller: Caller) -> Result<()> {
         let stat = self.at(inode, |at| Ok(sys::stat(at)?))?;
         let allowed = caller.uid == stat.uid || caller.uid == 0;
-        if inode.is_dir() || !allowed || without_set_id(&stat, caller) == stat.mode {
+        let kept = without_set_id(&stat, || caller.keeps_set_id() || caller.is_in(stat.gid));
+        if inode.is_dir() || !allowed || kept == stat.mode {
             return Ok(());
         }
         // For root the kernel asks before a write only after it removed capabilities.
@@ -64,14 +65,14 @@ impl Overlay {
             return Ok(());
         }
         self.copy_up(inode)?;
-        self.at(inode, |at| self.drop_set_id(at, caller)).map(drop)
+        self.at(inode, |at| Ok(sys::chmod(at, kept & 0o7777)?))
     }
 }
 
-fn without_set_id(stat: &sys::Stat, caller: Caller) -> u32 {
+fn without_set_id(stat: &sys::Stat, keeps_group: impl FnOnce() -> bool) -> u32 {
     let mut kept = stat.mode & !libc::S_ISUID;
     let of_group = stat.mode & libc::S_IXGRP != 0;
-    if stat.mode & libc::S_ISGID != 0 && (of_group || !(caller.keeps_set_id() || caller.is_in(stat.gid))) {
+    if stat.mode & libc::S_ISGID != 0 && (of_group || !keeps_group()) {
         kept &= !libc::S_ISGID;
     }
     kept

@@ -10,7 +10,7 @@ use rustix::fs::FileType;
 use super::super::os;
 use super::{
     ACCESS, Case, DEFAULT, GROUP, GROUP_OBJ, MASK, NAMED, NAMED_GROUP, NAMED_USER, NOBODY, OTHERS, OWNER, Stage, TEAM,
-    Tree, USER_OBJ, acl, check, code, codes, open_write, three_ways,
+    Tree, USER_OBJ, USUAL, acl, check, check_with, code, codes, open_write, three_ways,
 };
 
 /// A list with an entry for a user and for a group.
@@ -128,13 +128,14 @@ const CHANGED: &[Case] = &[
     },
     Case {
         name: "set lists that are wrong",
-        setup: |t| t.file("f", 0o666),
+        setup: |t| t.file("f", 0o666).dir("d", 0o777),
         run: |s| {
             s.user(|p| {
                 let set = |value: &[u8]| os::set_xattr(&p.join("f"), ACCESS, value);
                 let mut version = minimal(6, 6, 6);
                 version[0] = 3;
                 codes([
+                    set(b""),
                     set(b"nonsense"),
                     set(&version),
                     set(&acl(&[(USER_OBJ, 6, NOBODY)])),
@@ -146,6 +147,7 @@ const CHANGED: &[Case] = &[
                     ])),
                     set(&acl(&[(OTHERS, 6, NOBODY), (USER_OBJ, 6, NOBODY), (GROUP_OBJ, 6, NOBODY)])),
                     set(&minimal(9, 6, 6)),
+                    os::set_xattr(&p.join("d"), DEFAULT, &acl(&[])),
                 ])
             })
         },
@@ -159,6 +161,7 @@ const CHANGED: &[Case] = &[
         run: |s| {
             s.user(|p| {
                 codes([
+                    remove(&p.join("f"), ACCESS),
                     remove(&p.join("f"), ACCESS),
                     remove(&p.join("f"), DEFAULT),
                     remove(&p.join("d"), DEFAULT),
@@ -215,6 +218,20 @@ const CHANGED: &[Case] = &[
                 ])
             })
         },
+    },
+];
+
+/// Who has `CAP_FSETID` is told by the user id only.
+const SET_GROUP_ID: &[Case] = &[
+    Case {
+        name: "a list that takes set-group-id away from an owner outside of the group",
+        setup: |t| t.file("f", 0o6755).dir("d", 0o2755),
+        run: |s| s.user(|p| codes(["f", "d"].map(|n| os::set_xattr(&p.join(n), ACCESS, &list(7, 5, 5, 5, 5, 5))))),
+    },
+    Case {
+        name: "a minimal list on a file with set-group-id",
+        setup: |t| t.file("f", 0o6755).dir("d", 0o2755),
+        run: |s| s.user(|p| codes(["f", "d"].map(|n| os::set_xattr(&p.join(n), ACCESS, &minimal(7, 5, 5))))),
     },
 ];
 
@@ -333,6 +350,7 @@ fn access_control_lists_allow_what_they_do_on_a_bare_directory() {
 #[test]
 fn access_control_lists_are_changed_as_on_a_bare_directory() {
     check(CHANGED);
+    check_with("", &USUAL, SET_GROUP_ID, str::to_owned);
 }
 
 #[test]

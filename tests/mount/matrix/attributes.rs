@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, XattrFlags};
 
 use super::super::os;
-use super::{Case, GROUP, OWNER, TEAM, check, codes, open_write};
+use super::{Case, GROUP, OWNER, TEAM, USUAL, check, check_with, codes, open_write};
 
 fn chmod(p: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(p, fs::Permissions::from_mode(mode))
@@ -269,7 +269,15 @@ const CASES: &[Case] = &[
     },
 ];
 
+/// Who has `CAP_SYS_ADMIN` is told by the user id only.
+const TRUSTED: &[Case] = &[Case {
+    name: "trusted attributes",
+    setup: |t| t.file("f", 0o666).xattr("f", "trusted.b", b"x").symlink("l", "x"),
+    run: |s| s.user(|p| ["f", "l"].map(|n| attribute(&p.join(n), "trusted.a")).join(" ")),
+}];
+
 #[test]
 fn attributes_are_changed_as_on_a_bare_directory() {
     check(CASES);
+    check_with("", &USUAL, TRUSTED, str::to_owned);
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::Path;
 
+use super::super::harness::Bed;
 use super::super::os::{self, Map};
 use super::{Case, GROUP, OWNER, Stage, Tree, USERS, USUAL, check, check_with, code, codes, open_write};
 
@@ -12,8 +13,9 @@ use super::{Case, GROUP, OWNER, Stage, Tree, USERS, USUAL, check, check_with, co
 const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Anybody may write them; what is set besides.
-const FILES: [(&str, u32, bool); 5] = [
+const FILES: [(&str, u32, bool); 6] = [
     ("both", 0o6777, false),
+    ("locking", 0o2767, false),
     ("plain", 0o4666, false),
     ("capable", 0o777, true),
     ("all", 0o6777, true),
@@ -138,14 +140,6 @@ const WRITES: &[Case] = &[
     },
     Case { name: "held: write", setup: privileged, run: |s| each_opened_before(s, |f| f.write_all_at(b"new", 4)) },
     Case { name: "held: splice", setup: privileged, run: |s| each_opened_before(s, splice_onto) },
-    Case {
-        name: "held: set the mode, the owner and an attribute",
-        setup: privileged,
-        run: |s| {
-            each_opened_before(s, |f| f.set_permissions(fs::Permissions::from_mode(0o6711)))
-                + &each_opened_before(s, |f| std::os::unix::fs::fchown(f, Some(OWNER), Some(GROUP)))
-        },
-    },
 ];
 
 /// For these FUSE does not say whether the caller has `CAP_FSETID`; user id 0 counts as having it, others as not.
@@ -186,6 +180,14 @@ const LENGTHS: &[Case] = &[
         run: |s| {
             let source = s.path("source");
             each_opened_before(s, |f| copy_onto(f, &source))
+        },
+    },
+    Case {
+        name: "held: set the mode, the owner and an attribute",
+        setup: privileged,
+        run: |s| {
+            each_opened_before(s, |f| f.set_permissions(fs::Permissions::from_mode(0o6711)))
+                + &each_opened_before(s, |f| std::os::unix::fs::fchown(f, Some(OWNER), Some(GROUP)))
         },
     },
 ];
@@ -255,7 +257,7 @@ fn privileges_of_files_and_mappings() {
 
 #[test]
 fn privileges_of_files_are_lost_with_their_attributes_as_on_a_bare_directory() {
-    check(OTHERS);
+    check_with("", &USUAL, OTHERS, str::to_owned);
 }
 
 /// The same when the kernel collects writes. It then leaves the time alone where a truncation changes no length.
@@ -264,4 +266,18 @@ fn privileges_of_files_with_collected_writes() {
     check_with("writeback=1", &USERS, WRITES, str::to_owned);
     let lengths = LENGTHS.iter().filter(|c| c.name != "truncate to the same");
     check_with("writeback=1", &USUAL, lengths, str::to_owned);
+}
+
+/// chown(2) that changes neither owner nor group comes to the daemon as what a write sends too, without a check. On a
+/// bare directory it takes bits away and is refused to others; here nobody may strip a program of others by it.
+#[test]
+fn a_change_of_nothing_strips_no_programs_of_others() {
+    let bed = Bed::new(|l| drop(privileged(&Tree(l.to_path_buf())).path("")));
+    for user in USERS.into_iter().filter(|u| u.uid != 0 && u.uid != OWNER) {
+        let stage = Stage { root: bed.m.clone(), user };
+        each(&stage, |p| chown(p, None, None));
+        for (name, mode, _) in FILES {
+            assert_eq!(bed.p(name).metadata().unwrap().permissions().mode() & 0o7777, mode, "{name}");
+        }
+    }
 }

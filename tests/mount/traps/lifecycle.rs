@@ -13,7 +13,7 @@ use super::{alone, everywhere};
 /// of them and the work directory, it hangs or finds itself.
 #[test]
 fn mount_points_inside_and_above_the_layers() {
-    for at in ["lower/1/sub", "lower/1/sub/inner", "lower", "work", "."] {
+    for at in ["lower/1/sub", "lower/1/sub/inner", "lower", "upper/sub", "work", "."] {
         let mut bed = Bed::unmounted(Setup { lowers: 2, ..Setup::default() }, |l| {
             put(&l[0], "sub/inner/f", "lower");
             put(&l[1], "sub/g", "lower");
