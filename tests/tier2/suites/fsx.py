@@ -27,7 +27,8 @@ def _configuration(mapping, kept):
     """The configuration file."""
     weights = dict.fromkeys(MAPPING | RESIZING, 0) | OPERATIONS
     weights |= (MAPPING if mapping else {}) | ({} if kept else RESIZING)
-    head = f"flen = {LENGTH}\nblockmode = {str(kept).lower()}\n[weights]\n"
+    # fsx takes the EINVAL of an allocation of nothing for a file system that cannot allocate: hence at least one byte.
+    head = f"flen = {LENGTH}\nblockmode = {str(kept).lower()}\n[opsize]\nmin = 1\n[weights]\n"
     return head + "".join(f"{name} = {weight}\n" for name, weight in weights.items())
 
 
