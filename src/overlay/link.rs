@@ -28,6 +28,8 @@ impl Overlay {
         // A descriptor, because the name it is reached by may be in a directory that comes first in the lock order.
         let object = self.at(&inode, |at| match at {
             At::Name(dir, name) => Ok(sys::open_path(dir, name)?),
+            // No name is known, but it can have others.
+            At::Fd(fd) if self.attr_of(&inode, &sys::stat(at)?).nlink > 0 => Ok(sys::dup(fd)?),
             At::Fd(_) => Err(Error::NotFound),
         })?;
         self.copy_up_dir(&parent)?;
@@ -59,6 +61,7 @@ impl Overlay {
         self.note_upper(&mut names, &parent, name, InUpper::Present, inode.kind, upper);
         self.counted(&inode, 1);
         inode.state.lock().links.push(Link { parent: parent.clone(), name: name.into(), layer: UPPER });
+        self.release(&inode);
         if let Some(dir) = &parent.dir {
             dir.learn(name.into(), inode.ino);
         }

@@ -137,6 +137,11 @@ fn walk(root: Fd<'_>, rel: &OsStr, flags: OFlags) -> Result<OwnedFd> {
     at.map_or_else(|| plain(root, OsStr::new("."), flags), Ok)
 }
 
+/// A second descriptor of the same object.
+pub fn dup(fd: Fd<'_>) -> Result<OwnedFd> {
+    reading("dup", || rustix::io::fcntl_dupfd_cloexec(fd, 0))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -336,3 +336,30 @@ fn the_link_count_stays_right_when_deleted_files_are_kept_by_links() {
         assert_eq!(left.len(), usize::from(!last), "the index entry goes with the last name: {left:?}");
     }
 }
+
+#[test]
+fn a_file_without_known_names_can_be_linked_while_it_has_others() {
+    for no_index in [false, true] {
+        let mut s = Stack::new(1);
+        s.options.no_index = no_index;
+        s.lower(1).file("a", "x").link("a", "b");
+        let fs = s.mount();
+        let ino = fs.ino("a").unwrap();
+        fs.create("u").unwrap();
+        fs.link("u", "v").unwrap();
+        let other = fs.ino("u").unwrap();
+        if !no_index {
+            fs.unlink("a").unwrap();
+            let root = crate::overlay::ROOT;
+            assert_eq!(fs.overlay.link(ino, root, "c".as_ref()).unwrap().nlink, 2);
+            assert_eq!(fs.attr("b").unwrap().st_ino, ino);
+            fs.unlink("b").unwrap();
+            fs.unlink("c").unwrap();
+            assert!(fs.overlay.link(ino, root, "d".as_ref()).is_err(), "it has no name");
+        }
+        fs.unlink("u").unwrap();
+        fs.unlink("v").unwrap();
+        assert!(fs.overlay.link(other, crate::overlay::ROOT, "w".as_ref()).is_err());
+        settled(&s, fs);
+    }
+}
