@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::{fmt, io};
 
 /// The result of reading or writing a layer.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a layer could not be read or written. The message does not name the layer; the caller knows which it is.
 #[derive(Debug, thiserror::Error)]

@@ -31,6 +31,9 @@ pub struct Form {
     pub device_whiteouts: bool,
 }
 
+/// On a directory that no entry has described yet.
+const IMPLIED: [&CStr; 2] = [c"trusted.overlay.laminafs.implied", c"user.overlay.laminafs.implied"];
+
 const PROBE: &str = ".laminafs-probe";
 
 impl Form {
@@ -44,6 +47,11 @@ impl Form {
         let found = sys::open_dir(dir, name).and_then(|inner| probe_in(inner.as_fd()));
         sys::rmdir(dir, name)?;
         Ok(found?)
+    }
+
+    /// The attribute on a directory that no entry has described yet; gone when the layer is complete.
+    pub(super) fn implied(self) -> &'static CStr {
+        IMPLIED[usize::from(self.namespace == Namespace::User)]
     }
 }
 

@@ -19,12 +19,24 @@
 //! | How is an object made and given its attributes? | `apply`, `attributes`, `form` |
 //! | What is left for the end? | `pending`, `complete`, `below` |
 
-#![allow(dead_code, reason = "the API comes first")]
-
 mod api;
+mod apply;
+mod attributes;
+mod below;
+mod complete;
+mod compression;
+mod entry;
 mod error;
 mod form;
+mod header;
+mod names;
+mod pax;
 mod pending;
+mod sparse;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tree;
 
 pub use api::{Compression, Counts, Digests, Expected, Limits, Options, Unpacked, complete, digests, unpack};
 pub use error::{Error, Result};

@@ -164,7 +164,11 @@ mod tests {
         }
         for _ in 0..2 {
             let mut got = Vec::new();
-            pending.each(|task| Ok(got.push(task))).unwrap();
+            let keep = |task| {
+                got.push(task);
+                Ok(())
+            };
+            pending.each(keep).unwrap();
             assert_eq!(got, want);
         }
         assert_eq!((pending.links(), pending.has_default_acls()), (1, true));

@@ -1,0 +1,102 @@
+//! What a layer takes from those below: attributes of implied directories, targets of hard links.
+
+use super::build::{Layer, head, layer, refused_over, tar};
+use crate::sys::Time;
+
+#[test]
+fn implied_directories_look_like_those_below() {
+    let attrs = [("SCHILY.xattr.user.a", &b"1"[..]), ("mtime", b"99.25")];
+    let base = tar().pax(&attrs).raw(head(b'5', "a").mode(0o2770).owner(5, 6)).raw(head(b'5', "a/b").mode(0o700));
+    let base = layer(base.raw(head(b'5', "./").mode(0o701)), &[]);
+    let upper = layer(tar().file("a/b/new/c", "c"), &[&base]);
+    let stat = upper.stat("a");
+    assert_eq!((stat.mode, stat.uid, stat.gid), (0o042770, 5, 6));
+    assert_eq!(stat.mtime, Time { sec: 99, nsec: 250_000_000 });
+    assert_eq!(upper.xattr("a", c"user.a").unwrap(), b"1");
+    assert_eq!(upper.stat("a/b").mode & 0o7777, 0o700);
+    assert_eq!(upper.stat("").mode & 0o7777, 0o701);
+    let new = upper.stat("a/b/new");
+    assert_eq!((new.mode & 0o7777, new.uid, new.mtime), (0o755, 0, Time::default()));
+}
+
+#[test]
+fn an_implied_directory_that_is_described_later_is_its_own() {
+    let base = layer(tar().raw(head(b'5', "a").mode(0o700)), &[]);
+    let upper = layer(tar().file("a/f", "").raw(head(b'5', "a").mode(0o750).mtime(3)), &[&base]);
+    assert_eq!((upper.stat("a").mode & 0o7777, upper.stat("a").mtime.sec), (0o750, 3));
+    upper.assert_tree(&[("a", "dir"), ("a/f", "")]);
+}
+
+#[test]
+fn an_implied_directory_over_something_else() {
+    let base = layer(tar().file("a", "file"), &[]);
+    let upper = layer(tar().file("a/f", ""), &[&base]);
+    assert_eq!(upper.stat("a").mode & 0o7777, 0o755);
+}
+
+#[test]
+fn hard_links_into_layers_below_become_copies_joined_with_each_other() {
+    let capability = &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..];
+    let attrs = [("mtime", &b"5.5"[..]), ("SCHILY.xattr.security.capability", capability)];
+    let base = tar().pax(&attrs).with(head(b'0', "bin/tool").mode(0o4755).owner(0, 7), b"tool").symlink("s", "t");
+    let base = layer(base.raw(head(b'6', "p")).raw(head(b'3', "c").device(1, 5)), &[]);
+    let middle = layer(tar().file("other", ""), &[&base]);
+    let upper = tar().link("x/one", "bin/tool").link("two", "x/one").link("three", "/bin/tool").link("s2", "s");
+    let upper = layer(upper.link("p2", "p").link("c2", "c").raw(head(b'5', "x").mtime(3)), &[&middle, &base]);
+    upper.assert_tree(&[
+        ("c2", "char 1:5"),
+        ("p2", "fifo"),
+        ("s2", "-> t"),
+        ("three", "tool"),
+        ("two", "tool"),
+        ("x", "dir"),
+        ("x/one", "tool"),
+    ]);
+    let stat = upper.stat("two");
+    assert_eq!((stat.nlink, stat.mode & 0o7777, stat.gid), (3, 0o4755, 7));
+    assert_eq!(stat.mtime, Time { sec: 5, nsec: 500_000_000 });
+    assert_eq!(upper.xattr("two", c"security.capability").unwrap(), capability);
+    assert_eq!(upper.stat("x").mtime.sec, 3, "the time of the directory survives the link in it");
+}
+
+#[test]
+fn a_hard_link_to_what_the_same_layer_deletes() {
+    // A file that was renamed and whose other name is given as the target.
+    let base = layer(tar().file("old", "data"), &[]);
+    for tar in [tar().link("new", "old").file(".wh.old", ""), tar().file(".wh.old", "").link("new", "old")] {
+        layer(tar, &[&base]).assert_tree(&[("new", "data"), ("old", "whiteout")]);
+    }
+}
+
+#[test]
+fn hard_links_to_what_is_deleted_below() {
+    let base = layer(tar().file("f", "").dir("d"), &[]);
+    let middle = layer(tar().file(".wh.f", ""), &[&base]);
+    let message = refused_over(tar().link("l", "f"), &[&middle, &base]);
+    assert!(message.contains("'l'") && message.contains("'f'") && message.contains("nor below"), "{message}");
+    assert!(refused_over(tar().link("l", "d"), &[&base]).contains("directory"));
+}
+
+#[test]
+fn large_and_sparse_copies() {
+    let text = "x".repeat(300_000);
+    let map = [("GNU.sparse.map", &b"0,300000,5000000,2"[..]), ("GNU.sparse.size", b"9000000")];
+    let base = tar().file("big", &text).pax(&map).with(head(b'0', "holes"), format!("{text}ab").as_bytes());
+    let base = layer(base, &[]);
+    let upper = layer(tar().link("b", "big").link("h", "holes"), &[&base]);
+    assert_eq!(upper.read("b"), text.as_bytes());
+    assert!(upper.read("h") == base.read("holes"));
+    assert!(upper.stat("h").blocks * 512 < 2_000_000);
+}
+
+#[test]
+fn the_topmost_layer_that_has_it_decides() {
+    let base = layer(tar().file("f", "old").raw(head(b'5', "d").mode(0o700)), &[]);
+    let middle = layer(tar().file("f", "new").raw(head(b'5', "d").mode(0o711)), &[&base]);
+    let upper = layer(tar().link("l", "f").file("d/x", ""), &[&middle, &base]);
+    assert_eq!(upper.read("l"), b"new");
+    assert_eq!(upper.stat("d").mode & 0o7777, 0o711);
+    let empty = Layer::new();
+    empty.apply(&tar().end(), &[&middle, &base]).unwrap();
+    empty.assert_tree(&[]);
+}
