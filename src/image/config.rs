@@ -377,7 +377,7 @@ mod tests {
         #[test]
         fn parsing_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), n in 0..6usize) {
             let _ignored = Document::parse_config(bytes).is_ok();
-            let history = vec!["{\"empty_layer\":true}", "{}"].repeat(n).join(",");
+            let history = ["{\"empty_layer\":true}", "{}"].repeat(n).join(",");
             let config = parse(&docker(&format!("[{history}]"))).unwrap();
             let steps = config.steps(&[]);
             let layers = steps.iter().filter(|s| s.layer.is_some()).count();

@@ -38,7 +38,7 @@ fn layers_are_looked_for_in_the_archive_only() {
 #[test]
 fn archives_that_are_cut_off() {
     let whole = simple_oci("a:1");
-    for keep in 0..whole.len() {
+    for keep in (0..whole.len()).filter(|k| k % 37 == 0 || k % 512 < 2) {
         // The two blocks of zeros at the end may be missing, and nothing else.
         let fine = keep + 1024 >= whole.len() && keep % 512 == 0;
         match images(&whole[..keep]) {
@@ -188,10 +188,10 @@ fn indexes_without_end() {
     let blobs = tar.0.split_off(oci(&json!({})).0.len());
     let archive = [oci(&top).blob(&list).0, blobs, vec![0; 1024]].concat();
     assert!(error(&archive).contains("nested too deeply"));
-    // One index of 3 MiB that names another of 3 MiB a thousand times.
-    let padding = "x".repeat(3 << 20);
+    // An index that names another large one a hundred times.
+    let padding = "x".repeat(100 << 10);
     let inner = json!({"schemaVersion": 2, "manifests": [], "annotations": {"a": padding}}).to_string().into_bytes();
-    let entries: Vec<Value> = (0..1000).map(|_| descriptor(media::OCI_INDEX, &inner)).collect();
+    let entries: Vec<Value> = (0..100).map(|_| descriptor(media::OCI_INDEX, &inner)).collect();
     let outer = index(&entries).to_string().into_bytes();
     let archive = oci(&index(&[descriptor(media::OCI_INDEX, &outer)])).blob(&outer).blob(&inner);
     assert!(error(&archive.end()).contains("bytes together"));
@@ -222,7 +222,7 @@ fn layout_directories_lead_nowhere() {
 #[test]
 fn a_bomb_stops_at_the_limit() {
     let dir = tempfile::tempdir().unwrap();
-    let bomb = gzip(&vec![0; 4 << 20]);
+    let bomb = gzip(&vec![0; 2 << 20]);
     let spool = Spool { dir: dir.path(), limit: 1 << 20 };
     let e = Source::from_reader(&mut Cursor::new(bomb), Path::new("-"), None, spool).unwrap_err();
     assert!(matches!(e, Error::TooLarge { limit: 0x10_0000, .. }), "{e}");
