@@ -1,1 +1,117 @@
 //! The store on disk: blobs, unpacked layers, images, references, writable layers.
+//!
+//! docs/STORE.md says what is where, which locks there are, and what each change leaves after a crash.
+//!
+//! | question | module |
+//! |---|---|
+//! | what is where, which format | `layout` |
+//! | which lock is which byte | `lock` |
+//! | what do records hold | `record` |
+//! | how does an image come in; who unpacks, who waits | `incoming`, `source`, `load`, `unpack` |
+//! | blobs | `blob` |
+//! | images by name, id and digest; tags | `image` |
+//! | writable layers, generated names | `writable`, `names` |
+//! | what goes with rmi and prune | `garbage` |
+//! | sizes | `usage` |
+//! | is everything as recorded; repair | `verify`, `repair`, `tree` |
+//! | temporaries, and what killed processes left | `temp` |
+//!
+//! All operations may be called from several threads and processes at once. What is reported done is durable.
+
+mod blob;
+mod dir;
+mod error;
+mod garbage;
+mod image;
+mod incoming;
+mod layout;
+mod load;
+mod lock;
+mod names;
+mod record;
+mod repair;
+mod source;
+mod temp;
+mod tree;
+mod unpack;
+mod usage;
+mod verify;
+mod writable;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{Error, Result};
+pub use garbage::{Prune, Removed};
+pub use image::{Image, Tag};
+pub use incoming::{Documents, FoundLayer, Incoming, IncomingLayer, MakeDocuments, OpenBlob, Progress, Step};
+pub use load::Loaded;
+pub use record::{ImageLayer, ImageRecord, LayerRecord};
+pub use repair::Repaired;
+pub use usage::{ImageUsage, Usage, WritableUsage};
+pub use verify::{Fault, Verified};
+pub use writable::{Lease, MountRecord, Pin, Writable, WritableRecord};
+
+use dir::Dir;
+use lock::Locks;
+use std::path::Path;
+
+/// A store that is open.
+#[derive(Debug)]
+pub struct Store {
+    root: Dir,
+    /// How many layers are unpacked at once; with 1 all work is done by the calling thread.
+    threads: usize,
+}
+
+impl Store {
+    /// Opens the store at `path`; makes one where there is nothing or an empty directory, with its missing parents.
+    ///
+    /// Deletes what killed processes left. The directory gets mode 0700 if it is open to others.
+    ///
+    /// # Errors
+    /// [`Error::NewerFormat`] for the store of a newer program, [`Error::NotAStore`] for a directory with other things.
+    pub fn open(path: &Path) -> Result<Self> {
+        let store = Self::open_unswept(path)?;
+        temp::sweep(&store.root, &store.locks()?)?;
+        Ok(store)
+    }
+
+    fn open_unswept(path: &Path) -> Result<Self> {
+        let path = std::path::absolute(path);
+        let path = path.map_err(|source| Error::Io { doing: "find", path: "the working directory".into(), source })?;
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Self { root: layout::open(&path)?, threads })
+    }
+
+    /// Where the store is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// A new description of the lock file; see [`Locks`].
+    fn locks(&self) -> Result<Locks> {
+        Locks::open(&self.root.at("lock"))
+    }
+
+    fn blobs(&self) -> Result<Dir> {
+        self.root.open("blobs/sha256")
+    }
+
+    fn layers(&self) -> Result<Dir> {
+        self.root.open("layers/sha256")
+    }
+
+    fn images_dir(&self) -> Result<Dir> {
+        self.root.open("images/sha256")
+    }
+
+    fn refs(&self) -> Result<Dir> {
+        self.root.open("refs")
+    }
+
+    fn writable_dir(&self) -> Result<Dir> {
+        self.root.open("writable")
+    }
+}

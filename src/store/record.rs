@@ -1,0 +1,111 @@
+//! Records: small JSON files with a `schema` number.
+
+use super::dir::Dir;
+use super::error::{Error, Result};
+use crate::image::digest::{ChainId, DiffId, Digest};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The `schema` that is written.
+pub(super) const SCHEMA: u32 = 1;
+
+/// What is known of an unpacked layer (`layer.json`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    pub(super) schema: u32,
+    /// Identity of this layer on top of those below; the name of its directory.
+    pub chain_id: ChainId,
+    /// Digest of its tar stream.
+    pub diff_id: DiffId,
+    /// Digest of the blob that it was unpacked from.
+    pub blob: Digest,
+    /// Length of that blob in bytes.
+    pub blob_size: u64,
+    /// The layer below; absent for the lowest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ChainId>,
+    /// Length of the tar stream in bytes.
+    pub tar_size: u64,
+    /// Bytes in its regular files, each inode once.
+    pub content: u64,
+    /// Bytes that are allocated for the directory and all in it, each inode once.
+    pub disk: u64,
+    /// Number of names in it.
+    pub entries: u64,
+    /// Whether owners and devices are in `user.containers.override_stat`; kernel overlayfs cannot show such a layer.
+    pub override_stat: bool,
+    /// Digest of the directory in the canonical form of docs/STORE.md section 6.
+    pub tree: Digest,
+    /// When it was unpacked, in seconds since 1970.
+    pub created: u64,
+}
+
+/// A layer of an image, as its record names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageLayer {
+    /// Which unpacked layer.
+    pub chain_id: ChainId,
+    /// Digest of its tar stream.
+    pub diff_id: DiffId,
+    /// Digest of its blob in this image's manifest.
+    pub blob: Digest,
+    /// Length of that blob in bytes.
+    pub blob_size: u64,
+}
+
+/// What is known of an image (`images/sha256/HEX`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    pub(super) schema: u32,
+    /// The image id: the digest of its configuration.
+    pub id: Digest,
+    /// The digest of its manifest.
+    pub manifest: Digest,
+    /// Its layers, the lowest first.
+    pub layers: Vec<ImageLayer>,
+    /// When it was loaded, in seconds since 1970.
+    pub loaded: u64,
+}
+
+impl ImageRecord {
+    /// All blobs that belong to the image: manifest, configuration, layers.
+    pub fn blobs(&self) -> impl Iterator<Item = Digest> + '_ {
+        [self.manifest, self.id].into_iter().chain(self.layers.iter().map(|l| l.blob))
+    }
+}
+
+/// The record `name` of `dir`; `None` when it is not there.
+pub(super) fn read<T: DeserializeOwned>(dir: &Dir, name: impl AsRef<OsStr>) -> Result<Option<T>> {
+    #[derive(Deserialize)]
+    struct Version {
+        schema: u32,
+    }
+    let Some(bytes) = dir.read(name.as_ref())? else { return Ok(None) };
+    let damaged = |why: String| Error::damaged(dir.at(name.as_ref()), why);
+    let version: Version = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    if version.schema != SCHEMA {
+        return Err(damaged(format!("it has schema {}, not {SCHEMA}", version.schema)));
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| damaged(e.to_string()))
+}
+
+/// The bytes of a record.
+pub(super) fn bytes<T: Serialize>(dir: &Dir, record: &T) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(record).map_err(|e| Error::damaged(dir.path(), e))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// Writes a record under `name` in `temp`, and renames it to `new` in `dir`, which is synced.
+pub(super) fn publish<T: Serialize>(temp: &Dir, record: &T, dir: &Dir, new: impl AsRef<OsStr>) -> Result<()> {
+    temp.write("record", &bytes(temp, record)?)?;
+    temp.rename("record", dir, new)?;
+    dir.sync()
+}
+
+/// The time now, in seconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}

@@ -1,0 +1,165 @@
+//! Measuring a layer directory: entries, bytes, and a digest of all that a mount would show of it.
+
+use super::dir::Dir;
+use super::error::{Result, io};
+use crate::image::digest::{Digest, Hashing};
+use crate::sys::{self, Access, At, Stat, xattr};
+use rustc_hash::FxHashMap;
+use std::ffi::{CStr, OsStr};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+
+/// What a directory is made of. Every inode counts once, every name is an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// Names below the root.
+    pub entries: u64,
+    /// Bytes in regular files.
+    pub content: u64,
+    /// Bytes allocated, the root included.
+    pub disk: u64,
+    /// The digest of the canonical form (docs/STORE.md section 6).
+    pub tree: Digest,
+}
+
+/// Attributes that the system sets by itself.
+const SYSTEM: [&[u8]; 3] = [b"security.selinux", b"security.ima", b"security.evm"];
+
+/// Size of the buffer for contents, in bytes.
+const BUFFER: usize = 128 << 10;
+
+/// Walks `dir` and reads every file in it.
+pub(super) fn facts(dir: &Dir) -> Result<Facts> {
+    let mut walk = Walk {
+        hash: Some(Hashing::new()),
+        seen: FxHashMap::default(),
+        buffer: vec![0; BUFFER],
+        entries: 0,
+        content: 0,
+        disk: 0,
+    };
+    let stat = sys::stat(At::Fd(dir.fd())).map_err(io("look at", dir.path()))?;
+    walk.object(At::Fd(dir.fd()), b"", &stat, dir)?;
+    walk.directory(dir, &mut Vec::new())?;
+    let tree = walk.hash.take().unwrap_or_default().finish();
+    Ok(Facts { entries: walk.entries, content: walk.content, disk: walk.disk, tree })
+}
+
+/// The bytes allocated for a directory and all in it, each inode once; contents are not read.
+pub(super) fn disk(dir: &Dir) -> Result<u64> {
+    let mut walk = Walk { hash: None, seen: FxHashMap::default(), buffer: Vec::new(), entries: 0, content: 0, disk: 0 };
+    let stat = sys::stat(At::Fd(dir.fd())).map_err(io("look at", dir.path()))?;
+    walk.disk = stat.blocks * 512;
+    walk.directory(dir, &mut Vec::new())?;
+    Ok(walk.disk)
+}
+
+struct Walk {
+    /// Absent when only sizes are wanted.
+    hash: Option<Hashing>,
+    /// Files with several names, by device and inode: the number of the entry that was first.
+    seen: FxHashMap<(u64, u64), u64>,
+    buffer: Vec<u8>,
+    entries: u64,
+    content: u64,
+    disk: u64,
+}
+
+impl Walk {
+    /// Everything below `dir`, in byte order, parents before their children.
+    fn directory(&mut self, dir: &Dir, path: &mut Vec<u8>) -> Result<()> {
+        for name in dir.names()? {
+            let length = path.len();
+            path.extend_from_slice(name.as_bytes());
+            let at = At::Name(dir.fd(), &name);
+            let stat = sys::stat(at).map_err(io("look at", &dir.at(&name)))?;
+            self.entries += 1;
+            if self.hash.is_some() {
+                self.object(at, path, &stat, dir)?;
+            }
+            self.measure(&stat, &name, dir)?;
+            if stat.is_dir() {
+                path.push(b'/');
+                self.directory(&dir.open(&name)?, path)?;
+            }
+            path.truncate(length);
+        }
+        Ok(())
+    }
+
+    /// Hashes the attributes of an object.
+    fn object(&mut self, at: At<'_>, path: &[u8], stat: &Stat, dir: &Dir) -> Result<()> {
+        let failed = || dir.at(OsStr::from_bytes(path));
+        self.field(path);
+        let numbers = [stat.mode, stat.uid, stat.gid, stat.rdev_major, stat.rdev_minor, stat.mtime.nsec];
+        numbers.iter().for_each(|n| self.add(&n.to_le_bytes()));
+        self.add(&stat.mtime.sec.to_le_bytes());
+        let list = xattr::list(at).map_err(|e| io("read the attributes of", &failed())(e))?;
+        let mut names: Vec<&CStr> =
+            list.split_inclusive(|b| *b == 0).filter_map(|n| CStr::from_bytes_with_nul(n).ok()).collect();
+        names.retain(|n| !SYSTEM.contains(&n.to_bytes()));
+        names.sort_unstable();
+        self.add(&(names.len() as u64).to_le_bytes());
+        for name in names {
+            let value = xattr::get(at, name).map_err(|e| io("read the attributes of", &failed())(e))?;
+            self.field(name.to_bytes());
+            self.field(&value.unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Counts an object, and hashes its contents when it is met for the first time.
+    fn measure(&mut self, stat: &Stat, name: &OsStr, dir: &Dir) -> Result<()> {
+        if !stat.is_dir() && stat.nlink > 1 {
+            let number = self.entries;
+            if let Some(first) = self.seen.insert((stat.dev, stat.ino), number) {
+                self.seen.insert((stat.dev, stat.ino), first);
+                self.add(b"link");
+                self.add(&first.to_le_bytes());
+                return Ok(());
+            }
+        }
+        self.disk += stat.blocks * 512;
+        if stat.is_symlink() && self.hash.is_some() {
+            let target = sys::readlink(dir.fd(), name).map_err(io("read", &dir.at(name)))?;
+            self.field(&target);
+        }
+        if stat.is_file() {
+            self.content += stat.size;
+            self.contents(name, dir)?;
+        }
+        Ok(())
+    }
+
+    fn contents(&mut self, name: &OsStr, dir: &Dir) -> Result<()> {
+        if self.hash.is_none() {
+            return Ok(());
+        }
+        let path = || dir.at(name);
+        let file = sys::open_file(dir.fd(), name, Access::Read).map_err(|e| io("open", &path())(e))?;
+        let mut hash = Hashing::new();
+        loop {
+            let read = sys::pread(file.as_fd(), &mut self.buffer, hash.count());
+            let n = read.map_err(|e| io("read", &path())(e))?;
+            if n == 0 {
+                break;
+            }
+            hash.update(self.buffer.get(..n).unwrap_or_default());
+        }
+        self.add(&hash.count().to_le_bytes());
+        self.add(hash.finish().hex().as_bytes());
+        Ok(())
+    }
+
+    /// Hashes a length and that many bytes.
+    fn field(&mut self, bytes: &[u8]) {
+        self.add(&(bytes.len() as u64).to_le_bytes());
+        self.add(bytes);
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        if let Some(hash) = &mut self.hash {
+            hash.update(bytes);
+        }
+    }
+}

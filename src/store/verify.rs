@@ -1,0 +1,364 @@
+//! Checking that everything is as recorded (docs/STORE.md section 6).
+
+use super::dir::{Dir, is_hex};
+use super::error::{Error, Result, io};
+use super::image::{Tag, file_name};
+use super::layout;
+use super::lock::{Key, Locks};
+use super::record::{self, ImageRecord};
+use super::unpack::in_parallel;
+use super::{Store, WritableRecord, names, tree};
+use crate::image::digest::{ChainId, DiffId, Digest, Hashing};
+use crate::image::{Config, Document, Manifest};
+use crate::sys::{self, LockKind};
+use rustc_hash::FxHashSet;
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+/// What a fault is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Object {
+    Blob(Digest),
+    Layer(ChainId),
+    Image(Digest),
+    /// The file of a reference.
+    Reference(String),
+    Writable,
+    /// Something that does not belong into the store.
+    Stray,
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where.
+    pub path: PathBuf,
+    /// What, as a part of a sentence.
+    pub what: String,
+    pub(super) object: Object,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.what)
+    }
+}
+
+/// What [`Store::verify`] looked at and found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// What is wrong; empty for a sound store.
+    pub faults: Vec<Fault>,
+    /// Blobs that were hashed.
+    pub blobs: usize,
+    /// Layers that were walked.
+    pub layers: usize,
+    /// Images, references and writable layers.
+    pub images: usize,
+    /// References.
+    pub references: usize,
+    /// Writable layers.
+    pub writable: usize,
+    /// Layers and blobs that nothing refers to; `prune` removes them.
+    pub unreferenced: usize,
+    /// Entries of `tmp`: of running processes, or left by killed ones.
+    pub leftovers: usize,
+}
+
+impl Verified {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.faults.is_empty()
+    }
+}
+
+impl Store {
+    /// Reads everything and compares it with what is recorded. Changes nothing; loads and removals may go on meanwhile.
+    ///
+    /// # Errors
+    /// Only when something cannot be looked at; what is wrong is in the result.
+    pub fn verify(&self) -> Result<Verified> {
+        let mut check = Check { store: self, locks: self.locks()?, result: Verified::default() };
+        check.strays()?;
+        check.blobs()?;
+        check.layers()?;
+        let records = {
+            let _reading = check.locks.lock(Key::STORE, LockKind::Shared)?;
+            check.references()?;
+            check.writable()?;
+            check.images()?
+        };
+        check.unreferenced(&records)?;
+        Ok(check.result)
+    }
+}
+
+struct Check<'a> {
+    store: &'a Store,
+    locks: Locks,
+    result: Verified,
+}
+
+/// Whether an entry of that name belongs into a directory.
+type Fits = fn(&OsStr) -> bool;
+
+impl Check<'_> {
+    fn fault(&mut self, path: impl Into<PathBuf>, object: Object, what: impl Into<String>) {
+        self.result.faults.push(Fault { path: path.into(), what: what.into(), object });
+    }
+
+    /// Turns a damaged record into a fault; other errors are the caller's.
+    fn sound<T>(&mut self, result: Result<Option<T>>, object: Object) -> Result<Option<T>> {
+        match result {
+            Err(Error::Damaged { path, why }) => {
+                self.fault(path, object, why);
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+
+    /// Names that no object of the store has.
+    fn strays(&mut self) -> Result<()> {
+        let digests: Fits = |name| is_hex(name, 64);
+        let expected: [(&str, Fits); 6] = [
+            (".", layout::is_known),
+            ("blobs/sha256", digests),
+            ("layers/sha256", digests),
+            ("images/sha256", digests),
+            ("refs", digests),
+            ("writable", |name| name.to_str().is_some_and(names::is_valid)),
+        ];
+        for (path, fits) in expected {
+            let dir = self.store.root.open(path)?;
+            for name in dir.names()?.iter().filter(|name| !fits(name)) {
+                self.fault(dir.at(name), Object::Stray, "it does not belong into the store");
+            }
+        }
+        self.result.leftovers = self.store.root.open("tmp")?.names()?.len();
+        Ok(())
+    }
+
+    fn blobs(&mut self) -> Result<()> {
+        let (dir, ids) = (self.store.blobs()?, self.store.blob_ids()?);
+        let found = in_parallel(self.store.threads, ids.len(), &|n| match ids.get(n) {
+            Some(id) => Ok(hash_blob(&dir, id)?.map(|found| (*id, found))),
+            None => Ok(None),
+        })?;
+        for (id, found) in found.into_iter().flatten() {
+            self.result.blobs += 1;
+            match found {
+                Ok(digest) if digest == id => {}
+                Ok(digest) => {
+                    self.fault(dir.at(id.hex()), Object::Blob(id), format!("its bytes have digest {digest}"));
+                }
+                Err(e) => self.fault(dir.at(id.hex()), Object::Blob(id), format!("it cannot be read: {e}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn layers(&mut self) -> Result<()> {
+        let (store, locks) = (self.store, &self.locks);
+        let ids = store.layer_ids()?;
+        let found = in_parallel(store.threads, ids.len(), &|n| match ids.get(n) {
+            Some(chain) => Ok(Some((*chain, check_layer(store, locks, chain)?))),
+            None => Ok(None),
+        })?;
+        for (chain, what) in found.into_iter().flatten() {
+            self.result.layers += 1;
+            if let Some(what) = what {
+                let path = store.layers()?.at(chain.0.hex());
+                self.fault(path, Object::Layer(chain), what);
+            }
+        }
+        Ok(())
+    }
+
+    fn references(&mut self) -> Result<()> {
+        let dir = self.store.refs()?;
+        for name in dir.names()?.iter().filter(|name| is_hex(name, 64)) {
+            self.result.references += 1;
+            let object = Object::Reference(name.to_string_lossy().into_owned());
+            let tag: Option<Tag> = self.sound(record::read(&dir, name), object.clone())?;
+            let Some(tag) = tag else { continue };
+            if OsStr::new(&file_name(&tag.name)) != name {
+                self.fault(dir.at(name), object, format!("it is the file of another name than {}", tag.name));
+            } else if !self.store.images_dir()?.has(tag.image.hex())? {
+                self.fault(dir.at(name), object, format!("{} names the missing image {}", tag.name, tag.image));
+            }
+        }
+        Ok(())
+    }
+
+    fn writable(&mut self) -> Result<()> {
+        let all = self.store.writable_dir()?;
+        for name in all.names()?.iter().filter_map(|n| n.to_str()).filter(|n| names::is_valid(n)) {
+            self.result.writable += 1;
+            let found = match self.store.writable(name) {
+                Err(Error::NoWritable(_)) => continue,
+                other => self.sound(other.map(Some), Object::Writable)?,
+            };
+            let Some(found) = found else { continue };
+            let faults = self.check_writable(&all, name, &found.record)?;
+            // One that went meanwhile was looked at while it was being deleted.
+            if all.has(name)? {
+                self.result.faults.extend(faults);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong with a writable layer.
+    fn check_writable(&self, all: &Dir, name: &str, record: &WritableRecord) -> Result<Vec<Fault>> {
+        let Some(dir) = all.try_open(name)? else { return Ok(Vec::new()) };
+        let fault = |path: PathBuf, what: String| Fault { path, what, object: Object::Writable };
+        let mut faults = Vec::new();
+        for part in ["upper", "work"] {
+            if !dir.stat(part)?.is_some_and(|stat| stat.is_dir()) {
+                faults.push(fault(dir.at(part), "it is missing".into()));
+            }
+        }
+        if record.name != name {
+            faults.push(fault(dir.path().into(), format!("its record is that of {}", record.name)));
+        }
+        let mut below = 0;
+        let mut next = record.chain;
+        while let Some(chain) = next {
+            below += 1;
+            next = match self.store.layer(&chain) {
+                // Of a damaged record there is a fault already.
+                Err(Error::Damaged { .. }) => break,
+                Ok(Some(layer)) if below <= record.layers => layer.parent,
+                _ => {
+                    let image = record.image;
+                    let what = format!("the layer {chain} below it is missing; load its image {image} again");
+                    faults.push(fault(dir.path().into(), what));
+                    break;
+                }
+            };
+        }
+        Ok(faults)
+    }
+
+    fn images(&mut self) -> Result<Vec<ImageRecord>> {
+        let dir = self.store.images_dir()?;
+        let mut records = Vec::new();
+        for id in self.store.image_ids()? {
+            self.result.images += 1;
+            let record: Option<ImageRecord> = self.sound(record::read(&dir, id.hex()), Object::Image(id))?;
+            let Some(record) = record else { continue };
+            if let Some(what) = self.check_image(&id, &record)? {
+                self.fault(dir.at(id.hex()), Object::Image(id), what);
+            }
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    /// What is wrong with an image.
+    fn check_image(&self, id: &Digest, record: &ImageRecord) -> Result<Option<String>> {
+        if record.id != *id {
+            return Ok(Some(format!("its record is that of {}", record.id)));
+        }
+        for digest in record.blobs() {
+            if self.store.blob_size(&digest)?.is_none() {
+                return Ok(Some(format!("blob {digest} is missing; load the image again")));
+            }
+        }
+        for layer in &record.layers {
+            if !self.store.layers()?.has(layer.chain_id.0.hex())? {
+                return Ok(Some(format!("layer {} is missing; load the image again", layer.chain_id)));
+            }
+        }
+        Ok(self.check_documents(record).err().map(|e| e.to_string()))
+    }
+
+    /// Whether the record says what the documents say.
+    fn check_documents(&self, record: &ImageRecord) -> Result<()> {
+        let path = self.store.images_dir()?.at(record.id.hex());
+        let config: Document<Config> = Document::parse_config(self.store.config(record)?)?;
+        let manifest: Document<Manifest> = Document::read(self.store.manifest(record)?, "the manifest")?;
+        let diff_ids: Vec<DiffId> = record.layers.iter().map(|l| l.diff_id).collect();
+        let chains: Vec<ChainId> = record.layers.iter().map(|l| l.chain_id).collect();
+        let blobs: Vec<Digest> = record.layers.iter().map(|l| l.blob).collect();
+        if config.rootfs.diff_ids != diff_ids || ChainId::of_layers(&diff_ids) != chains {
+            return Err(Error::damaged(path, "its layers are not those of the configuration"));
+        }
+        if manifest.config.digest != record.id || !manifest.layers.iter().map(|l| l.digest).eq(blobs) {
+            return Err(Error::damaged(path, "its blobs are not those of the manifest"));
+        }
+        Ok(())
+    }
+
+    fn unreferenced(&mut self, records: &[ImageRecord]) -> Result<()> {
+        let mut blobs: FxHashSet<Digest> = records.iter().flat_map(ImageRecord::blobs).collect();
+        let of = |r: &ImageRecord| r.layers.iter().map(|l| l.chain_id).collect::<Vec<_>>();
+        let mut layers: FxHashSet<ChainId> = records.iter().flat_map(of).collect();
+        for name in self.store.writable_dir()?.names()? {
+            let mut next = self.store.writable(&name.to_string_lossy()).ok().and_then(|w| w.record.chain);
+            while let Some(chain) = next.filter(|chain| layers.insert(*chain)) {
+                next = self.store.layer(&chain).ok().flatten().and_then(|record| record.parent);
+            }
+        }
+        let extra = self.store.blob_ids()?.into_iter().filter(|id| blobs.insert(*id)).count();
+        self.result.unreferenced = extra + self.store.layer_ids()?.into_iter().filter(|id| layers.insert(*id)).count();
+        Ok(())
+    }
+}
+
+/// The digest of a blob's bytes; `None` when it went meanwhile.
+fn hash_blob(dir: &Dir, id: &Digest) -> Result<Option<Result<Digest>>> {
+    let (name, path) = (id.hex(), dir.at(id.hex()));
+    match dir.stat(&name)? {
+        None => return Ok(None),
+        Some(stat) if !stat.is_file() => return Ok(Some(Err(Error::damaged(path, "it is not a regular file")))),
+        Some(_) => {}
+    }
+    let Ok(file) = sys::open_file(dir.fd(), OsStr::new(&name), sys::Access::Read) else {
+        return Ok(dir.has(&name)?.then_some(Err(Error::NoBlob(*id))));
+    };
+    let (mut hash, mut buffer) = (Hashing::new(), vec![0; 128 << 10]);
+    loop {
+        match sys::pread(file.as_fd(), &mut buffer, hash.count()) {
+            Ok(0) => return Ok(Some(Ok(hash.finish()))),
+            Ok(n) => hash.update(buffer.get(..n).unwrap_or_default()),
+            Err(e) => return Ok(Some(Err(io("read", &path)(e)))),
+        }
+    }
+}
+
+/// What is wrong with a layer. It cannot go meanwhile; one that is just being made or removed is passed over.
+fn check_layer(store: &Store, locks: &Locks, chain: &ChainId) -> Result<Option<String>> {
+    let Some(_pin) = locks.try_lock(Key::layer(chain), LockKind::Shared)? else { return Ok(None) };
+    let record = match store.layer(chain) {
+        Ok(Some(record)) => record,
+        Ok(None) => return Ok(None),
+        Err(Error::Damaged { why, .. }) => return Ok(Some(why)),
+        Err(e) if e.is(sys::Errno::NOTDIR) => return Ok(Some("it is not a directory".into())),
+        Err(e) => return Err(e),
+    };
+    let below = record.parent.map_or_else(|| ChainId::base(record.diff_id), |p| p.with(record.diff_id));
+    if record.chain_id != *chain || below != *chain {
+        return Ok(Some("its record is that of another layer".into()));
+    }
+    if let Some(parent) = record.parent.filter(|p| !store.layers().and_then(|l| l.has(p.0.hex())).unwrap_or(true)) {
+        return Ok(Some(format!("the layer {parent} below it is missing")));
+    }
+    let facts = store.layers()?.open(format!("{}/diff", chain.0.hex())).and_then(|dir| tree::facts(&dir));
+    Ok(match facts {
+        Err(e) => Some(format!("it cannot be read: {e}")),
+        Ok(facts) if facts.entries != record.entries => {
+            Some(format!("it has {} entries, {} were unpacked", facts.entries, record.entries))
+        }
+        Ok(facts) if facts.content != record.content => {
+            Some(format!("its files have {} bytes, {} were unpacked", facts.content, record.content))
+        }
+        Ok(facts) if facts.tree != record.tree => {
+            Some("a name, an attribute or the contents of a file changed after it was unpacked".into())
+        }
+        Ok(_) => None,
+    })
+}
