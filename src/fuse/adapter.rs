@@ -120,12 +120,17 @@ impl Adapter {
         Self { overlay, notifier, seeks: None, writeback, check_permissions }
     }
 
-    /// Has the kernel ask for the attributes again before it goes by the mode: it does not expect a write to change it,
-    /// and would run a program with set-id bits that it no longer has. Pages are not touched, so this cannot wait for us.
-    fn forget_mode(&self, ino: INodeNo, mode_changed: bool) {
-        if mode_changed && let Some(Err(e)) = self.notifier.get().map(|n| n.inval_inode(ino, -1, 0)) {
+    /// Before `writer` changes data: drops set-id bits. The kernel does not expect a write to change the mode, and would run
+    /// a program with bits that it no longer has, so it is told to ask for the attributes again before it goes by the
+    /// mode. That touches no pages, so it cannot wait for us.
+    fn before_write(&self, ino: INodeNo, writer: Option<Caller>) -> Result<()> {
+        let Some(writer) = writer else { return Ok(()) };
+        if self.overlay.drop_set_id(ino.0, writer)?
+            && let Some(Err(e)) = self.notifier.get().map(|n| n.inval_inode(ino, -1, 0))
+        {
             log::debug!("attributes of {ino}: {e}");
         }
+        Ok(())
     }
 }
 
@@ -334,12 +339,9 @@ impl fuser::Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let drop_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then(|| caller(req));
-        match self.overlay.write(ino.0, offset, data, drop_set_id) {
-            Ok(mode_changed) => {
-                self.forget_mode(ino, mode_changed);
-                reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX));
-            }
+        let writer = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then(|| caller(req));
+        match self.before_write(ino, writer).and_then(|()| self.overlay.write(ino.0, offset, data)) {
+            Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
             Err(e) => reply.error(errno("write", e)),
         }
     }
@@ -430,8 +432,10 @@ impl fuser::Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let allocated = self.overlay.fallocate(ino.0, mode, offset, length, ordinary_caller(req));
-        done("fallocate", allocated.map(|mode_changed| self.forget_mode(ino, mode_changed)), reply);
+        let allocated = self
+            .before_write(ino, ordinary_caller(req))
+            .and_then(|()| self.overlay.fallocate(ino.0, mode, offset, length));
+        done("fallocate", allocated, reply);
     }
 
     fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -456,11 +460,10 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
-        match self.overlay.copy_range(from, to, len, ordinary_caller(req)) {
-            Ok((n, mode_changed)) => {
-                self.forget_mode(ino_out, mode_changed);
-                reply.written(u32::try_from(n).unwrap_or(u32::MAX));
-            }
+        let copied =
+            self.before_write(ino_out, ordinary_caller(req)).and_then(|()| self.overlay.copy_range(from, to, len));
+        match copied {
+            Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),
             Err(e) => reply.error(errno("copy_file_range", e)),
         }
     }

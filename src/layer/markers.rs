@@ -154,6 +154,20 @@ pub fn read_file_markers(at: At<'_>) -> Result<FileMarkers> {
     Ok(found)
 }
 
+/// What an empty file is marked as, told by the names of its attributes alone: the values may not be readable.
+pub fn read_empty_file_markers(at: At<'_>) -> Result<FileMarkers> {
+    let mut found = FileMarkers::default();
+    each_name(at, &mut |name| {
+        match recognise(name) {
+            Some((_, Marker::Whiteout)) => found.whiteout = true,
+            Some((_, Marker::Nested)) => found.nested = true,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// Whether the directory holds the marker `.wh..wh..opq`, with which OCI layers make it opaque.
 pub fn has_aufs_opaque(fd: Fd<'_>) -> Result<bool> {
     match sys::stat(At::Name(fd, OsStr::new(AUFS_OPAQUE))) {

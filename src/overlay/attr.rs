@@ -174,11 +174,14 @@ impl Overlay {
         if inode.is_dir() {
             return Err(Error::IsDirectory);
         }
-        let done = self.copy_up_as(inode, Some(size))?;
+        let set_id = libc::S_ISUID | libc::S_ISGID;
+        let drops = !caller.keeps_set_id() && self.at(inode, |at| Ok(sys::stat(at)?.mode & set_id != 0))?;
+        let done = !drops && self.copy_up_as(inode, Some(size))?;
         let fd = self.data_for_writing(inode)?;
-        if !done {
-            sys::truncate(fd.as_fd(), size)?;
+        if drops {
+            let at = At::Fd(fd.as_fd());
+            self.drop_set_id_of(at, &sys::stat(at)?, caller)?;
         }
-        if caller.keeps_set_id() { Ok(()) } else { self.drop_set_id(At::Fd(fd.as_fd()), caller).map(drop) }
+        if done { Ok(()) } else { Ok(sys::truncate(fd.as_fd(), size)?) }
     }
 }

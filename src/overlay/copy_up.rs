@@ -39,6 +39,7 @@ impl Overlay {
     /// False if the length remains to be set: the file was in upper already, or it has several names.
     pub(super) fn copy_up_as(&self, inode: &Arc<Inode>, limit: Option<u64>) -> Result<bool> {
         if inode.in_upper() {
+            self.link_up_known(inode)?;
             return Ok(false);
         }
         self.writable()?;

@@ -1,6 +1,6 @@
 //! Making new objects.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -115,6 +115,26 @@ impl Overlay {
     pub(super) fn mark_nested_for(&self, inode: &Arc<Inode>, dir: sys::Fd<'_>) -> Result<()> {
         let nested = inode.kind == libc::S_IFCHR && self.at(inode, |at| Ok(sys::stat(at)?.is_file()))?;
         if nested { self.mark_nested(dir) } else { Ok(()) }
+    }
+
+    /// Makes the device 0:0 in the work directory, to be moved into the directory, and returns its name there.
+    pub(super) fn make_nested_whiteout(&self, dir: &Arc<Inode>, caller: Caller) -> Result<OsString> {
+        let work = &self.writable()?.work;
+        self.copy_up_dir(dir)?;
+        let fd = self.upper_dir(dir)?;
+        self.mark_nested(fd.as_fd())?;
+        let above = sys::stat(At::Fd(fd.as_fd()))?;
+        let gid = if above.mode & libc::S_ISGID != 0 { above.gid } else { caller.gid };
+        let name = work.temporary();
+        let at = At::Name(work.fd(), &name);
+        let made = (|| {
+            make(work.fd(), &name, New::File, 0o600)?;
+            xattr::set(at, self.markers.name(Marker::Nested), b"y", 0)?;
+            sys::chown(at, Some(caller.uid), Some(gid))?;
+            sys::chmod(at, 0)
+        })();
+        made.inspect_err(|_| work.discard(&name))?;
+        Ok(name)
     }
 
     /// Makes the object in the work directory, complete, and moves it to its place in one step.

@@ -8,7 +8,7 @@ use super::error::{Error, Result};
 use super::fdcache::Key;
 use super::inode::{Ino, Inode};
 use super::sync::mark_unsynced;
-use super::{Caller, Overlay, copy_up};
+use super::{Overlay, copy_up};
 use crate::layer::xattr::{Marker, Namespace};
 use crate::sys::{self, Access, At, Errno, SetTime, xattr};
 
@@ -102,32 +102,22 @@ impl Overlay {
         Ok(done)
     }
 
-    /// Writes all of `data` at `offset`. Set-id bits go if this is the write of an ordinary user; true if there were any, so
-    /// that the mode is another one than the caller knows.
-    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], drop_set_id: Option<Caller>) -> Result<bool> {
+    /// Writes all of `data` at `offset`. For an ordinary user [`Overlay::drop_set_id`] comes first.
+    pub fn write(&self, ino: Ino, offset: u64, data: &[u8]) -> Result<()> {
         self.writable()?;
         let inode = self.inode(ino)?;
         let fd = self.data_for_writing(&inode)?;
         copy_up::write_all(fd.as_fd(), data, offset)?;
-        self.keep_time(&inode, fd.as_fd())?;
-        drop_set_id.map_or(Ok(false), |caller| self.drop_set_id(At::Fd(fd.as_fd()), caller))
+        self.keep_time(&inode, fd.as_fd())
     }
 
-    /// fallocate(2), set-id bits as for [`Overlay::write`].
-    pub fn fallocate(
-        &self,
-        ino: Ino,
-        mode: i32,
-        offset: u64,
-        length: u64,
-        drop_set_id: Option<Caller>,
-    ) -> Result<bool> {
+    /// fallocate(2); for an ordinary user [`Overlay::drop_set_id`] comes first.
+    pub fn fallocate(&self, ino: Ino, mode: i32, offset: u64, length: u64) -> Result<()> {
         self.writable()?;
         let inode = self.inode(ino)?;
         let fd = self.data_for_writing(&inode)?;
         sys::fallocate(fd.as_fd(), mode, offset, length)?;
-        self.keep_time(&inode, fd.as_fd())?;
-        drop_set_id.map_or(Ok(false), |caller| self.drop_set_id(At::Fd(fd.as_fd()), caller))
+        self.keep_time(&inode, fd.as_fd())
     }
 
     /// lseek(2) with `SEEK_DATA` or `SEEK_HOLE`.
@@ -136,14 +126,9 @@ impl Overlay {
         Ok(sys::seek(fd.as_fd(), offset, whence)?)
     }
 
-    /// copy_file_range(2) inside the mount; may copy less than asked for. Set-id bits as for [`Overlay::write`].
-    pub fn copy_range(
-        &self,
-        (from, from_offset): (Ino, u64),
-        (to, to_offset): (Ino, u64),
-        length: u64,
-        drop_set_id: Option<Caller>,
-    ) -> Result<(u64, bool)> {
+    /// copy_file_range(2) inside the mount; may copy less than asked for. For an ordinary user
+    /// [`Overlay::drop_set_id`] comes first.
+    pub fn copy_range(&self, (from, from_offset): (Ino, u64), (to, to_offset): (Ino, u64), length: u64) -> Result<u64> {
         self.writable()?;
         let target = self.inode(to)?;
         let to = self.data_for_writing(&target)?;
@@ -151,8 +136,7 @@ impl Overlay {
         let length = usize::try_from(length).unwrap_or(usize::MAX).min(1 << 30);
         let copied = sys::copy_range(from.as_fd(), from_offset, to.as_fd(), to_offset, length)?;
         self.keep_time(&target, to.as_fd())?;
-        let dropped = drop_set_id.map_or(Ok(false), |caller| self.drop_set_id(At::Fd(to.as_fd()), caller))?;
-        Ok((copied as u64, dropped))
+        Ok(copied as u64)
     }
 
     /// Target of a symbolic link.

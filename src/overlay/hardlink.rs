@@ -74,15 +74,17 @@ impl Overlay {
     }
 
     /// Gives an object that was copied up without an index the other names it is known by in upper too: with the index
-    /// missing nothing else says that they are one file. Names looked up later show the lower file.
+    /// missing nothing else says that they are one file. Names looked up later show the lower file. What fails is tried
+    /// again before the next change.
     pub(super) fn link_up_known(&self, inode: &Arc<Inode>) -> Result<()> {
         loop {
-            let other = inode.state.lock().links.iter().find(|l| l.layer != UPPER).cloned();
+            let other = {
+                let state = inode.state.lock();
+                let indexed = state.extra.as_ref().is_some_and(|e| e.index.is_some());
+                state.links.iter().find(|l| l.layer != UPPER && !indexed && !inode.is_dir()).cloned()
+            };
             let Some(link) = other else { return Ok(()) };
-            if let Err(e) = self.link_up(inode, &link) {
-                self.drop_link(inode, &link.parent, &link.name);
-                return Err(e);
-            }
+            self.link_up(inode, &link)?;
         }
     }
 

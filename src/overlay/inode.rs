@@ -51,6 +51,8 @@ pub struct Extra {
     pub parked: Option<Parked>,
     /// Where the data is, when the object itself holds metadata only: (lower layer, path in it).
     pub data: Option<(LayerIndex, Arc<OsStr>)>,
+    /// `security.capability` was removed, as the kernel does before a write.
+    pub lost_capabilities: bool,
     /// Modification time that the caller last set or saw made, when it keeps these times itself
     /// ([`super::Overlay::caller_keeps_times`]).
     pub mtime: Option<Time>,

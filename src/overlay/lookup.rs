@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::{MutexGuard, RwLockReadGuard, RwLockWriteGuard};
+use smallvec::smallvec;
 
 use super::Overlay;
 use super::attr::Attr;
@@ -450,7 +451,8 @@ impl Overlay {
         let linked_copy = extra.as_ref().is_some_and(|e| e.index.is_some());
         let inode = loop {
             let (inode, new) = self.table.get_or_insert(ino, || {
-                let state = State { upper, extra: extra.take(), ..State::default() };
+                let links = smallvec![Link { parent: parent.clone(), name: name.clone(), layer }];
+                let state = State { links, upper, extra: extra.take(), ..State::default() };
                 Inode::new(ino, stat.mode & libc::S_IFMT, state, ns.take())
             });
             let same = new || {

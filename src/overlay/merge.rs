@@ -292,7 +292,7 @@ pub fn empty_file(at: At<'_>, dir: &DirMarkers) -> Result<ShownAs> {
     if !dir.xwhiteouts && !dir.nested {
         return Ok(ShownAs::File);
     }
-    let markers = markers::read_file_markers(at)?;
+    let markers = markers::read_empty_file_markers(at)?;
     Ok(match (dir.xwhiteouts && markers.whiteout, dir.nested && markers.nested) {
         (true, _) => ShownAs::Nothing,
         (false, true) => ShownAs::Node,

@@ -99,8 +99,6 @@ pub struct Overlay {
     keeps_times: std::sync::atomic::AtomicBool,
     /// A directory that changed since it was synced was forgotten: the next fsync writes everything.
     lost_marks: std::sync::atomic::AtomicBool,
-    /// The file that `security.capability` was removed from last.
-    lost_capabilities: std::sync::atomic::AtomicU64,
     pins: std::sync::atomic::AtomicUsize,
     max_pins: usize,
 }

@@ -147,8 +147,8 @@ impl Overlay {
                 At::Fd(fd) => Ok(sys::reopen(fd, access)?),
                 At::Name(dir, name) => Ok(sys::open_file(dir, name, access)?),
             };
-            // A file that was made read-only while open can still be written by those who opened it.
-            if access == Access::ReadWrite { as_owner(at, open) } else { open() }
+            // Those who opened a file go on with it whatever its permissions are now.
+            if access == Access::ReadWrite || inode.in_upper() { as_owner(at, open) } else { open() }
         })
     }
 

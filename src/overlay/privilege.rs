@@ -3,11 +3,11 @@
 //! The kernel leaves this to us (`FUSE_HANDLE_KILLPRIV_V2`), and the daemon of root may do everything, so that the file
 //! system below does not do it either. File capabilities are removed by the file system below at every write.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::error::Result;
-use super::inode::Inode;
+use super::inode::{Ino, Inode};
 use super::{Caller, Overlay};
 use crate::sys::{self, At};
 
@@ -25,14 +25,17 @@ impl Caller {
 }
 
 impl Overlay {
-    /// Clears set-user-id, and set-group-id of an executable file or of one whose group the caller is not in, as a write
-    /// by an ordinary user does (inode(7), `setattr_should_drop_sgid` of the kernel).
-    /// True if there were any: what the caller knows of the mode is wrong then.
-    pub(super) fn drop_set_id(&self, at: At<'_>, caller: Caller) -> Result<bool> {
+    /// Clears set-user-id, and set-group-id of an executable file or of one whose group the caller is not in, before a write
+    /// by an ordinary user (inode(7), `setattr_should_drop_sgid` of the kernel): a write that fails half-way has changed
+    /// the file too. True if there were any: what the caller knows of the mode is wrong then.
+    pub fn drop_set_id(&self, ino: Ino, caller: Caller) -> Result<bool> {
+        self.writable()?;
+        let fd = self.data_for_writing(&self.inode(ino)?)?;
+        let at = At::Fd(fd.as_fd());
         self.drop_set_id_of(at, &sys::stat(at)?, caller)
     }
 
-    /// The same for an object whose attributes were `before`: whose group counts when that is what changed.
+    /// The same for an object whose attributes were `before`: its old group counts when that is what changes.
     pub(super) fn drop_set_id_of(&self, at: At<'_>, before: &sys::Stat, caller: Caller) -> Result<bool> {
         let kept = without_set_id(before, || caller.is_in(before.gid));
         if kept != before.mode {
@@ -61,7 +64,8 @@ impl Overlay {
             return Ok(());
         }
         // For root the kernel asks before a write only after it removed capabilities.
-        if self.lost_capabilities.swap(0, Ordering::Relaxed) == inode.ino && caller.keeps_set_id() {
+        let before_write = inode.state.lock().extra.as_mut().is_some_and(|e| std::mem::take(&mut e.lost_capabilities));
+        if before_write && caller.keeps_set_id() {
             return Ok(());
         }
         self.copy_up(inode)?;

@@ -199,7 +199,6 @@ impl Overlay {
             indexes: merge::IndexBudget::default(),
             keeps_times: false.into(),
             lost_marks: false.into(),
-            lost_capabilities: 0.into(),
             pins: 0.into(),
             max_pins: free / 4,
         })

@@ -2,7 +2,6 @@
 //! stored escaped, as kernel overlayfs does ("Nesting overlayfs mounts" in its documentation).
 
 use std::ffi::{CStr, CString};
-use std::sync::atomic::Ordering;
 
 use super::acl::{ACCESS, DEFAULT};
 use super::error::{Error, Result};
@@ -70,7 +69,7 @@ impl Overlay {
         self.writable()?;
         let stored = stored(name).map_err(|_| Error::NoAttribute)?;
         if name == c"security.capability" {
-            self.lost_capabilities.store(ino, Ordering::Relaxed);
+            inode.state.lock().extra_mut().lost_capabilities = true;
         }
         // Not copied up for nothing.
         if self.at(&inode, |at: At<'_>| Ok(xattr::get(at, &stored)?))?.is_none() {

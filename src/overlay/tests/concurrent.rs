@@ -221,7 +221,7 @@ impl Round<'_> {
         drop(locked);
         self.made.fetch_add(1, Ordering::Relaxed);
         let object = self.objects.fetch_add(1, Ordering::Relaxed);
-        self.fs.overlay.write(attr.ino, 0, content(object, &by.to_string()).as_bytes(), None).unwrap();
+        self.fs.overlay.write(attr.ino, 0, content(object, &by.to_string()).as_bytes()).unwrap();
         if self.keeps {
             self.kept.lock().unwrap().push(attr.ino);
         } else {
@@ -235,7 +235,7 @@ impl Round<'_> {
         let got = self.fs.overlay.read(attr.ino, 0, &mut data).unwrap();
         // Empty: who made it has not written yet.
         if let Some(object) = object_of(std::str::from_utf8(&data[..got]).unwrap()) {
-            self.fs.overlay.write(attr.ino, 0, content(object, &by.to_string()).as_bytes(), None).unwrap();
+            self.fs.overlay.write(attr.ino, 0, content(object, &by.to_string()).as_bytes()).unwrap();
         } else {
             assert_eq!(got, 0, "{data:?}");
         }

@@ -206,7 +206,7 @@ impl Fs {
     }
 
     pub fn write(&self, path: &str, offset: u64, data: &str) -> Result<()> {
-        self.overlay.write(self.ino(path)?, offset, data.as_bytes(), None).map(drop)
+        self.overlay.write(self.ino(path)?, offset, data.as_bytes())
     }
 
     pub fn read(&self, path: &str) -> Result<String> {

@@ -18,7 +18,7 @@ fn works_deleted(fs: &Fs, ino: Ino, what: &str) {
     let overlay = &fs.overlay;
     assert_eq!(overlay.get_attr(ino).unwrap().nlink, 0, "{what}");
     assert_eq!(fs.read_ino(ino).unwrap(), "content", "{what}");
-    overlay.write(ino, 7, b" and more", None).unwrap();
+    overlay.write(ino, 7, b" and more").unwrap();
     assert_eq!(fs.read_ino(ino).unwrap(), "content and more", "{what}");
     let change = Change { mode: Some(0o600), size: Some(3), ..Change::default() };
     assert_eq!(overlay.set_attr(ino, &change, me()).unwrap().size, 3, "{what}");
@@ -73,10 +73,10 @@ fn a_deleted_hard_link_of_a_lower_file_works_through_the_object() {
     let ino = fs.ino("hard").unwrap();
     fs.unlink("hard").unwrap();
     assert_eq!(fs.overlay.get_attr(ino).unwrap().nlink, 1);
-    fs.overlay.write(ino, 0, b"C", None).unwrap();
+    fs.overlay.write(ino, 0, b"C").unwrap();
     assert_eq!(fs.read("hard2").unwrap(), "Content");
     fs.unlink("hard2").unwrap();
-    fs.overlay.write(ino, 0, b"c", None).unwrap();
+    fs.overlay.write(ino, 0, b"c").unwrap();
     works_deleted(&fs, ino, "both names gone");
     settled(&s, fs);
 }
@@ -306,7 +306,7 @@ fn set_id_bits_go_when_an_ordinary_user_writes() {
     let fs = s.mount();
     let mode = |path: &str| fs.attr(path).unwrap().mode & 0o7777;
     let ino = fs.ino("lower").unwrap();
-    fs.overlay.write(ino, 0, b"x", Some(OTHER)).unwrap();
+    assert!(fs.overlay.drop_set_id(ino, OTHER).unwrap());
     assert_eq!(mode("lower"), 0o755);
     fs.chmod("lower", 0o6755).unwrap();
     let change = Change { size: Some(1), ..Change::default() };
@@ -339,10 +339,10 @@ fn ranges_can_be_copied_allocated_and_searched() {
     let s = files();
     let fs = s.mount();
     let (from, to) = (fs.ino("lower").unwrap(), fs.ino("copied").unwrap());
-    assert_eq!(fs.overlay.copy_range((from, 3), (to, 7), 100, None).unwrap(), (4, false));
+    assert_eq!(fs.overlay.copy_range((from, 3), (to, 7), 100).unwrap(), 4);
     assert_eq!(fs.read("copied").unwrap(), "contenttent");
     assert!(!s.upper().has("lower"), "reading copies nothing up");
-    fs.overlay.fallocate(to, 0, 0, 100, None).unwrap();
+    fs.overlay.fallocate(to, 0, 0, 100).unwrap();
     assert_eq!(fs.attr("copied").unwrap().size, 100);
     assert_eq!(fs.overlay.seek(from, 0, libc::SEEK_HOLE).unwrap(), 7);
     settled(&s, fs);
@@ -539,7 +539,7 @@ fn a_file_that_was_made_read_only_can_be_written_by_those_who_have_it_open() {
             let upper = s.upper();
             without_override(|| {
                 assert!(std::fs::File::options().write(true).open(upper.path(path)).is_err(), "really read-only");
-                fs.overlay.write(ino, 7, b" and more", None).unwrap();
+                fs.overlay.write(ino, 7, b" and more").unwrap();
                 assert_eq!(fs.read_ino(ino).unwrap(), "content and more", "{path}, {mode:o}");
                 let change = Change { size: Some(3), ..Change::default() };
                 fs.overlay.set_attr(ino, &change, me()).unwrap();
@@ -549,7 +549,7 @@ fn a_file_that_was_made_read_only_can_be_written_by_those_who_have_it_open() {
             });
             fs.unlink(path).unwrap();
             without_override(|| {
-                fs.overlay.write(ino, 3, b"crete", None).unwrap();
+                fs.overlay.write(ino, 3, b"crete").unwrap();
                 assert_eq!(fs.read_ino(ino).unwrap(), "concrete", "{path}, {mode:o}, deleted");
             });
             settled(&s, fs);

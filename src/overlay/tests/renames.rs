@@ -364,7 +364,7 @@ fn descendants_follow_a_renamed_directory_that_is_in_use() {
     let fs = s.mount();
     let (file, dir) = (fs.ino("d/sub/two").unwrap(), fs.ino("d/sub").unwrap());
     fs.rename("d", "other/e").unwrap();
-    fs.overlay.write(file, 0, b"written by number", None).unwrap();
+    fs.overlay.write(file, 0, b"written by number").unwrap();
     let name = std::ffi::OsStr::new("made");
     fs.overlay.create(dir, name, crate::overlay::New::File, 0o600, 0, super::harness::me()).unwrap();
     assert_eq!(fs.read("other/e/sub/two").unwrap(), "written by number");
