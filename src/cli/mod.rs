@@ -94,14 +94,17 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
 }
 
 /// Whether these are the arguments of a mount without a subcommand: an `-o` names layers, whatever the first word is
-/// (`mount` aside), or there is no first word but an option.
+/// (`mount` aside), or there is an `-o` and the first word is no subcommand.
 fn is_bare_mount(args: &[OsString]) -> bool {
     let Some(first) = args.first() else { return false };
     if first == "mount" {
         return false;
     }
     let general = ["-h", "--help", "-V", "--version"].iter().any(|option| first == option);
-    (first.as_bytes().starts_with(b"-") && !general) || option_strings(args).any(options::names_layers)
+    let subcommand = <Cli as clap::CommandFactory>::command().get_subcommands().any(|c| first == c.get_name());
+    (first.as_bytes().starts_with(b"-") && !general)
+        || (!subcommand && option_strings(args).next().is_some())
+        || option_strings(args).any(options::names_layers)
 }
 
 /// The values of all `-o` among the arguments: `-o X`, `-oX`, and `-fo X`.
@@ -140,6 +143,7 @@ mod tests {
         assert!(bare("umount /mnt -olowerdir=a"));
         assert!(bare("demo -fo lowerdir=a /mnt"));
         assert!(bare("none /mnt -o ro -o lowerdir=a"));
+        assert!(bare("laminafs /mnt -o rw,remount"));
         assert!(bare("-o upperdir=a /mnt"));
         assert!(bare("--lower a /mnt"));
         assert!(bare("-f --lower a /mnt"));

@@ -43,8 +43,10 @@ const GRANTED: &[&str] = &[
 
 /// Options that change data, ownership or what is checked, and that are not implemented: never ignored.
 const REFUSED: &[&str] = &[
+    "bind",
     "gidmapping",
     "nfs_export",
+    "remount",
     "squash_to_gid",
     "squash_to_root",
     "squash_to_uid",
@@ -184,6 +186,7 @@ impl MountOptions {
             ("writeback", None | Some(b"1")) => self.writeback = true,
             ("writeback", Some(b"0")) => self.writeback = false,
             ("writeback", _) => return Err(OptionError::Value { option: shown(), values: "0, 1" }),
+            ("fsname", None | Some(b"")) => return Err(OptionError::Value { option: shown(), values: "a name" }),
             ("fsname", Some(value)) => self.fsname = text(value),
             ("subtype", Some(value)) => self.subtype = text(value),
             (key, None) if self.set_flag(key) => {}
@@ -494,6 +497,7 @@ mod tests {
             "verity=on",
             "nfs_export=on",
             "userxattr",
+            "remount",
         ] {
             let error = parse(text).unwrap_err();
             assert_eq!(error, OptionError::NotImplemented(text.to_owned()));
