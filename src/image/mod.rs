@@ -3,14 +3,14 @@
 //! | question | module |
 //! |---|---|
 //! | What is a digest, a diff id, a chain id? | [`digest`] |
-//! | What does `alpine` mean? | [`reference`] |
+//! | What does `alpine` mean? | [`mod@reference`] |
 //! | What does `oci:dir:tag` or `alpine@3` mean on the command line? | [`location`] |
 //! | What is in a manifest or an index? | [`document`] |
 //! | What is in an image's configuration, which layer did which command make? | [`config`] |
 //! | Which image of an index is for this machine? | [`platform`] |
 //! | Which images are in a directory, file or stream, and where are their layers? | [`container`] |
 //! | How are images written into an archive? | [`writer`] |
-//! | Times, ages and sizes as Docker prints them | [`time`], [`format`] |
+//! | Times, ages and sizes as Docker prints them | [`time`], [`mod@format`] |
 //!
 //! Everything read here is untrusted. Documents are kept as the bytes they came in, because the digest of those bytes
 //! is the identity of an image; nothing is ever re-serialised to compute it.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::copy_up::restore_times;
 use super::dir::InUpper;
 use super::error::{Error, Result};
 use super::fdcache::Key;
@@ -101,11 +102,15 @@ impl Overlay {
         as_owner(at, || Ok(xattr::set(at, self.markers.name(Marker::Opaque), b"y", 0)?))?;
         let hiding: Vec<Name> =
             index.entries().filter(|e| e.upper == InUpper::Whiteout).map(|e| e.name.clone()).collect();
-        for name in hiding {
+        let before = sys::stat(at)?;
+        for name in &hiding {
             // They hide nothing any more, and an opaque directory should hold none.
-            if let Err(e) = as_owner(At::Fd(names.fd()), || Ok(sys::unlink(names.fd(), &name)?)) {
+            if let Err(e) = as_owner(At::Fd(names.fd()), || Ok(sys::unlink(names.fd(), name)?)) {
                 log::warn!("a whiteout that hides nothing stays: {e}");
             }
+        }
+        if !hiding.is_empty() {
+            restore_times(at, &before);
         }
         for lower in std::mem::take(&mut names.ns.lowers) {
             self.fds.remove(Key::Dir(inode.ino, lower.layer));

@@ -527,3 +527,21 @@ fn a_directory_cannot_be_renamed_onto_the_one_it_is_in() {
     }
     settled(&s, fs);
 }
+
+#[test]
+fn a_directory_that_is_copied_keeps_its_times() {
+    let mut s = Stack::new(1);
+    s.options.redirect = RedirectMode::Auto;
+    let long = "n".repeat(250);
+    s.lower(1).file(&format!("{long}/d/gone"), "").file(&format!("{long}/d/f"), "");
+    let fs = s.mount();
+    fs.unlink(&format!("{long}/d/gone")).unwrap();
+    let dir = format!("{long}/d");
+    let time = crate::sys::Time { sec: -1_000, nsec: 5 };
+    let change = crate::overlay::Change { mtime: Some(crate::sys::SetTime::At(time)), ..Default::default() };
+    fs.change(&dir, &change).unwrap();
+    fs.rename(&dir, "e").unwrap();
+    let after = fs.attr("e").unwrap().mtime;
+    assert_eq!((after.sec, after.nsec), (time.sec, time.nsec));
+    settled(&s, fs);
+}
