@@ -138,3 +138,18 @@ fn a_rename_can_leave_one() {
     assert_eq!(fs.read("e").unwrap(), "e", "two names of one file stay");
     assert_eq!(nodes(&settled(&s, fs)), ["d", "f", "g", "u"]);
 }
+
+/// The daemon of an ordinary user cannot read the attributes of a file without permissions.
+#[test]
+fn an_unreadable_empty_file_beside_them_stops_nobody() {
+    let s = Stack::new(1);
+    s.lower(1).file("d/f", "").file("d/g", "g");
+    let fs = s.mount();
+    mknod(&fs, "d/c").unwrap();
+    fs.chmod("d/f", 0).unwrap();
+    drop(fs);
+    let fs = s.mount();
+    assert_eq!(fs.list("d"), ["c", "f", "g"]);
+    assert_eq!(fs.attr("d/f").unwrap().mode & 0o7777, 0);
+    assert_eq!(fs.attr("d/c").unwrap().mode & libc::S_IFMT, libc::S_IFCHR);
+}
