@@ -14,7 +14,7 @@ use super::{generate, shrink, stack};
 use crate::call;
 
 /// Cases that failed once, named after what was seen.
-const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/differential/cases");
+pub const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/differential/cases");
 
 /// What the command line says.
 #[derive(Clone)]
