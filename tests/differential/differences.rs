@@ -127,8 +127,9 @@ fn listed_whiteouts(step: &Step, kernel: &Outcome, laminafs: &Outcome, kernel_si
 
 /// The errors of a removal without those that say that an entry does not exist.
 fn without_missing(errors: &str) -> Vec<&str> {
-    let inside = errors.trim_start_matches("[(").trim_end_matches(")]");
-    inside.split("), (").filter(|e| !e.ends_with(", 2")).collect()
+    let inside = errors.trim_start_matches('[').trim_end_matches(']');
+    let each = inside.split("), (").map(|e| e.trim_start_matches('(').trim_end_matches(')'));
+    each.filter(|e| !e.is_empty() && !e.ends_with(", 2")).collect()
 }
 
 /// The same in removals: for the kernel a directory with whiteouts that are files with an attribute is not empty.
