@@ -41,6 +41,7 @@ pub fn judge(step: &Step, kernel: &Outcome, laminafs: &Outcome, context: &Contex
         || no_links(step, kernel, laminafs)
         || flags_of_special_files(step, kernel, laminafs)
         || chown_to_nobody(step, kernel, laminafs)
+        || holes(step, kernel, laminafs)
         || deleted_lower_directory(step, laminafs, laminafs_side) && kernel.is_err()
     {
         Verdict::Agree
@@ -87,6 +88,11 @@ fn chown_to_nobody(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bool {
         }
         _ => false,
     }
+}
+
+/// Where holes are is up to the file system below: a copy can have others than its source.
+fn holes(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bool {
+    matches!(step.op, Op::Seek { .. }) && kernel.is_ok() && laminafs.is_ok()
 }
 
 /// The slot of a step that changes attributes of what is held.
