@@ -25,6 +25,7 @@ mod privilege;
 mod readdir;
 mod remove;
 mod rename;
+mod rename_whiteout;
 mod stack;
 mod sync;
 #[cfg(test)]
