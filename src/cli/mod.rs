@@ -4,20 +4,30 @@
 //! could not be understood.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod context;
 mod demo;
+mod images;
+mod load;
 mod mount;
 pub mod options;
+mod output;
 mod umount;
 
+use crate::image::format::printable;
 use clap::{Parser, Subcommand};
+use context::Context;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Stacks read-only directories under a writable one and shows them as one file system
 #[derive(Debug, Parser)]
 #[command(name = "laminafs", version, arg_required_else_help = true, after_help = BARE_FORM)]
 struct Cli {
+    /// The image store [env: LAMINAFS_ROOT] [default: /var/lib/laminafs for root, else ~/.local/share/laminafs]
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -32,6 +42,10 @@ enum Command {
     Mount(mount::MountArgs),
     /// Unmount and wait until the daemon has written everything and is gone
     Umount(umount::UmountArgs),
+    /// Load images from an archive or a layout into the store
+    Load(load::LoadArgs),
+    /// List images
+    Images(images::ImagesArgs),
     /// Build a small stack, mount it, change it, and show what happened where
     Demo(demo::DemoArgs),
 }
@@ -77,7 +91,19 @@ impl Failure {
 
 /// One line to the user on standard error.
 fn complain(sentence: &str) {
-    eprintln!("laminafs: {}", sentence.trim_end().replace('\n', " "));
+    eprintln!("laminafs: {}", printable(sentence.trim_end()));
+}
+
+/// Does something for each of several arguments; after a failure it goes on with the next, as Docker does.
+fn for_each<T>(items: &[T], mut act: impl FnMut(&T) -> anyhow::Result<()>) -> Result<(), Failure> {
+    let mut result = Ok(());
+    for item in items {
+        if let Err(e) = act(item) {
+            complain(&format!("{e:#}"));
+            result = Err(Failure::Told);
+        }
+    }
+    result
 }
 
 /// Runs the program with its arguments, the program's name first.
@@ -86,9 +112,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
     if is_bare_mount(args.get(1..).unwrap_or_default()) {
         return mount::run(mount::BareArgs::try_parse_from(&args)?.into());
     }
-    match Cli::try_parse_from(&args)?.command {
+    let cli = Cli::try_parse_from(&args)?;
+    let context = Context { root: cli.root };
+    match cli.command {
         Command::Mount(args) => mount::run(args),
         Command::Umount(args) => Ok(umount::run(&args)?),
+        Command::Load(args) => load::run(&args, &context),
+        Command::Images(args) => Ok(images::run(&args, &context)?),
         Command::Demo(args) => Ok(demo::run(&args)?),
     }
 }
@@ -96,6 +126,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
 /// Whether these are the arguments of a mount without a subcommand: an `-o` names layers, whatever the first word is
 /// (`mount` aside), or there is an `-o` and the first word is no subcommand.
 fn is_bare_mount(args: &[OsString]) -> bool {
+    let args = match args {
+        [root, _, rest @ ..] if root == "--root" => rest,
+        [root, rest @ ..] if root.as_bytes().starts_with(b"--root=") => rest,
+        all => all,
+    };
     let Some(first) = args.first() else { return false };
     if first == "mount" {
         return false;
@@ -157,6 +192,9 @@ mod tests {
         assert!(!bare("umount -- -o lowerdir=a"));
         assert!(!bare("--help"));
         assert!(!bare("-V"));
+        assert!(!bare("--root /s images"));
+        assert!(!bare("--root=/s images -q"));
+        assert!(bare("--root /s -o lowerdir=a /mnt"));
         assert!(!is_bare_mount(&[]));
     }
 

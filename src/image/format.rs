@@ -89,18 +89,21 @@ fn significant(bytes: u64, divisor: u64, digits: u32) -> (String, bool) {
     (format!("{whole}.{}", part.trim_end_matches('0')), false)
 }
 
-/// Replaces control characters and such that turn the direction of writing, so that text from an image cannot steer a
-/// terminal; tabs and newlines become spaces.
+/// Whether a character steers a terminal instead of showing there: control characters, and those that turn the direction
+/// of writing.
+#[must_use]
+pub fn steers_terminal(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Replaces what [`steers_terminal`], so that text from an image cannot; tabs and newlines become spaces.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    let steers = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     text.chars()
         .flat_map(|c| {
             let (plain, escaped) = match c {
                 '\t' | '\n' | '\r' => (Some(' '), None),
-                c if steers(c) => (None, Some(c.escape_default())),
+                c if steers_terminal(c) => (None, Some(c.escape_default())),
                 c => (Some(c), None),
             };
             plain.into_iter().chain(escaped.into_iter().flatten())

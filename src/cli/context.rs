@@ -1,0 +1,43 @@
+//! What commands that use the store have in common: where it is.
+
+use crate::store::Store;
+use crate::sys::process::is_root;
+use anyhow::{Context as _, bail};
+use std::path::{Path, PathBuf};
+
+/// Where root's store is.
+const SYSTEM: &str = "/var/lib/laminafs";
+
+/// The global options.
+#[derive(Debug, Default)]
+pub struct Context {
+    /// `--root`.
+    pub root: Option<PathBuf>,
+}
+
+impl Context {
+    /// The store: `--root`, else `$LAMINAFS_ROOT`, else root's own place or that of the user. Nothing is made.
+    pub fn root(&self) -> anyhow::Result<PathBuf> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        if let Some(root) = self.root.clone().or_else(|| variable("LAMINAFS_ROOT")) {
+            return Ok(root);
+        }
+        if is_root() {
+            return Ok(SYSTEM.into());
+        }
+        // The XDG specification has relative paths ignored.
+        if let Some(data) = variable("XDG_DATA_HOME").filter(|path| path.is_absolute()) {
+            return Ok(data.join("laminafs"));
+        }
+        match variable("HOME") {
+            Some(home) => Ok(home.join(".local/share/laminafs")),
+            None => bail!("where is the image store? HOME is not set; give the directory with --root"),
+        }
+    }
+
+    /// Opens the store, which is made if there is none.
+    pub fn store(&self) -> anyhow::Result<Store> {
+        let root = self.root()?;
+        Store::open(&root).with_context(|| format!("cannot open the image store {}", Path::display(&root)))
+    }
+}

@@ -1,0 +1,104 @@
+//! A store in a temporary directory, and the program on it.
+
+use super::sample::{Named, docker_archive};
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use tempfile::TempDir;
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_laminafs");
+
+/// A private store, and a directory for files.
+pub struct Bed {
+    temporary: TempDir,
+}
+
+impl Bed {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self { temporary: tempfile::Builder::new().prefix("laminafs-test-").tempdir().unwrap() }
+    }
+
+    /// A store with these images.
+    pub fn with(images: &[Named<'_>]) -> Self {
+        let bed = Self::new();
+        bed.load(images);
+        bed
+    }
+
+    /// The directory of the test.
+    pub fn dir(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// A path in it.
+    pub fn p(&self, path: &str) -> PathBuf {
+        self.dir().join(path)
+    }
+
+    /// The store.
+    pub fn root(&self) -> PathBuf {
+        self.p("root")
+    }
+
+    /// The program with this store, run in the test's directory.
+    pub fn command<I: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = I>) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.args(args).env("LAMINAFS_ROOT", self.root()).env("TZ", "UTC").current_dir(self.dir());
+        command.env_remove("SOURCE_DATE_EPOCH").env_remove("RUST_LOG").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program with the words of a line.
+    pub fn run(&self, line: &str) -> Output {
+        self.command(line.split_whitespace()).output().unwrap()
+    }
+
+    /// Runs it; it must succeed and complain of nothing. What it printed.
+    pub fn ok(&self, line: &str) -> String {
+        let output = self.run(line);
+        assert!(output.status.success() && output.stderr.is_empty(), "{line}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs it; it must end with exit code 1. What it said on standard error.
+    pub fn fails(&self, line: &str) -> String {
+        let output = self.run(line);
+        assert_eq!(output.status.code(), Some(1), "{line}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// What it printed, as JSON.
+    pub fn json(&self, line: &str) -> Value {
+        serde_json::from_str(&self.ok(line)).unwrap()
+    }
+
+    /// Runs it with something on standard input; it must succeed.
+    pub fn ok_with_input(&self, line: &str, input: &[u8]) -> String {
+        let mut command = self.command(line.split_whitespace());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{line}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Loads images through a docker-archive.
+    pub fn load(&self, images: &[Named<'_>]) -> String {
+        self.write("images.tar", &docker_archive(images));
+        self.ok("load -i images.tar")
+    }
+
+    /// Writes a file into the test's directory.
+    pub fn write(&self, path: &str, bytes: &[u8]) {
+        fs::write(self.p(path), bytes).unwrap();
+    }
+}
+
+/// A pipe that nobody reads.
+pub fn closed_pipe() -> std::io::PipeWriter {
+    std::io::pipe().unwrap().1
+}

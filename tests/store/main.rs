@@ -1,0 +1,16 @@
+//! The image store through the program: every test has a store of its own in a temporary directory, fills it with images
+//! that it builds, runs the real binary and compares what it prints with what a user should see.
+
+#![allow(
+    unsafe_code,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::undocumented_unsafe_blocks
+)]
+
+mod harness;
+mod images;
+mod load;
+mod sample;
