@@ -56,10 +56,10 @@ mod tests {
         table.row(["alpine", "3.20", "7.8MB"]);
         table.row(["a-rather-long-name", "\u{1b}[31m", ""]);
         table.row(["käse", "…", "1B"]);
-        let expected = "REPOSITORY           TAG           SIZE\n\
-                        alpine               3.20          7.8MB\n\
+        let expected = "REPOSITORY           TAG          SIZE\n\
+                        alpine               3.20         7.8MB\n\
                         a-rather-long-name   \\u{1b}[31m\n\
-                        käse                 …             1B\n";
+                        käse                 …            1B\n";
         assert_eq!(table.render(), expected);
         assert_eq!(Table::new(&["A", "B"]).render(), "A         B\n");
     }
