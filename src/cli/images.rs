@@ -99,7 +99,7 @@ fn once_each<'a, 'b>(rows: &'b [Row<'a>]) -> impl Iterator<Item = &'b Row<'a>> {
 }
 
 /// Bytes in the files of all layers; none when a layer is missing.
-fn size(store: &Store, image: &Image) -> anyhow::Result<Option<u64>> {
+pub fn size(store: &Store, image: &Image) -> anyhow::Result<Option<u64>> {
     let mut sum = 0;
     for layer in &image.record.layers {
         let Some(record) = store.layer(&layer.chain_id)? else { return Ok(None) };

@@ -6,12 +6,20 @@
 
 mod context;
 mod demo;
+mod df;
+mod history;
 mod images;
+mod inspect;
 mod load;
 mod mount;
+mod names;
 pub mod options;
 mod output;
+mod prune;
+mod rmi;
+mod tag;
 mod umount;
+mod verify;
 
 use crate::image::format::printable;
 use clap::{Parser, Subcommand};
@@ -46,6 +54,20 @@ enum Command {
     Load(load::LoadArgs),
     /// List images
     Images(images::ImagesArgs),
+    /// Give an image a further name
+    Tag(tag::TagArgs),
+    /// Remove images, or some of their names
+    Rmi(rmi::RmiArgs),
+    /// Show how an image came about, layer by layer
+    History(history::HistoryArgs),
+    /// Show everything about images and writable layers
+    Inspect(inspect::InspectArgs),
+    /// Remove what nothing uses
+    Prune(prune::PruneArgs),
+    /// Show what the store takes on disk
+    Df(df::DfArgs),
+    /// Check that the store is sound
+    Verify(verify::VerifyArgs),
     /// Build a small stack, mount it, change it, and show what happened where
     Demo(demo::DemoArgs),
 }
@@ -118,6 +140,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Mount(args) => mount::run(args),
         Command::Umount(args) => Ok(umount::run(&args)?),
         Command::Load(args) => load::run(&args, &context),
+        Command::Tag(args) => Ok(tag::run(&args, &context)?),
+        Command::Rmi(args) => rmi::run(&args, &context),
+        Command::History(args) => Ok(history::run(&args, &context)?),
+        Command::Inspect(args) => inspect::run(&args, &context),
+        Command::Prune(args) => Ok(prune::run(&args, &context)?),
+        Command::Df(args) => Ok(df::run(&args, &context)?),
+        Command::Verify(args) => verify::run(&args, &context),
         Command::Images(args) => Ok(images::run(&args, &context)?),
         Command::Demo(args) => Ok(demo::run(&args)?),
     }

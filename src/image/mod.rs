@@ -7,6 +7,7 @@
 //! | What does `oci:dir:tag` or `alpine@3` mean on the command line? | [`location`] |
 //! | What is in a manifest or an index? | [`document`] |
 //! | What is in an image's configuration, which layer did which command make? | [`config`] |
+//! | What does `--change 'ENV A=b'` do to it? | [`change`] |
 //! | Which image of an index is for this machine? | [`platform`] |
 //! | Which images are in a directory, file or stream, and where are their layers? | [`container`] |
 //! | How are images written into an archive? | [`writer`] |
@@ -15,6 +16,7 @@
 //! Everything read here is untrusted. Documents are kept as the bytes they came in, because the digest of those bytes
 //! is the identity of an image; nothing is ever re-serialised to compute it.
 
+pub mod change;
 pub mod config;
 pub mod container;
 pub mod digest;

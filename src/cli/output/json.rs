@@ -2,6 +2,7 @@
 
 use crate::image::format::steers_terminal;
 use serde::Serialize;
+use serde_json::ser::PrettyFormatter;
 
 /// The `schema` of our own documents (docs/JSON.md).
 pub const SCHEMA: u32 = 1;
@@ -9,6 +10,14 @@ pub const SCHEMA: u32 = 1;
 /// Prints one document, indented by 2.
 pub fn document(value: &impl Serialize) -> anyhow::Result<()> {
     super::print(&(escape(&serde_json::to_string_pretty(value)?) + "\n"))
+}
+
+/// Prints one document as Docker does, indented by 4.
+pub fn indented(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut bytes = Vec::new();
+    let mut out = serde_json::Serializer::with_formatter(&mut bytes, PrettyFormatter::with_indent(b"    "));
+    value.serialize(&mut out)?;
+    super::print(&(escape(&String::from_utf8(bytes)?) + "\n"))
 }
 
 /// Prints an object a line.

@@ -8,8 +8,8 @@ mod args;
 mod json;
 mod table;
 
-pub use args::{ListArgs, Shape};
-pub use json::{SCHEMA, document, object_lines};
+pub use args::{ListArgs, Shape, ShapeArgs};
+pub use json::{SCHEMA, document, indented, object_lines};
 pub use table::Table;
 
 use crate::image::format::printable;

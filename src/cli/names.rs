@@ -1,0 +1,35 @@
+//! Image arguments of commands that work on the store.
+
+use crate::image::Reference;
+use crate::image::location::{ImageArg, Location};
+use crate::store::{Image, Store};
+use anyhow::bail;
+use std::ffi::OsStr;
+
+/// The image of the store that an argument names: a name, an id or its beginning, or `NAME@DIGEST`.
+pub fn find_image(store: &Store, text: &str) -> anyhow::Result<Image> {
+    check_in_store(text)?;
+    Ok(store.find(text)?)
+}
+
+/// Fails for `oci:DIR` and such, which are never names.
+pub fn check_in_store(text: &str) -> anyhow::Result<()> {
+    match ImageArg::parse(OsStr::new(text))? {
+        ImageArg { location: Location::Store(_), layers: None } => Ok(()),
+        ImageArg { location: Location::Store(name), .. } => {
+            bail!("{text}: a number of layers can only be given where an image is mounted; leave {name}")
+        }
+        ImageArg { location: Location::ContainersStorage(_) | Location::DockerStore(_), .. } => {
+            bail!("{text} is in the storage of an engine, which only mount reads")
+        }
+        _ => bail!("{text} is not in the store; bring it in with: laminafs load {text}"),
+    }
+}
+
+/// A name that an image shall get.
+pub fn new_name(text: &str) -> anyhow::Result<Reference> {
+    if !matches!(ImageArg::parse(OsStr::new(text))?, ImageArg { location: Location::Store(_), layers: None }) {
+        bail!("{text} cannot be the name of an image: the word before the colon is a transport");
+    }
+    Ok(text.parse()?)
+}
