@@ -1,11 +1,11 @@
 //! `laminafs umount`: takes a mount away and waits until its daemon has written everything.
 
 use super::complain;
+use crate::fuse::about;
 use crate::sys::process::{is_root, open_pid, wait_pid};
 use crate::sys::{self, At, Errno};
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use std::ffi::CStr;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,9 +23,6 @@ pub struct UmountArgs {
     /// Where the merged tree is mounted
     mountpoint: PathBuf,
 }
-
-/// Attribute of a mount's root that holds the process id of its daemon, in decimal.
-const PID: &CStr = c"user.laminafs.pid";
 
 /// How long the daemon may take without a word from us.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -68,7 +65,7 @@ fn find_daemon(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
 /// `ENOTCONN` when its daemon has died.
 pub fn daemon_of(path: &Path) -> io::Result<Option<u32>> {
     let root = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(path)?;
-    match sys::xattr::get(At::Fd(root.as_fd()), PID) {
+    match sys::xattr::get(At::Fd(root.as_fd()), about::PID) {
         Ok(value) => Ok(value.and_then(|value| std::str::from_utf8(&value).ok()?.parse().ok())),
         Err(e) if e.is(Errno::OPNOTSUPP) => Ok(None),
         Err(e) => Err(e.into()),

@@ -14,6 +14,7 @@ use fuser::{
     Request, TimeOrNow, WriteFlags,
 };
 
+use super::about;
 use super::convert::{errno, file_type, major_minor, node, set_time, shown};
 use super::ioctl;
 use super::seek::{Seek, SeekQueue};
@@ -24,9 +25,6 @@ const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Largest WRITE and READ, in bytes; what the kernel allows by default.
 const MAX_IO: u32 = 1 << 20;
-
-/// Attribute of the root that tells the daemon's process id (not listed).
-const PID_XATTR: &[u8] = b"user.laminafs.pid";
 
 /// The file system as `fuser` sees it.
 pub struct Adapter {
@@ -401,16 +399,16 @@ impl fuser::Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        if ino == INodeNo::ROOT && about::is_about(name.as_bytes()) {
+            return reply.error(Errno::EPERM);
+        }
         let set = c_name(name).and_then(|name| self.overlay.set_xattr(ino.0, &name, value, flags, caller(req)));
         done("setxattr", set, reply);
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let result = if ino == INodeNo::ROOT && name.as_bytes() == PID_XATTR {
-            Ok(std::process::id().to_string().into_bytes())
-        } else {
-            c_name(name).and_then(|name| self.overlay.get_xattr(ino.0, &name))
-        };
+        let about = (ino == INodeNo::ROOT).then(|| about::value(name.as_bytes(), &self.overlay)).flatten();
+        let result = about.map_or_else(|| c_name(name).and_then(|name| self.overlay.get_xattr(ino.0, &name)), Ok);
         value("getxattr", result, size, reply);
     }
 

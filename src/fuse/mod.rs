@@ -5,6 +5,7 @@
 //! and listings for ever. Files and directories have no handles (OPEN and OPENDIR are answered with ENOSYS): the kernel
 //! opens them without asking, and its page cache belongs to the inode.
 
+pub mod about;
 mod adapter;
 mod convert;
 mod ioctl;

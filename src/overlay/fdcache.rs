@@ -94,6 +94,11 @@ impl FdCache {
         fd
     }
 
+    /// Number of descriptors.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|s| s.lock().slots.len()).sum()
+    }
+
     /// Forgets the descriptor.
     pub fn remove(&self, key: Key) {
         let mut shard = self.shard(key).lock();

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::ffi::OsStr;
+use std::hash::Hash;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -144,6 +145,7 @@ impl Dir {
         let mut children = self.children.lock();
         if children.get(name).is_some_and(|&ino| if_is(ino)) {
             children.remove(name);
+            shrink(&mut children);
         }
         self.known.store(children.len(), Ordering::Relaxed);
     }
@@ -180,19 +182,36 @@ impl Inode {
     }
 }
 
+/// A map with fewer places is not made smaller.
+const SMALL_MAP: usize = 256;
+
+/// Frees most places of a map that is nearly empty, after something was removed from it.
+fn shrink<K: Eq + Hash, V>(map: &mut FxHashMap<K, V>) {
+    if map.capacity() > SMALL_MAP && map.len() < map.capacity() / 8 {
+        map.shrink_to(map.len() * 2);
+    }
+}
+
 const SHARDS: usize = 32;
+
+/// After so many objects were forgotten (some 20 MB) their memory is given back to the system.
+const GIVE_BACK_EVERY: usize = 1 << 16;
+
+type Shard = FxHashMap<Ino, Arc<Inode>>;
 
 /// All known objects.
 pub struct Table {
-    shards: [Mutex<FxHashMap<Ino, Arc<Inode>>>; SHARDS],
+    shards: [Mutex<Shard>; SHARDS],
+    /// Objects that left the table, ever.
+    forgotten: AtomicUsize,
 }
 
 impl Table {
     pub fn new() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()) }
+        Self { shards: std::array::from_fn(|_| Mutex::default()), forgotten: AtomicUsize::new(0) }
     }
 
-    fn shard(&self, ino: Ino) -> &Mutex<FxHashMap<Ino, Arc<Inode>>> {
+    fn shard(&self, ino: Ino) -> &Mutex<Shard> {
         &self.shards[(ino as usize).wrapping_mul(0x9E37_79B9) >> 7 & (SHARDS - 1)]
     }
 
@@ -228,9 +247,18 @@ impl Table {
         inode.lookups.store(before.saturating_sub(count), Ordering::Relaxed);
         let idle = before <= count && ino != ROOT;
         if idle && inode.dir.as_ref().is_none_or(|d| d.known.load(Ordering::Relaxed) == 0) {
-            return shard.remove(&ino);
+            let inode = shard.remove(&ino);
+            shrink(&mut shard);
+            return inode;
         }
         None
+    }
+
+    /// Notes that an object left the table and was freed; now and then gives free memory back to the system.
+    pub fn freed(&self) {
+        if self.forgotten.fetch_add(1, Ordering::Relaxed) % GIVE_BACK_EVERY == GIVE_BACK_EVERY - 1 {
+            crate::sys::memory::give_back();
+        }
     }
 
     /// Number of known objects.

@@ -511,6 +511,8 @@ impl Overlay {
                 dir.unlearn(&link.name, |ino| ino == inode.ino && self.table.get(ino).is_none());
                 gone.extend(self.table.forget(link.parent.ino, 0));
             }
+            drop(inode);
+            self.table.freed();
         }
     }
 

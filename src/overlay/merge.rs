@@ -342,6 +342,11 @@ pub struct IndexBudget {
 }
 
 impl IndexBudget {
+    /// Entries of all indexes.
+    pub fn entries(&self) -> usize {
+        self.entries.load(Ordering::Relaxed)
+    }
+
     /// The directory, whose lock is held for writing, has an index now.
     fn add(&self, inode: &Arc<Inode>) {
         let mut order = self.order.lock();
@@ -357,7 +362,7 @@ impl IndexBudget {
             }
         }
         let mut tries = order.len();
-        while self.entries.load(Ordering::Relaxed) > MAX_ENTRIES && tries > 1 {
+        while self.entries() > MAX_ENTRIES && tries > 1 {
             tries -= 1;
             let Some(weak) = order.pop_front() else { break };
             let Some(old) = weak.upgrade() else { continue };

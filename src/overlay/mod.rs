@@ -104,6 +104,19 @@ pub struct Overlay {
     max_pins: usize,
 }
 
+/// What an [`Overlay`] holds in memory, each counted at its own moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Objects, the root aside, that the caller looked up and has not forgotten, and the directories they are in.
+    pub inodes: usize,
+    /// Names in indexes of directories.
+    pub index_entries: usize,
+    /// Descriptors in the cache.
+    pub cached_descriptors: usize,
+    /// Descriptors that hold deleted objects.
+    pub pinned_descriptors: usize,
+}
+
 impl Overlay {
     /// Whether nothing can be written.
     #[must_use]
@@ -141,9 +154,14 @@ impl Overlay {
         if inode.dir.is_some() { Ok(inode) } else { Err(Error::NotDirectory) }
     }
 
-    /// Number of objects the caller knows, for tests and statistics.
+    /// What is in memory now.
     #[must_use]
-    pub fn known(&self) -> usize {
-        self.table.len()
+    pub fn usage(&self) -> Usage {
+        Usage {
+            inodes: self.table.len(),
+            index_entries: self.indexes.entries(),
+            cached_descriptors: self.fds.len(),
+            pinned_descriptors: self.pins.load(std::sync::atomic::Ordering::Relaxed),
+        }
     }
 }

@@ -12,6 +12,7 @@ mod data;
 mod dirent;
 mod handle;
 mod lock;
+pub mod memory;
 mod mount;
 mod open;
 pub mod process;

@@ -346,6 +346,11 @@ impl Bed {
         fs::read_dir(format!("/proc/{}/fd", self.pid.unwrap())).unwrap().count()
     }
 
+    /// What the daemon tells of itself.
+    pub fn stats(&self) -> serde_json::Value {
+        serde_json::from_slice(&os::get_xattr(&self.m, "user.laminafs.stats").unwrap()).unwrap()
+    }
+
     /// Resident memory of the daemon in bytes.
     pub fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid.unwrap())).unwrap();

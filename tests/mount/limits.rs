@@ -103,13 +103,15 @@ fn descriptors_do_not_leak() {
     until("descriptors are given back", PATIENCE, || bed.descriptors() <= before + 8);
 }
 
-/// Memory for each object that the kernel knows, on a tree of 100,000 files. Pages, and not bytes, are counted, so the
-/// start-up costs are taken off with a walk of a part first.
+/// Memory for each object that the kernel knows, on a tree of 100,000 files, and what comes back when the kernel forgets
+/// them; with few descriptors. Pages, and not bytes, are counted, so the start-up costs are taken off with a walk of a
+/// part first. The same with a million files: `tests/tier2/memory.py`.
 #[test]
 fn memory_of_known_objects() {
     const DIRS: usize = 100;
     const FILES: usize = 1000;
-    let setup = Setup { no_upper: false, ..Setup::default() };
+    const NAMES: usize = DIRS * (FILES + 1) + 2;
+    let setup = Setup { descriptors: Some(128), ..Setup::default() };
     let mut bed = Bed::with(setup, |l| {
         for d in 0..DIRS {
             let dir = l[0].join(format!("part{}/directory{d}", usize::from(d >= 10)));
@@ -118,7 +120,6 @@ fn memory_of_known_objects() {
         }
     });
     let _alone = only_one_drops_caches();
-    let start = bed.memory();
     assert_eq!(walk(&bed.p("part0")), 10 * (FILES + 1));
     let before = bed.memory();
     let known = walk(&bed.p("part1"));
@@ -126,17 +127,52 @@ fn memory_of_known_objects() {
     let each = bed.memory().saturating_sub(before) / known as u64;
     println!("{each} bytes of daemon memory for each known object");
     assert!(each <= 400, "{each} bytes for each known object");
-    // Forgotten objects are freed: walking all of it again after that needs no more memory.
-    for _ in 0..4 {
-        drop_caches();
-        walk(&bed.m);
+    let full = bed.memory();
+    for round in 0..4 {
+        assert_eq!(walk(&bed.m), NAMES);
+        assert_eq!(bed.stats()["known_inodes"], NAMES);
+        assert!(bed.descriptors() <= 128, "{}", bed.descriptors());
+        until("what the kernel forgot is forgotten", PATIENCE, || {
+            drop_caches();
+            bed.stats()["known_inodes"].as_u64().unwrap() < 100
+        });
+        println!("round {round}: {}, {} of {full} bytes", bed.stats(), bed.memory());
+        assert!(bed.stats()["indexed_entries"].as_u64().unwrap() < 100, "{}", bed.stats());
     }
-    let now = bed.memory();
-    println!("{start} bytes at the start, {now} after five walks");
-    let most = start + 500 * (DIRS * (FILES + 1)) as u64 + (8 << 20);
-    assert!(now < most, "memory grows: {start} -> {now}");
+    // Of 65,536 objects and fewer the memory is kept for the next ones.
+    assert!(bed.memory() < full / 5 * 4, "{full} bytes with {NAMES} objects, {} without", bed.memory());
     bed.unmount();
     assert_eq!(entries(&bed.upper), [""; 0]);
+}
+
+/// Read by `laminafs umount`, by tests, and by whoever wonders what the daemon is doing.
+#[test]
+fn what_the_root_tells_of_the_daemon() {
+    use super::os::{errno, get_xattr, set_xattr, xattr_names};
+    let bed = Bed::new(|l| put(l, "d/f", "x"));
+    let known = |bed: &Bed| bed.stats()["known_inodes"].as_u64().unwrap();
+    let none = known(&bed);
+    assert_eq!(walk(&bed.m), 2);
+    assert_eq!(known(&bed), none + 2);
+    // The names of merged directories, here the root and d, are in memory.
+    put(&bed.m, "d/g", "y");
+    assert_eq!(entries(&bed.p("d")), ["f", "g"]);
+    assert_eq!(bed.stats()["indexed_entries"], 3);
+    // Not listed, so not copied either; not to be changed; of the root only.
+    assert_eq!(xattr_names(&bed.m), [""; 0]);
+    for name in ["user.laminafs.pid", "user.laminafs.stats", "user.laminafs.other"] {
+        assert_eq!(errno(set_xattr(&bed.m, name, b"1")), libc::EPERM);
+        assert_eq!(errno(get_xattr(&bed.p("d"), name)), libc::ENODATA);
+    }
+    assert_eq!(errno(get_xattr(&bed.m, "user.laminafs.other")), libc::ENODATA);
+    // For those who may read the root.
+    let script = "getfattr --only-values -n user.laminafs.stats .";
+    assert!(bed.sh_ok_as(1000, 1000, script).contains("\"known_inodes\":"));
+    bed.sh("chmod 0711 .");
+    for name in ["user.laminafs.pid", "user.laminafs.stats"] {
+        let refused = bed.sh_as(1000, 1000, &format!("getfattr -n {name} ."));
+        assert!(text_of(refused.stderr).contains("Permission denied"));
+    }
 }
 
 #[test]

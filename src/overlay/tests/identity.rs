@@ -264,7 +264,7 @@ fn forgotten_objects_are_freed() {
     for e in view.values().rev() {
         fs.overlay.forget(e.ino, 1000);
     }
-    let lost = fs.overlay.known();
+    let lost = fs.overlay.usage().inodes;
     assert!(lost <= 1, "{lost} objects stay known"); // `f` had no name to be forgotten by
     super::harness::assert_same(&view, &fs.view(), "after forgetting");
 }

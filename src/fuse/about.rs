@@ -1,0 +1,57 @@
+//! What a mount tells about itself: attributes of its root that are answered but not listed.
+//!
+//! Reading one is a `getxattr(2)` like any other, so whoever may not use the mount, or not read its root, learns nothing.
+
+use std::ffi::CStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::overlay::Overlay;
+
+/// Process id of the daemon, in decimal.
+pub const PID: &CStr = c"user.laminafs.pid";
+
+/// [`Stats`] at this moment, as JSON.
+pub const STATS: &CStr = c"user.laminafs.stats";
+
+/// Counters of a running mount. Programs that read them ignore fields they do not know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Objects, the root aside, that the kernel knows or that hold the name of one it knows.
+    pub known_inodes: u64,
+    /// Names in the indexes of directories, hidden ones included.
+    pub indexed_entries: u64,
+    /// Descriptors of directories and files that are kept open for the next time.
+    pub cached_descriptors: u64,
+    /// Descriptors of objects that were deleted and are still in use.
+    pub pinned_descriptors: u64,
+}
+
+impl Stats {
+    fn of(overlay: &Overlay) -> Self {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let usage = overlay.usage();
+        Self {
+            known_inodes: count(usage.inodes),
+            indexed_entries: count(usage.index_entries),
+            cached_descriptors: count(usage.cached_descriptors),
+            pinned_descriptors: count(usage.pinned_descriptors),
+        }
+    }
+}
+
+/// Whether a name is one of these attributes, or one like them that another version may have. They cannot be set.
+pub fn is_about(name: &[u8]) -> bool {
+    name.starts_with(b"user.laminafs.")
+}
+
+/// The value of such an attribute of the root, if there is one of this name.
+pub fn value(name: &[u8], overlay: &Overlay) -> Option<Vec<u8>> {
+    if name == PID.to_bytes() {
+        Some(std::process::id().to_string().into_bytes())
+    } else if name == STATS.to_bytes() {
+        serde_json::to_vec(&Stats::of(overlay)).ok()
+    } else {
+        None
+    }
+}
