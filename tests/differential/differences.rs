@@ -72,11 +72,12 @@ fn deleted_lower_file(step: &Step, kernel: &Outcome, laminafs_side: &Side) -> Op
     (refused && laminafs_side.is_deleted(slot)).then_some(slot)
 }
 
-/// A deleted directory of a lower layer cannot be changed; the kernel says so with other errors, or copies up what has come
-/// under its name since.
+/// A deleted directory of a lower layer cannot be changed, but for a chown to nobody new, which changes nothing; the kernel
+/// says so with other errors, or copies up what has come under its name since.
 fn deleted_lower_directory(step: &Step, laminafs: &Outcome, laminafs_side: &Side) -> bool {
     let deleted = attribute_slot(step).is_some_and(|slot| laminafs_side.is_deleted(slot));
-    deleted && *laminafs == Err(libc::ENOENT)
+    let nothing = matches!(step.op, Op::Fchown { user: Id(None), group: Id(None), .. });
+    deleted && (*laminafs == Err(libc::ENOENT) || nothing && laminafs.is_ok())
 }
 
 /// chown(2) to nobody new of a stranger's set-id file is EPERM. FUSE asks in the same words for the bits to be cleared before
