@@ -47,25 +47,24 @@ impl<'a> Applier<'a> {
         }
         self.counts.entries += 1;
         let Some((dir, name)) = names::split(&entry.path) else { return self.root(&entry) };
-        self.enter(dir, &entry.name)?;
-        match kind {
-            Kind::Leftover => Ok(()),
-            Kind::Whiteout(hidden) => {
-                self.counts.whiteouts += 1;
-                self.pending.add(&Task::Whiteout(names::join(&self.tree.path(), hidden)))
+        let task = match kind {
+            Kind::Leftover => return Ok(()),
+            Kind::Plain => {
+                self.enter(dir, &entry.name, true)?;
+                return self.plain(&entry, OsStr::from_bytes(name), reader);
             }
-            Kind::Opaque => {
-                self.counts.whiteouts += 1;
-                self.pending.add(&Task::Opaque(self.tree.path()))
-            }
-            Kind::Plain => self.plain(&entry, OsStr::from_bytes(name), reader),
-        }
+            Kind::Whiteout(hidden) => Task::Whiteout(names::join(dir, hidden)),
+            Kind::Opaque => Task::Opaque(dir.to_vec()),
+        };
+        self.counts.whiteouts += 1;
+        // Where this layer has something else than a directory, that hides all below already. Some writers list what was in it.
+        if self.enter(dir, &entry.name, false)? { self.pending.add(&task) } else { Ok(()) }
     }
 
-    /// Goes to a directory, making what is missing of the way.
-    fn enter(&mut self, dir: &[u8], entry: &[u8]) -> Result<()> {
+    /// Goes to a directory, making what is missing of the way; false when it follows no links and there is none.
+    fn enter(&mut self, dir: &[u8], entry: &[u8], follow: bool) -> Result<bool> {
         let (pending, implied) = (&mut self.pending, self.form.implied());
-        self.tree.enter(dir, entry, &mut |tree, name| {
+        self.tree.enter(dir, entry, follow, &mut |tree, name| {
             let path = names::join(&tree.path(), name);
             let name = OsStr::from_bytes(name);
             let made = sys::mkdir(tree.fd(), name, 0o700);

@@ -1,7 +1,8 @@
 //! Where in the layer an entry goes: from directory to directory by descriptor, never out of the layer.
 //!
 //! A component that is a symbolic link was written by this layer, and is resolved inside the layer, `/` and `..`
-//! included. One that is a link in a layer below is not seen here: the layer gets a directory of that name.
+//! included. One that is a link in a layer below is not seen here: the layer gets a directory of that name. Whiteouts
+//! follow no links at all, because they are about the layers below.
 
 use super::api::Limits;
 use super::error::{Error, Result, shown};
@@ -32,6 +33,16 @@ pub(super) struct Found {
     pub stat: Stat,
 }
 
+/// How far a walk came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Walk {
+    Arrived,
+    /// Something is missing, and was not made.
+    Missing,
+    /// There is no directory, but something else, and links were not to be followed.
+    Replaced,
+}
+
 /// What is in the way of a path.
 enum Step {
     Entered,
@@ -60,23 +71,32 @@ impl<'a> Tree<'a> {
     }
 
     /// Goes to the directory `path` for the entry `entry`; `make` makes one that is missing, given the tree at its parent.
-    pub fn enter(&mut self, path: &[u8], entry: &[u8], make: &mut dyn FnMut(&Self, &[u8]) -> Result<()>) -> Result<()> {
-        let missing = self.walk(path, entry, &mut |tree, name| make(tree, name).map(|()| true))?;
-        debug_assert!(!missing, "what is missing is made");
-        Ok(())
+    ///
+    /// False when the layer has something else there and links are not to be followed (`follow`).
+    pub fn enter(
+        &mut self,
+        path: &[u8],
+        entry: &[u8],
+        follow: bool,
+        make: &mut dyn FnMut(&Self, &[u8]) -> Result<()>,
+    ) -> Result<bool> {
+        let walk = self.walk(path, entry, follow, &mut |tree, name| make(tree, name).map(|()| true))?;
+        debug_assert_ne!(walk, Walk::Missing, "what is missing is made");
+        Ok(walk == Walk::Arrived)
     }
 
     /// What is at `path` in the layer, with all components but the last resolved; the root is not found this way.
     pub fn find(&mut self, path: &[u8], entry: &[u8]) -> Result<Option<Found>> {
         let Some((dir, name)) = names::split(path) else { return Ok(None) };
         let before = std::mem::take(&mut self.way);
-        let found = self.walk(dir, entry, &mut |_, _| Ok(false)).and_then(|missing| self.found(missing, name, entry));
+        let walk = self.walk(dir, entry, true, &mut |_, _| Ok(false));
+        let found = walk.and_then(|walk| self.found(walk, name, entry));
         self.way = before;
         found
     }
 
-    fn found(&self, missing: bool, name: &[u8], entry: &[u8]) -> Result<Option<Found>> {
-        if missing {
+    fn found(&self, walk: Walk, name: &[u8], entry: &[u8]) -> Result<Option<Found>> {
+        if walk != Walk::Arrived {
             return Ok(None);
         }
         let stat = match sys::stat(At::Name(self.fd(), OsStr::from_bytes(name))) {
@@ -88,8 +108,14 @@ impl<'a> Tree<'a> {
         Ok(Some(Found { dir, name: name.to_vec(), stat }))
     }
 
-    /// Walks to `path`; true when something is missing on the way and `make` would not make it.
-    fn walk(&mut self, path: &[u8], entry: &[u8], make: &mut dyn FnMut(&Self, &[u8]) -> Result<bool>) -> Result<bool> {
+    /// Walks to `path`; `make` makes what is missing, or says that it does not.
+    fn walk(
+        &mut self,
+        path: &[u8],
+        entry: &[u8],
+        follow: bool,
+        make: &mut dyn FnMut(&Self, &[u8]) -> Result<bool>,
+    ) -> Result<Walk> {
         let mut todo: VecDeque<Vec<u8>> = names::parts(path).map(<[u8]>::to_vec).collect();
         // The way consists of directories, so that a path that begins like it leads through the same ones.
         let same = self.way.iter().zip(&todo).take_while(|((name, _), part)| name == *part).count();
@@ -111,10 +137,11 @@ impl<'a> Tree<'a> {
                         return Err(Error::entry(entry, "leads through a link to a name that begins with '.wh.'"));
                     }
                     if !make(self, &part)? {
-                        return Ok(true);
+                        return Ok(Walk::Missing);
                     }
                     todo.push_front(part);
                 }
+                Step::Link(_) | Step::NotADirectory if !follow => return Ok(Walk::Replaced),
                 Step::Link(target) => {
                     links += 1;
                     if links > MAX_LINKS {
@@ -134,7 +161,7 @@ impl<'a> Tree<'a> {
                 }
             }
         }
-        Ok(false)
+        Ok(Walk::Arrived)
     }
 
     fn step(&mut self, part: &[u8]) -> sys::Result<Step> {

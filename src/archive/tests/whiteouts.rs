@@ -145,3 +145,16 @@ fn a_file_is_no_parent() {
     let message = refused(tar().file("a", "").file("a/b", ""));
     assert!(message.contains("'a/b'") && message.contains("lies below 'a'"), "{message}");
 }
+
+/// As umoci writes it when a directory was replaced by something else.
+#[test]
+fn whiteouts_below_what_is_no_directory_any_more_hide_nothing_else() {
+    let base = tar().dir("d").file("d/a", "a").dir("other").file("other/a", "other");
+    let base = layer(base, &[]);
+    for whiteout in ["d/.wh.a", "d/.wh..wh..opq", "d/sub/.wh.a"] {
+        for (tar, want) in [(tar().file("d", "file"), "file"), (tar().symlink("d", "other"), "-> other")] {
+            layer(tar.clone().file(whiteout, ""), &[&base]).assert_tree(&[("d", want)]);
+            layer(super::build::tar().file(whiteout, "").bytes(&tar.0), &[&base]).assert_tree(&[("d", want)]);
+        }
+    }
+}
