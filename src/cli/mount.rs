@@ -142,6 +142,7 @@ fn layers(options: &MountOptions) -> anyhow::Result<overlay::Options> {
         redirect: options.redirect,
         no_index: !options.index,
         volatile: options.volatile,
+        override_stat: options.override_stat,
         ..overlay::Options::default()
     })
 }

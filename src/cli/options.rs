@@ -34,7 +34,6 @@ const GRANTED: &[&str] = &[
     "metacopy=off",
     "nfs_export=off",
     "verity=off",
-    "xattr_permissions=0",
     "xino=off",
     "xino=auto",
     "xino=on",
@@ -104,6 +103,8 @@ pub struct MountOptions {
     pub index: bool,
     /// Nothing is synced.
     pub volatile: bool,
+    /// Owners, modes and device numbers are kept in `user.containers.override_stat` (`xattr_permissions=2`).
+    pub override_stat: bool,
     /// Writing is refused even with an upper layer.
     pub read_only: bool,
     /// Set-user-id and set-group-id bits have effect.
@@ -144,6 +145,7 @@ impl MountOptions {
             redirect: RedirectMode::Auto,
             index: true,
             volatile: false,
+            override_stat: false,
             read_only: false,
             suid: root,
             dev: false,
@@ -186,6 +188,8 @@ impl MountOptions {
             ("writeback", None | Some(b"1")) => self.writeback = true,
             ("writeback", Some(b"0")) => self.writeback = false,
             ("writeback", _) => return Err(OptionError::Value { option: shown(), values: "0, 1" }),
+            ("xattr_permissions", Some(b"0")) => self.override_stat = false,
+            ("xattr_permissions", Some(b"2")) => self.override_stat = true,
             ("fsname", None | Some(b"")) => return Err(OptionError::Value { option: shown(), values: "a name" }),
             ("fsname", Some(value)) => self.fsname = text(value),
             ("subtype", Some(value)) => self.subtype = text(value),
@@ -491,7 +495,7 @@ mod tests {
             "squash_to_root",
             "squash_to_uid=5",
             "squash_to_gid=5",
-            "xattr_permissions=2",
+            "xattr_permissions=1",
             "xattr_permissions",
             "verity=require",
             "verity=on",
@@ -504,6 +508,13 @@ mod tests {
             assert!(error.to_string().contains(text));
         }
         assert!(good("xattr_permissions=0,verity=off,nfs_export=off").ignored.is_empty());
+    }
+
+    #[test]
+    fn owners_in_attributes_as_fuse_overlayfs_names_it() {
+        assert!(good("xattr_permissions=0,xattr_permissions=2").override_stat);
+        assert!(!good("xattr_permissions=2,xattr_permissions=0").override_stat);
+        assert!(!good("ro").override_stat);
     }
 
     #[test]

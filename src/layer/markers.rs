@@ -5,6 +5,7 @@
 //! where both are there.
 
 use super::nlink::NlinkDelta;
+use super::override_stat;
 use super::redirect::Redirect;
 use super::whiteout::AUFS_OPAQUE;
 use super::xattr::{Marker, Namespace, recognise};
@@ -58,8 +59,17 @@ pub struct DirMarkers {
     pub number: Option<Number>,
     /// It has a default access control list, which new entries inherit.
     pub default_acl: bool,
+    /// The same, kept aside ([`override_stat`]).
+    pub default_acl_aside: bool,
     /// Empty files in it may be whiteouts of an overlay inside the mount.
     pub nested: bool,
+}
+
+impl DirMarkers {
+    /// Whether new entries inherit an access control list, where those that are kept aside count if `aside`.
+    pub fn has_default_acl(&self, aside: bool) -> bool {
+        self.default_acl || aside && self.default_acl_aside
+    }
 }
 
 /// The markers of anything that is not a directory.
@@ -116,6 +126,7 @@ pub fn read_dir_markers(fd: Fd<'_>) -> Result<DirMarkers> {
             Some((_, Marker::Nested)) => found.nested = true,
             Some(_) => {}
             None if name == b"system.posix_acl_default" => found.default_acl = true,
+            None if name == override_stat::DEFAULT_ACL.to_bytes() => found.default_acl_aside = true,
             None if name == FUSE_OVERLAYFS_OPAQUE.to_bytes() => note_opaque(at, FUSE_OVERLAYFS_OPAQUE, &mut found)?,
             None => {}
         }

@@ -8,12 +8,14 @@
 //! | Where do the lower parts of a renamed directory lie? | [`redirect`] |
 //! | Which lower file was this one copied from? | [`origin`] |
 //! | How many links does a copied-up hard link really have? | [`nlink`] |
+//! | Who owns what a program without privileges unpacked? | [`override_stat`] |
 //!
 //! Nothing here knows of more than one layer; how markers act on the layers below is in `overlay`.
 
 pub mod markers;
 pub mod nlink;
 pub mod origin;
+pub mod override_stat;
 pub mod redirect;
 pub mod whiteout;
 pub mod xattr;

@@ -72,7 +72,7 @@ impl Overlay {
     }
 
     pub(super) fn attr(&self, inode: &Arc<Inode>) -> Result<Attr> {
-        let stat = self.at(inode, |at| Ok(sys::stat(at)?))?;
+        let stat = self.at(inode, |at| self.stat(at))?;
         Ok(self.attr_of(inode, &stat))
     }
 
@@ -128,19 +128,19 @@ impl Overlay {
         mark_unsynced(&inode);
         self.at(&inode, |at| {
             if change.uid.is_some() || change.gid.is_some() {
-                let before = sys::stat(at)?;
-                sys::chown(at, change.uid, change.gid)?;
+                let before = self.stat(at)?;
+                self.chown(at, change.uid, change.gid)?;
                 if !inode.is_dir() && !caller.keeps_set_id() {
                     self.drop_set_id_of(at, &before, caller)?;
                 }
             }
             if let Some(mode) = change.mode {
-                sys::chmod(at, mode & 0o7777)?;
+                self.chmod(at, mode & 0o7777)?;
             }
             if change.atime.is_some() || change.mtime.is_some() {
                 sys::set_times(at, change.atime.unwrap_or(SetTime::Omit), change.mtime.unwrap_or(SetTime::Omit))?;
             }
-            let stat = sys::stat(at)?;
+            let stat = self.stat(at)?;
             if change.mtime.is_some() {
                 self.note_time(&inode, &stat);
             }
@@ -175,12 +175,12 @@ impl Overlay {
             return Err(Error::IsDirectory);
         }
         let set_id = libc::S_ISUID | libc::S_ISGID;
-        let drops = !caller.keeps_set_id() && self.at(inode, |at| Ok(sys::stat(at)?.mode & set_id != 0))?;
+        let drops = !caller.keeps_set_id() && self.at(inode, |at| Ok(self.stat(at)?.mode & set_id != 0))?;
         let done = !drops && self.copy_up_as(inode, Some(size))?;
         let fd = self.data_for_writing(inode)?;
         if drops {
             let at = At::Fd(fd.as_fd());
-            self.drop_set_id_of(at, &sys::stat(at)?, caller)?;
+            self.drop_set_id_of(at, &self.stat(at)?, caller)?;
         }
         if done { Ok(()) } else { Ok(sys::truncate(fd.as_fd(), size)?) }
     }

@@ -14,6 +14,7 @@ use super::error::{Error, Result};
 use super::fdcache::Key;
 use super::inode::{Inode, Link, Parked, UPPER};
 use super::lookup::Changing;
+use super::override_stat::make_on_disk;
 use super::owner::as_owner;
 use super::sync::mark_unsynced;
 use super::{Overlay, Upper};
@@ -70,7 +71,7 @@ impl Overlay {
         let link = inode.state.lock().links.first().cloned().ok_or(Error::NotFound)?;
         let source = self.top_dir(inode)?;
         let at = At::Fd(source.as_fd());
-        let stat = sys::stat(at)?;
+        let stat = self.stat(at)?;
         let lowest = dir.ns.read().lowers.first().map(|l| l.layer).ok_or(Error::Stale)?;
         let handle = self.handle(self.layer(lowest)?, at, &stat)?;
         let name = upper.work.temporary();
@@ -78,7 +79,7 @@ impl Overlay {
             sys::mkdir(upper.work.fd(), &name, 0o700)?;
             let made = At::Name(upper.work.fd(), &name);
             self.copy_attributes(at, &stat, made, handle.as_ref().map(|h| (h, &stat)), SetTime::At(stat.mtime))?;
-            Ok((sys::stat(made)?.ino, has_default_acl(made)?))
+            Ok((sys::stat(made)?.ino, self.has_default_acl(made)?))
         })();
         let placed = made.and_then(|(ino, default_acl)| {
             let mut parent = self.changing(&link.parent)?;
@@ -105,7 +106,11 @@ impl Overlay {
             self.mark_nested_for(inode, self.upper_dir(&link.parent)?.as_fd())?;
         }
         let (stat, handle, target) = self.at(inode, |at| {
-            let stat = sys::stat(at)?;
+            let mut stat = self.stat(at)?;
+            if self.override_stat {
+                // Also of an empty file that stands for a device (`overlay.laminafs.nested`).
+                stat.mode = inode.kind | stat.mode & !libc::S_IFMT;
+            }
             let target = if stat.is_symlink() { Some(read_target(at)?) } else { None };
             let handle = match &link {
                 Some(l) => self.handle(self.layer(l.layer)?, at, &stat)?,
@@ -263,6 +268,7 @@ impl Overlay {
                 file = Some(fd);
             }
             libc::S_IFLNK => sys::symlink(target.ok_or(Error::Invalid)?, work, name)?,
+            _ if self.override_stat => make_on_disk(work, name, stat).map(drop)?,
             kind => sys::mknod(work, name, kind | 0o600, stat.rdev_major, stat.rdev_minor)?,
         }
         if inode.kind == libc::S_IFCHR && stat.is_file() {
@@ -303,21 +309,49 @@ impl Overlay {
         origin: Option<(&OverlayHandle, &Stat)>,
         mtime: SetTime,
     ) -> Result<()> {
-        sys::chown(to, Some(stat.uid), Some(stat.gid))?;
-        copy_xattrs(from, to)?;
+        if !self.override_stat {
+            sys::chown(to, Some(stat.uid), Some(stat.gid))?;
+        }
+        self.copy_xattrs(from, to)?;
         if let Some((handle, lower)) = origin {
             self.set_origin(to, handle, lower)?;
         }
         // After the attributes: `user.*` ones need write permission, and an access ACL can take set-group-id away.
-        if !stat.is_symlink() {
+        if self.override_stat {
+            self.give(to, &sys::stat(to)?, stat)?;
+        } else if !stat.is_symlink() {
             sys::chmod(to, stat.mode & 0o7777)?;
         }
         Ok(sys::set_times(to, SetTime::At(stat.atime), mtime)?)
     }
-}
 
-pub(super) fn has_default_acl(at: At<'_>) -> Result<bool> {
-    Ok(xattr::get(at, DEFAULT)?.is_some())
+    fn copy_xattrs(&self, from: At<'_>, to: At<'_>) -> Result<()> {
+        let list = xattr::list(from)?;
+        for name in list.split(|&b| b == 0).filter(|n| !n.is_empty() && !is_internal(n)) {
+            let name = CString::new(name).map_err(|_| Error::Invalid)?;
+            let Some(stored) = self.copied_as(&name, &list) else { continue };
+            let Some(value) = xattr::get(from, &name)? else { continue };
+            match xattr::set(to, &stored, &value, 0) {
+                Ok(()) => {}
+                // Labels are the security module's business on the new file, and what upper's file system cannot hold
+                // and is not about access is left behind, as kernel overlayfs does.
+                Err(e) if e.is(Errno::OPNOTSUPP) && !must_copy(name.to_bytes()) => {
+                    log::debug!("upper cannot hold the attribute {}", name.to_string_lossy());
+                }
+                Err(_) if name.to_bytes() == b"security.selinux" => {}
+                // What this process may not give to a file (capabilities, without privilege) the copy does not have.
+                Err(e) if name.to_bytes().starts_with(b"security.") && may_not_set(e.errno) => {
+                    log::debug!("may not copy the attribute {}", name.to_string_lossy());
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_default_acl(&self, at: At<'_>) -> Result<bool> {
+        Ok(self.get_acl(at, DEFAULT)?.is_some())
+    }
 }
 
 fn read_target(at: At<'_>) -> Result<OsString> {
@@ -348,29 +382,6 @@ pub(super) fn restore_times(at: At<'_>, before: &Stat) {
     if let Err(e) = sys::set_times(at, SetTime::At(before.atime), SetTime::At(before.mtime)) {
         log::warn!("times of a parent directory could not be kept: {e}");
     }
-}
-
-fn copy_xattrs(from: At<'_>, to: At<'_>) -> Result<()> {
-    let list = xattr::list(from)?;
-    for name in list.split(|&b| b == 0).filter(|n| !n.is_empty() && !is_internal(n)) {
-        let name = CString::new(name).map_err(|_| Error::Invalid)?;
-        let Some(value) = xattr::get(from, &name)? else { continue };
-        match xattr::set(to, &name, &value, 0) {
-            Ok(()) => {}
-            // Labels are the security module's business on the new file, and what upper's file system cannot hold
-            // and is not about access is left behind, as kernel overlayfs does.
-            Err(e) if e.is(Errno::OPNOTSUPP) && !must_copy(name.to_bytes()) => {
-                log::debug!("upper cannot hold the attribute {}", name.to_string_lossy());
-            }
-            Err(_) if name.to_bytes() == b"security.selinux" => {}
-            // What this process may not give to a file (capabilities, without privilege) the copy does not have.
-            Err(e) if name.to_bytes().starts_with(b"security.") && may_not_set(e.errno) => {
-                log::debug!("may not copy the attribute {}", name.to_string_lossy());
-            }
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
 }
 
 /// Refusals of an attribute that a more privileged process could set; in a user namespace also what cannot be expressed there.

@@ -9,8 +9,9 @@ use super::error::{Error, Result};
 use super::inode::{Ino, Inode, UPPER};
 use super::lookup::{Changing, Found, check_name};
 use super::merge::{ShownAs, empty_file};
+use super::override_stat::make_on_disk;
 use super::owner::as_owner;
-use super::{Attr, Caller, Overlay, Upper, acl};
+use super::{Attr, Caller, Overlay, Upper};
 use crate::layer::markers::read_dir_markers;
 use crate::layer::whiteout;
 use crate::layer::xattr::Marker;
@@ -37,6 +38,11 @@ impl New<'_> {
             Self::Symlink(_) => libc::S_IFLNK,
             Self::Node(kind, ..) => kind,
         }
+    }
+
+    /// Major and minor number.
+    fn device(self) -> (u32, u32) {
+        if let Self::Node(_, major, minor) = self { (major, minor) } else { (0, 0) }
     }
 
     /// The character device 0:0: what an overlay inside the mount makes as its whiteout. In upper it would be ours, so
@@ -74,8 +80,10 @@ impl Overlay {
             return Err(Error::Exists);
         }
         let mode = if names.ns.default_acl { mode } else { mode & !umask } & 0o7777;
-        let own = caller.uid == self.euid && caller.gid == self.egid && !new.is_nested_whiteout();
-        if new.is_nested_whiteout() {
+        let nested = new.is_nested_whiteout() && !self.override_stat;
+        let as_made = !self.override_stat || matches!(new, New::Symlink(_));
+        let own = caller.uid == self.euid && caller.gid == self.egid && !nested && as_made;
+        if nested {
             self.mark_nested(names.fd())?;
         }
         let mut stray = false;
@@ -95,7 +103,7 @@ impl Overlay {
                 other => other?,
             }
         }
-        let mut stat = sys::stat(At::Name(names.fd(), name))?;
+        let mut stat = self.stat(At::Name(names.fd(), name))?;
         stat.mode = new.kind() | stat.mode & !libc::S_IFMT;
         self.note_upper(&mut names, &parent, name, InUpper::Present, stat.mode, stat.ino);
         let ns = stat.is_dir().then(|| Namespace { upper: true, default_acl: names.ns.default_acl, ..<_>::default() });
@@ -113,7 +121,7 @@ impl Overlay {
 
     /// The same if the object, wherever it is, is such a file. To be called without a directory's lock.
     pub(super) fn mark_nested_for(&self, inode: &Arc<Inode>, dir: sys::Fd<'_>) -> Result<()> {
-        let nested = inode.kind == libc::S_IFCHR && self.at(inode, |at| Ok(sys::stat(at)?.is_file()))?;
+        let nested = inode.kind == libc::S_IFCHR && self.at(inode, |at| Ok(self.stat(at)?.is_file()))?;
         if nested { self.mark_nested(dir) } else { Ok(()) }
     }
 
@@ -122,19 +130,65 @@ impl Overlay {
         let work = &self.writable()?.work;
         self.copy_up_dir(dir)?;
         let fd = self.upper_dir(dir)?;
-        self.mark_nested(fd.as_fd())?;
-        let above = sys::stat(At::Fd(fd.as_fd()))?;
+        if !self.override_stat {
+            self.mark_nested(fd.as_fd())?;
+        }
+        let above = self.stat(At::Fd(fd.as_fd()))?;
         let gid = if above.mode & libc::S_ISGID != 0 { above.gid } else { caller.gid };
         let name = work.temporary();
         let at = At::Name(work.fd(), &name);
         let made = (|| {
+            if self.override_stat {
+                let shown = Stat { uid: caller.uid, gid, mode: libc::S_IFCHR, ..Stat::default() };
+                let disk = make_on_disk(work.fd(), &name, &shown)?;
+                return self.give(at, &disk, &shown);
+            }
             make(work.fd(), &name, New::File, 0o600)?;
             xattr::set(at, self.markers.name(Marker::Nested), b"y", 0)?;
             sys::chown(at, Some(caller.uid), Some(gid))?;
-            sys::chmod(at, 0)
+            Ok(sys::chmod(at, 0)?)
         })();
         made.inspect_err(|_| work.discard(&name))?;
         Ok(name)
+    }
+
+    /// Makes the object `temporary` in the work directory with the owner and mode of `shown`, less what the default ACL of
+    /// the directory `names` does not grant.
+    fn make_owned(
+        &self,
+        temporary: &OsStr,
+        new: New<'_>,
+        mut shown: Stat,
+        opaque: bool,
+        names: &Changing<'_>,
+    ) -> Result<()> {
+        let work = self.writable()?.work.fd();
+        let at = At::Name(work, temporary);
+        let (is_dir, is_symlink) = (shown.is_dir(), shown.is_symlink());
+        let mut disk = shown;
+        if self.override_stat && !is_symlink {
+            disk = make_on_disk(work, temporary, &shown)?;
+        } else if new.is_nested_whiteout() {
+            make(work, temporary, New::File, 0o600)?;
+            xattr::set(at, self.markers.name(Marker::Nested), b"y", 0)?;
+        } else {
+            make(work, temporary, new, shown.mode & 0o7777 | if is_dir { 0o700 } else { 0 })?;
+        }
+        if opaque {
+            xattr::set(at, self.markers.name(Marker::Opaque), b"y", 0)?;
+        }
+        if !self.override_stat {
+            sys::chown(at, Some(shown.uid), Some(shown.gid))?;
+        }
+        if names.ns.default_acl && !is_symlink {
+            let mode = self.inherit_acl(At::Fd(names.fd()), at, shown.mode & 0o7777, is_dir)?;
+            shown.mode = shown.file_type() | mode;
+        }
+        match is_symlink {
+            _ if self.override_stat => self.give(at, &disk, &shown),
+            true => Ok(()),
+            false => Ok(sys::chmod(at, shown.mode & 0o7777)?),
+        }
     }
 
     /// Makes the object in the work directory, complete, and moves it to its place in one step.
@@ -145,37 +199,22 @@ impl Overlay {
         names: &Changing<'_>,
         name: &OsStr,
         new: New<'_>,
-        mut mode: u32,
+        mode: u32,
         caller: Caller,
         over_whiteout: bool,
     ) -> Result<()> {
         let work = upper.work.fd();
         let temporary = upper.work.temporary();
-        let above = sys::stat(At::Fd(names.fd()))?;
+        let above = self.stat(At::Fd(names.fd()))?;
         let inherits_group = above.mode & libc::S_ISGID != 0;
         let gid = if inherits_group { above.gid } else { caller.gid };
         let is_dir = matches!(new, New::Directory);
-        if inherits_group && is_dir {
-            mode |= libc::S_ISGID;
-        }
+        let mode = if inherits_group && is_dir { mode | libc::S_ISGID } else { mode };
         let placed = (|| -> Result<()> {
-            let at = At::Name(work, &temporary);
-            if new.is_nested_whiteout() {
-                make(work, &temporary, New::File, 0o600)?;
-                xattr::set(at, self.markers.name(Marker::Nested), b"y", 0)?;
-            } else {
-                make(work, &temporary, new, mode | if is_dir { 0o700 } else { 0 })?;
-            }
-            if is_dir && over_whiteout {
-                xattr::set(at, self.markers.name(Marker::Opaque), b"y", 0)?;
-            }
-            sys::chown(at, Some(caller.uid), Some(gid))?;
-            if !matches!(new, New::Symlink(_)) {
-                if names.ns.default_acl {
-                    mode = acl::inherit(At::Fd(names.fd()), at, mode, is_dir)?;
-                }
-                sys::chmod(at, mode)?;
-            }
+            let (rdev_major, rdev_minor) = new.device();
+            let shown =
+                Stat { uid: caller.uid, gid, mode: new.kind() | mode, rdev_major, rdev_minor, ..Stat::default() };
+            self.make_owned(&temporary, new, shown, is_dir && over_whiteout, names)?;
             let flags = match (over_whiteout, is_dir) {
                 (true, true) => RenameFlags::EXCHANGE,
                 (true, false) => RenameFlags::empty(),

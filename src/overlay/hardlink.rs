@@ -31,7 +31,7 @@ impl Overlay {
     /// What `stat` says of an object that upper has through the index.
     pub(super) fn stat_in_index(&self, inode: &Inode) -> Result<Stat> {
         let (index, _) = indexed(inode).ok_or(Error::Stale)?;
-        Ok(sys::stat(self.index_at(&index)?)?)
+        self.stat(self.index_at(&index)?)
     }
 
     /// The markers of an index entry.

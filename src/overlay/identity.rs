@@ -154,17 +154,17 @@ impl Overlay {
     /// Whether a lower object with several links can be in the index: that needs `overlay.nlink`, and `user.*` attributes
     /// exist on files and directories only (xattr(7)).
     pub(super) fn indexable(&self, kind: u32) -> bool {
-        self.markers == Namespace::Trusted || kind == libc::S_IFREG
+        self.markers == Namespace::Trusted || kind == libc::S_IFREG || self.override_stat && kind != libc::S_IFLNK
     }
 
     /// The object in the hard link index for a lower file with several links, if it was copied up before.
     pub(super) fn indexed(&self, handle: &OverlayHandle) -> Result<Option<Stat>> {
         let Some(index) = self.upper.as_ref().and_then(|u| u.work.index.as_ref()) else { return Ok(None) };
         let name = handle.index_name();
-        match sys::stat(At::Name(index.as_fd(), OsStr::new(&name))) {
+        match self.stat(At::Name(index.as_fd(), OsStr::new(&name))) {
             Ok(stat) => Ok(Some(stat)),
             Err(e) if e.is(Errno::NOENT) || e.is(Errno::NAMETOOLONG) => Ok(None),
-            Err(e) => Err(e.into()),
+            Err(e) => Err(e),
         }
     }
 }

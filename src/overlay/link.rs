@@ -29,7 +29,7 @@ impl Overlay {
         let object = self.at(&inode, |at| match at {
             At::Name(dir, name) => Ok(sys::open_path(dir, name)?),
             // No name is known, but it can have others.
-            At::Fd(fd) if self.attr_of(&inode, &sys::stat(at)?).nlink > 0 => Ok(sys::dup(fd)?),
+            At::Fd(fd) if self.attr_of(&inode, &self.stat(at)?).nlink > 0 => Ok(sys::dup(fd)?),
             At::Fd(_) => Err(Error::NotFound),
         })?;
         self.copy_up_dir(&parent)?;
@@ -65,7 +65,7 @@ impl Overlay {
         if let Some(dir) = &parent.dir {
             dir.learn(name.into(), inode.ino);
         }
-        let stat = sys::stat(At::Fd(object.as_fd()))?;
+        let stat = self.stat(At::Fd(object.as_fd()))?;
         self.table.get_counted(ino).ok_or(Error::Stale)?;
         Ok(self.attr_of(&inode, &stat))
     }

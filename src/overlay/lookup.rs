@@ -227,20 +227,21 @@ impl Overlay {
             None => upper.ok_or(Error::Stale)?,
         };
         let at = At::Name(dir, name);
-        let stat = match sys::stat(at) {
+        let disk = match sys::stat(at) {
             Ok(stat) => stat,
             Err(e) if e.is(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(e.into()),
         };
-        if stat.is_whiteout_dev() {
+        if disk.is_whiteout_dev() {
             return Ok(None);
         }
+        let stat = self.shown(at, disk)?;
         if stat.is_dir() {
             let positions = if ns.lowers.is_empty() || !below.dirs { &[] } else { below.positions };
             return self.found_dir(ns, at, name, layer, stat, positions).map(Some);
         }
         let shown_as = match below.kind {
-            _ if !stat.is_file() || stat.size != 0 => ShownAs::File,
+            _ if !disk.is_file() || disk.size != 0 => ShownAs::File,
             Some(libc::DT_CHR) => ShownAs::Node,
             Some(_) => ShownAs::File,
             None => empty_file(at, &markers::read_dir_markers(dir)?)?,
@@ -274,7 +275,8 @@ impl Overlay {
         if layer == UPPER {
             let fd = sys::open_dir(dir, name)?;
             let markers = markers::read_dir_markers(fd.as_fd())?;
-            (content.impure, content.default_acl) = (markers.impure, markers.default_acl);
+            content.impure = markers.impure;
+            content.default_acl = markers.has_default_acl(self.override_stat);
             let aufs_opaque = !positions.is_empty() && markers::has_aufs_opaque(fd.as_fd())?;
             if !aufs_opaque {
                 content.lowers = self.lower_dirs(ns, name, Some(&markers), positions)?.into();

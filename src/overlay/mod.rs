@@ -19,6 +19,7 @@ mod inode;
 mod link;
 mod lookup;
 mod merge;
+mod override_stat;
 mod owner;
 mod place;
 mod privilege;
@@ -89,6 +90,8 @@ pub struct Overlay {
     /// Directories of lower layers that cannot have a redirect are copied when they are renamed.
     flatten: bool,
     follow: bool,
+    /// See [`Options::override_stat`].
+    override_stat: bool,
     volatile: bool,
     euid: u32,
     egid: u32,

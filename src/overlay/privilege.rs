@@ -32,14 +32,14 @@ impl Overlay {
         self.writable()?;
         let fd = self.data_for_writing(&self.inode(ino)?)?;
         let at = At::Fd(fd.as_fd());
-        self.drop_set_id_of(at, &sys::stat(at)?, caller)
+        self.drop_set_id_of(at, &self.stat(at)?, caller)
     }
 
     /// The same for an object whose attributes were `before`: its old group counts when that is what changes.
     pub(super) fn drop_set_id_of(&self, at: At<'_>, before: &sys::Stat, caller: Caller) -> Result<bool> {
         let kept = without_set_id(before, || caller.is_in(before.gid));
         if kept != before.mode {
-            sys::chmod(at, kept & 0o7777)?;
+            self.chmod(at, kept & 0o7777)?;
         }
         Ok(kept != before.mode)
     }
@@ -47,9 +47,9 @@ impl Overlay {
     /// After an access ACL was set: the mode it implies has no set-group-id if an ordinary caller is not in the group
     /// (`posix_acl_update_mode` of the kernel).
     pub(super) fn drop_set_gid(&self, at: At<'_>, caller: Caller) -> Result<()> {
-        let stat = sys::stat(at)?;
+        let stat = self.stat(at)?;
         if stat.mode & libc::S_ISGID != 0 && !caller.keeps_set_id() && !caller.is_in(stat.gid) {
-            sys::chmod(at, stat.mode & 0o7777 & !libc::S_ISGID)?;
+            self.chmod(at, stat.mode & 0o7777 & !libc::S_ISGID)?;
         }
         Ok(())
     }
@@ -57,7 +57,7 @@ impl Overlay {
     /// A change of nothing: chown(2) to nobody new takes set-id bits away, and so does the kernel on behalf of somebody
     /// who writes. It does not say which, so that only the owner's and root's count; the write itself takes them away too.
     pub(super) fn change_nothing(&self, inode: &Arc<Inode>, caller: Caller) -> Result<()> {
-        let stat = self.at(inode, |at| Ok(sys::stat(at)?))?;
+        let stat = self.at(inode, |at| self.stat(at))?;
         let allowed = caller.uid == stat.uid || caller.uid == 0;
         let kept = without_set_id(&stat, || caller.keeps_set_id() || caller.is_in(stat.gid));
         if inode.is_dir() || !allowed || kept == stat.mode {
@@ -69,11 +69,12 @@ impl Overlay {
             return Ok(());
         }
         self.copy_up(inode)?;
-        self.at(inode, |at| Ok(sys::chmod(at, kept & 0o7777)?))
+        self.at(inode, |at| self.chmod(at, kept & 0o7777))
     }
 }
 
-fn without_set_id(stat: &sys::Stat, keeps_group: impl FnOnce() -> bool) -> u32 {
+/// The mode without the bits that a change takes away.
+pub(super) fn without_set_id(stat: &sys::Stat, keeps_group: impl FnOnce() -> bool) -> u32 {
     let mut kept = stat.mode & !libc::S_ISUID;
     let of_group = stat.mode & libc::S_IXGRP != 0;
     if stat.mode & libc::S_ISGID != 0 && (of_group || !keeps_group()) {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::Overlay;
 use super::attr::Attr;
-use super::dir::{InUpper, IndexEntry};
+use super::dir::{InUpper, IndexEntry, LowerDir};
 use super::error::{Error, Result};
 use super::inode::{Ino, Inode, UPPER};
 use super::lookup::Names;
-use crate::sys::{self, At, Stat};
+use crate::sys::{At, Stat};
 
 /// One entry of a listing.
 pub struct Listed<'a> {
@@ -62,7 +62,7 @@ impl Overlay {
                 }
             } else {
                 let ino = self.listed_ino(&inode, &names, entry)?;
-                let kind = u32::from(entry.kind) << 12;
+                let kind = self.listed_kind(&inode, &names, entry)?;
                 sink(&Listed { name: &entry.name, ino, kind, cookie, attr: None })
             };
             if !taken {
@@ -124,14 +124,14 @@ impl Overlay {
             None => child.link(inode, name).ok_or(Error::NotFound)?.layer,
         };
         if layer == UPPER {
-            return Ok(sys::stat(At::Name(names.upper().ok_or(Error::Stale)?, name))?);
+            return self.stat(At::Name(names.upper().ok_or(Error::Stale)?, name));
         }
         if !child.is_dir() && child.in_upper() {
             return self.stat_in_index(child);
         }
         let lower = names.ns.lowers.iter().find(|l| l.layer == layer).ok_or(Error::Stale)?;
         let dir = self.lower_dir(inode, layer, &lower.path)?;
-        Ok(sys::stat(At::Name(dir.as_fd(), name))?)
+        self.stat(At::Name(dir.as_fd(), name))
     }
 
     /// The number that a lookup of the entry would give.
@@ -147,12 +147,45 @@ impl Overlay {
         self.plain_ino(names, entry)
     }
 
+    /// The type of an entry. A regular file can stand for another type (`override_stat`), which costs a look at one that
+    /// is not known.
+    fn listed_kind(&self, inode: &Arc<Inode>, names: &Names<'_>, entry: &IndexEntry) -> Result<u32> {
+        let kind = u32::from(entry.kind) << 12;
+        if !self.override_stat || kind != libc::S_IFREG {
+            return Ok(kind);
+        }
+        let known = inode.dir.as_ref().and_then(|d| d.child(&entry.name)).and_then(|ino| self.table.get(ino));
+        if let Some(child) = known {
+            return Ok(child.kind);
+        }
+        let lower;
+        let dir = match visible_in(names, entry) {
+            Some(l) => {
+                lower = self.lower_dir(inode, l.layer, &l.path)?;
+                lower.as_fd()
+            }
+            None => names.upper().ok_or(Error::Stale)?,
+        };
+        let disk = Stat { mode: kind, ..Stat::default() };
+        match self.shown(At::Name(dir, &entry.name), disk) {
+            Ok(stat) => Ok(stat.file_type()),
+            // Looking it up tells what is wrong.
+            Err(e) => {
+                log::debug!("listing {}: {e}", entry.name.display());
+                Ok(kind)
+            }
+        }
+    }
+
     /// The number of an entry without an origin.
     fn plain_ino(&self, names: &Names<'_>, entry: &IndexEntry) -> Result<Ino> {
-        let layer = match entry.lowers.first() {
-            Some(&position) if entry.upper != InUpper::Present => names.ns.lowers[usize::from(position)].layer,
-            _ => UPPER,
-        };
+        let layer = visible_in(names, entry).map_or(UPPER, |l| l.layer);
         Ok(self.ids.map(self.layer(layer)?.dev, entry.real_ino))
     }
+}
+
+/// The lower directory that a visible entry comes from; `None` for one in upper.
+fn visible_in<'a>(names: &'a Names<'_>, entry: &IndexEntry) -> Option<&'a LowerDir> {
+    let position = entry.lowers.first().filter(|_| entry.upper != InUpper::Present)?;
+    names.ns.lowers.get(usize::from(*position))
 }

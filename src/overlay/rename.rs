@@ -386,7 +386,7 @@ impl Overlay {
     ) -> Result<u64> {
         let work = &self.writable()?.work;
         let temporary = work.temporary();
-        let stat = sys::stat(at)?;
+        let stat = self.stat(at)?;
         let parent = sys::stat(At::Fd(pair.to().fd()))?;
         let done = (|| -> Result<u64> {
             sys::mkdir(work.fd(), &temporary, 0o700)?;

@@ -13,8 +13,8 @@ use super::dir::{LowerDir, Namespace};
 use super::inode::{Inode, LayerIndex, ROOT, State, Table};
 use super::work::{self, Work};
 use super::{Error, Layer, Overlay, Upper, fdcache, identity, merge};
-use crate::layer::markers;
 use crate::layer::xattr::{Marker, Namespace as XattrNamespace};
+use crate::layer::{markers, override_stat};
 use crate::sys::{self, At, Errno, RenameFlags, xattr};
 
 /// Whether directories of lower layers can be renamed, and whether what was renamed is followed (`redirect_dir=`, as in
@@ -50,6 +50,9 @@ pub struct Options {
     pub redirect: RedirectMode,
     /// No `overlay.index`: hard links of lower layers are broken by copy-up.
     pub no_index: bool,
+    /// Owner, mode, type and device numbers are those that the attribute `user.containers.override_stat` says, where an
+    /// object has it, and are written there: layers unpacked without privileges, and mounts by ordinary users.
+    pub override_stat: bool,
     /// Nothing is ever synced: after a crash of the machine upper is lost.
     pub volatile: bool,
     /// Number of descriptors that the process may have open.
@@ -172,7 +175,14 @@ impl Overlay {
             (None, None) if sys::process::is_root() => (None, XattrNamespace::Trusted),
             (None, None) => (None, XattrNamespace::User),
         };
-        let root = root_inode(&lowers, upper.as_ref()).map_err(|e| OpenError::Directory {
+        if let Some(upper) = upper.as_ref().filter(|_| options.override_stat) {
+            seed_root(upper, &lowers).map_err(|e| OpenError::Unsuitable {
+                path: options.upper.clone().unwrap_or_default(),
+                what: "giving it the owner of the root below",
+                source: e.into(),
+            })?;
+        }
+        let root = root_inode(&lowers, upper.as_ref(), options.override_stat).map_err(|e| OpenError::Directory {
             role: "root of the merged tree",
             path: options.upper.clone().unwrap_or_else(|| options.lower[0].clone()),
             source: std::io::Error::from_raw_os_error(e.errno()),
@@ -190,6 +200,7 @@ impl Overlay {
             flatten: matches!(options.redirect, RedirectMode::Auto | RedirectMode::On),
             follow: options.redirect != RedirectMode::NoFollow,
             markers,
+            override_stat: options.override_stat,
             volatile: options.volatile,
             euid: rustix::process::geteuid().as_raw(),
             egid: rustix::process::getegid().as_raw(),
@@ -285,7 +296,8 @@ fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Result<(Upper
         Some(subdirectory(work.as_fd(), "index").map_err(unsuitable("making index/ in workdir"))?)
     };
     let work = Work::new(dir, index, work);
-    let markers = probe(&work).map_err(unsuitable("trying attributes and whiteouts in workdir"))?;
+    let markers =
+        probe(&work, options.override_stat).map_err(unsuitable("trying attributes and whiteouts in workdir"))?;
     let layer = open_layer(root, false).map_err(unsuitable("reading it"))?;
     let upper = Upper { layer, work, counting: parking_lot::Mutex::new(()) };
     sweep_index(&upper, markers).map_err(unsuitable("checking index/ in workdir"))?;
@@ -362,7 +374,7 @@ fn subdirectory(dir: BorrowedFd<'_>, name: &str) -> sys::Result<OwnedFd> {
 }
 
 /// Finds out by doing which attributes can be set, and that a whiteout can be made.
-fn probe(work: &Work) -> sys::Result<XattrNamespace> {
+fn probe(work: &Work, override_stat: bool) -> sys::Result<XattrNamespace> {
     let name = work.temporary();
     sys::mkdir(work.fd(), &name, 0o700)?;
     let at = At::Name(work.fd(), &name);
@@ -374,7 +386,9 @@ fn probe(work: &Work) -> sys::Result<XattrNamespace> {
         }
         Err(e) => Err(e),
     };
+    let kept = if override_stat { xattr::set(at, override_stat::NAME, b"0:0:0700:dir", 0) } else { Ok(()) };
     sys::rmdir(work.fd(), &name)?;
+    kept?;
     let markers = markers?;
     crate::layer::whiteout::create_dev(work.fd(), &name)?;
     sys::unlink(work.fd(), &name)?;
@@ -400,14 +414,29 @@ fn sweep_index(upper: &Upper, markers: XattrNamespace) -> sys::Result<()> {
     Ok(())
 }
 
-fn root_inode(lowers: &[Layer], upper: Option<&Upper>) -> Result<Inode, Error> {
+/// Gives an upper directory without `user.containers.override_stat` that of the topmost layer which has it, as
+/// fuse-overlayfs does: it was made by somebody who may not give directories away.
+fn seed_root(upper: &Upper, lowers: &[Layer]) -> sys::Result<()> {
+    let to = At::Fd(upper.layer.root.as_fd());
+    if xattr::get(to, override_stat::NAME)?.is_some() {
+        return Ok(());
+    }
+    for layer in lowers.iter().filter(|l| !l.data_only) {
+        if let Some(value) = xattr::get(At::Fd(layer.root.as_fd()), override_stat::NAME)? {
+            return xattr::set(to, override_stat::NAME, &value, 0);
+        }
+    }
+    Ok(())
+}
+
+fn root_inode(lowers: &[Layer], upper: Option<&Upper>, override_stat: bool) -> Result<Inode, Error> {
     let mut ns = Namespace { upper: upper.is_some(), ..Namespace::default() };
     let mut state = State::default();
     let mut open = true;
     if let Some(upper) = upper {
         let fd = upper.layer.root.as_fd();
         let found = markers::read_dir_markers(fd)?;
-        (ns.impure, ns.default_acl) = (found.impure, found.default_acl);
+        (ns.impure, ns.default_acl) = (found.impure, found.has_default_acl(override_stat));
         open = !found.opaque && !markers::has_aufs_opaque(fd)?;
         state.upper = Some(sys::stat(At::Fd(fd))?.ino);
     }

@@ -13,6 +13,7 @@ mod harness;
 mod identity;
 mod layers;
 mod nested;
+mod override_stat;
 mod posix;
 mod renames;
 mod tree;

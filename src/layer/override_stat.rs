@@ -1,0 +1,186 @@
+//! Owner, mode and type kept in an attribute, by programs that may neither chown(2) nor mknod(2).
+//!
+//! The form is that of rootless container tools (`idtools` of containers/storage, fuse-overlayfs): on a regular file or
+//! directory, `user.containers.override_stat` = `UID:GID:MODE[:TYPE]`, numbers decimal, the mode octal, and TYPE one of
+//! `file`, `dir`, `symlink`, `pipe`, `socket`, `block-MAJOR-MINOR`, `char-MAJOR-MINOR`. Attributes that would act on the
+//! real owner, or may not be set, are beside it under `user.containers.override_` and their own name.
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+
+/// The attribute.
+pub const NAME: &CStr = c"user.containers.override_stat";
+
+/// The default access control list of a directory, kept aside.
+pub const DEFAULT_ACL: &CStr = c"user.containers.override_system.posix_acl_default";
+
+const PREFIX: &[u8] = b"user.containers.override_";
+
+/// Longest value that makes sense: four numbers of ten digits and the longest word are less.
+pub const MAX_LEN: usize = 80;
+
+/// What the attribute says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OverrideStat {
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits, set-id and sticky ones included.
+    pub mode: u32,
+    /// Type bits (`S_IFMT`) with major and minor number of a device; `None` where the object says it itself.
+    pub kind: Option<(u32, u32, u32)>,
+}
+
+impl OverrideStat {
+    /// Reads a value; `None` when it makes no sense.
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let mut fields = std::str::from_utf8(value).ok()?.splitn(4, ':');
+        let uid = owner(fields.next()?)?;
+        let gid = owner(fields.next()?)?;
+        let mode = u32::from_str_radix(digits(fields.next()?)?, 8).ok()? & 0o7777;
+        let kind = match fields.next() {
+            Some(word) => Some(kind(word)?),
+            None => None,
+        };
+        Some(Self { uid, gid, mode, kind })
+    }
+}
+
+/// The value.
+impl fmt::Display for OverrideStat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { uid, gid, mode, kind } = *self;
+        write!(f, "{uid}:{gid}:{mode:04o}")?;
+        match kind {
+            None => Ok(()),
+            Some((libc::S_IFDIR, ..)) => f.write_str(":dir"),
+            Some((libc::S_IFLNK, ..)) => f.write_str(":symlink"),
+            Some((libc::S_IFIFO, ..)) => f.write_str(":pipe"),
+            Some((libc::S_IFSOCK, ..)) => f.write_str(":socket"),
+            Some((libc::S_IFBLK, major, minor)) => write!(f, ":block-{major}-{minor}"),
+            Some((libc::S_IFCHR, major, minor)) => write!(f, ":char-{major}-{minor}"),
+            Some(_) => f.write_str(":file"),
+        }
+    }
+}
+
+fn kind(word: &str) -> Option<(u32, u32, u32)> {
+    let plain = |kind| Some((kind, 0, 0));
+    match word {
+        "file" => plain(libc::S_IFREG),
+        "dir" => plain(libc::S_IFDIR),
+        "symlink" => plain(libc::S_IFLNK),
+        "pipe" => plain(libc::S_IFIFO),
+        "socket" => plain(libc::S_IFSOCK),
+        _ => {
+            let mut parts = word.split('-');
+            let kind = match parts.next()? {
+                "block" => libc::S_IFBLK,
+                "char" => libc::S_IFCHR,
+                _ => return None,
+            };
+            // What the kernel's 32 bits of a device number hold.
+            let number = |part: &str, bits: u32| digits(part)?.parse().ok().filter(|n: &u32| *n < 1 << bits);
+            let (major, minor) = (number(parts.next()?, 12)?, number(parts.next()?, 20)?);
+            parts.next().is_none().then_some((kind, major, minor))
+        }
+    }
+}
+
+/// `u32::MAX` is no owner: chown(2) takes it for "as it is".
+fn owner(text: &str) -> Option<u32> {
+    digits(text)?.parse().ok().filter(|id| *id != u32::MAX)
+}
+
+/// Numbers have no sign.
+fn digits(text: &str) -> Option<&str> {
+    text.bytes().all(|b| b.is_ascii_digit()).then_some(text)
+}
+
+/// Whether a stored name belongs to this form.
+pub fn is_own(name: &[u8]) -> bool {
+    name.starts_with(PREFIX)
+}
+
+/// The name under which an attribute is kept aside; `None` for one that is stored under its own.
+pub fn aside(name: &[u8]) -> Option<CString> {
+    let kept = [&b"security."[..], b"system.posix_acl_"].iter().any(|kind| name.starts_with(kind));
+    if kept { CString::new([PREFIX, name].concat()).ok() } else { None }
+}
+
+/// The inverse of [`aside`]: what is shown of a stored name.
+pub fn shown(stored: &[u8]) -> Option<&[u8]> {
+    stored.strip_prefix(PREFIX).filter(|name| aside(name).is_some())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_every_type_survive_a_round_trip() {
+        for (text, kind) in [
+            ("0:0:0755:dir", Some((libc::S_IFDIR, 0, 0))),
+            ("1:4294967294:4755:file", Some((libc::S_IFREG, 0, 0))),
+            ("1:2:0777:symlink", Some((libc::S_IFLNK, 0, 0))),
+            ("1:2:0000:pipe", Some((libc::S_IFIFO, 0, 0))),
+            ("1:2:7777:socket", Some((libc::S_IFSOCK, 0, 0))),
+            ("1:2:0660:block-8-1", Some((libc::S_IFBLK, 8, 1))),
+            ("1:2:0666:char-0-0", Some((libc::S_IFCHR, 0, 0))),
+            ("1:2:0666:char-4095-1048575", Some((libc::S_IFCHR, 4095, 1_048_575))),
+            ("1:2:0644", None),
+        ] {
+            let parsed = OverrideStat::parse(text.as_bytes()).unwrap();
+            assert_eq!((parsed.kind, parsed.to_string().as_str()), (kind, text));
+            assert!(text.len() < MAX_LEN);
+        }
+        let foreign = OverrideStat::parse(b"0:0:100644").unwrap();
+        assert_eq!(foreign, OverrideStat { uid: 0, gid: 0, mode: 0o644, kind: None }, "a mode with its type");
+    }
+
+    #[test]
+    fn nonsense_is_none() {
+        for text in [
+            "",
+            "0",
+            "0:0",
+            "0:0:",
+            "a:0:0",
+            "0:0:8",
+            "-1:0:0",
+            "+1:0:0",
+            " 1:0:0",
+            "4294967295:0:0",
+            "0:4294967295:0",
+            "0:0:0:",
+            "0:0:0:device",
+            "0:0:0:char",
+            "0:0:0:char-1",
+            "0:0:0:char-1-",
+            "0:0:0:char-1-3-4",
+            "0:0:0:char-4096-0",
+            "0:0:0:block-0-1048576",
+            "0:0:0:file:more",
+            "0:0:0:file\n",
+        ] {
+            assert_eq!(OverrideStat::parse(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(OverrideStat::parse(b"0:0:0:\xff"), None);
+    }
+
+    #[test]
+    fn names_kept_aside() {
+        let (name, kept) = (b"security.capability", c"user.containers.override_security.capability");
+        assert_eq!(aside(name).as_deref(), Some(kept));
+        assert_eq!(shown(kept.to_bytes()), Some(&name[..]));
+        assert_eq!(aside(b"system.posix_acl_default").as_deref(), Some(DEFAULT_ACL));
+        for other in ["user.a", "trusted.a", "system.other", "user.containers.override_stat"] {
+            assert_eq!(aside(other.as_bytes()), None);
+        }
+        assert!(is_own(NAME.to_bytes()) && is_own(kept.to_bytes()) && !is_own(b"user.containers.x"));
+        assert_eq!(shown(NAME.to_bytes()), None);
+        assert_eq!(shown(b"user.containers.override_user.a"), None);
+    }
+}
