@@ -11,6 +11,18 @@ const READ: usize = 256 << 10;
 /// The largest zstd window, as a power of two: 128 MiB, which is also what the format's own tools take at the most.
 const WINDOW: u32 = 27;
 
+impl Compression {
+    /// How data that begin so are compressed; four bytes are enough.
+    #[must_use]
+    pub fn of(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            start if is_zstd(start) => Self::Zstd,
+            _ => Self::None,
+        }
+    }
+}
+
 /// A stream that yields the tar.
 pub(super) enum Decoder<R: Read> {
     Plain(BufReader<R>),
@@ -27,15 +39,15 @@ impl<R: Read> Decoder<R> {
         if let Some(name) = unsupported(start) {
             return Err(Error::Compression(format!("compressed with {name}, which is not supported").into()));
         }
-        if start.starts_with(&[0x1f, 0x8b]) {
-            return Ok(Self::Gzip(Some(Box::new(GzDecoder::new(blob)))));
+        match Compression::of(start) {
+            Compression::Gzip => Ok(Self::Gzip(Some(Box::new(GzDecoder::new(blob))))),
+            Compression::Zstd => {
+                let mut decoder = zstd::Decoder::with_buffer(blob).map_err(damaged)?;
+                decoder.window_log_max(WINDOW).map_err(damaged)?;
+                Ok(Self::Zstd(Box::new(decoder)))
+            }
+            Compression::None => Ok(Self::Plain(blob)),
         }
-        if is_zstd(start) {
-            let mut decoder = zstd::Decoder::with_buffer(blob).map_err(damaged)?;
-            decoder.window_log_max(WINDOW).map_err(damaged)?;
-            return Ok(Self::Zstd(Box::new(decoder)));
-        }
-        Ok(Self::Plain(blob))
     }
 
     /// Which compression it is.

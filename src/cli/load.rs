@@ -1,12 +1,13 @@
 //! `laminafs load`: images from archives and layouts come into the store.
 
 use super::context::Context;
+use super::limits::{LimitArgs, advise};
+use super::progress::{self, Layers};
 use super::{Failure, complain, for_each, output};
-use crate::archive::Limits;
 use crate::image::container::{Format, ImageInSource, Source, Spool, Wanted};
 use crate::image::location::{ImageArg, Location};
 use crate::image::{Platform, Reference};
-use crate::store::{Loaded, Store};
+use crate::store::{Loaded, Step, Store};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use clap::error::ErrorKind;
@@ -34,6 +35,8 @@ pub struct LoadArgs {
     /// Take the images for this platform (os/architecture[/variant]) instead of those for this machine
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// oci:DIR[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME]: one image, or all that are in there
     #[arg(value_name = "TRANSPORT:PLACE")]
     image: Option<OsString>,
@@ -55,11 +58,14 @@ pub fn run(args: &LoadArgs, context: &Context) -> Result<(), Failure> {
     let spool = Spool::new(&spool_dir);
     let source = match &place.path {
         Some(path) => Source::open(path, place.format, spool)?,
-        None => Source::from_reader(&mut io::stdin().lock(), Path::new("standard input"), place.format, spool)?,
+        None => {
+            let mut input = progress::reader(io::stdin().lock(), "reading", progress::wanted(args.quiet));
+            Source::from_reader(&mut input, Path::new("standard input"), place.format, spool)?
+        }
     };
     let images = source.images(Wanted { platform: args.platform.as_ref(), reference: place.name.as_deref() })?;
     for_each(&images, |image| {
-        let loaded = load(&store, &source, image)?;
+        let loaded = load(&store, &source, image, args)?;
         report(image, &loaded, args.quiet)
     })
 }
@@ -89,7 +95,7 @@ fn place(args: &LoadArgs) -> anyhow::Result<Place> {
 const NOTHING_TO_READ: &str = "nothing to load: give an archive with -i FILE, a layout as oci:DIR, \
     or pipe an archive into it, as in: docker save alpine | laminafs load\n";
 
-fn load(store: &Store, source: &Source, image: &ImageInSource) -> anyhow::Result<Loaded> {
+fn load(store: &Store, source: &Source, image: &ImageInSource, args: &LoadArgs) -> anyhow::Result<Loaded> {
     let (names, others): (Vec<&Reference>, Vec<&Reference>) =
         image.references.iter().partition(|name| name.tag().is_some() && name.digest().is_none());
     let others = others.into_iter().map(Reference::to_string);
@@ -100,9 +106,12 @@ fn load(store: &Store, source: &Source, image: &ImageInSource) -> anyhow::Result
         ));
     }
     let names = names.into_iter().cloned().collect();
-    let incoming = Store::incoming(source, image, names, Limits::default());
+    let incoming = Store::incoming(source, image, names, args.limits.limits());
     let shown = image.references.first().map_or_else(|| image.config.digest().short(), Reference::familiar);
-    store.load(incoming, None).with_context(|| format!("cannot load {shown}"))
+    let digests = image.layers.iter().map(|layer| layer.digest.or(Some(layer.diff_id.0)));
+    let bars = progress::wanted(args.quiet).then(|| Layers::new(digests));
+    let step = |layer, step: Step| bars.iter().for_each(|bars| bars.step(layer, step));
+    store.load(incoming, Some(&step)).map_err(advise).with_context(|| format!("cannot load {shown}"))
 }
 
 fn report(image: &ImageInSource, loaded: &Loaded, quiet: bool) -> anyhow::Result<()> {

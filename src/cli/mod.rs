@@ -4,25 +4,31 @@
 //! could not be understood.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod completion;
 mod context;
 mod demo;
 mod df;
 mod history;
 mod images;
+mod import;
 mod inspect;
+mod limits;
 mod load;
+mod man;
 mod mount;
 mod names;
 pub mod options;
 mod output;
+mod progress;
 mod prune;
 mod rmi;
+mod save;
 mod tag;
 mod umount;
 mod verify;
 
 use crate::image::format::printable;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use context::Context;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -34,7 +40,7 @@ use std::process::ExitCode;
 #[command(name = "laminafs", version, arg_required_else_help = true, after_help = BARE_FORM)]
 struct Cli {
     /// The image store [env: LAMINAFS_ROOT] [default: /var/lib/laminafs for root, else ~/.local/share/laminafs]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", display_order = 900)]
     root: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -52,6 +58,10 @@ enum Command {
     Umount(umount::UmountArgs),
     /// Load images from an archive or a layout into the store
     Load(load::LoadArgs),
+    /// Write images into an archive
+    Save(save::SaveArgs),
+    /// Make an image from a tar of a root file system
+    Import(import::ImportArgs),
     /// List images
     Images(images::ImagesArgs),
     /// Give an image a further name
@@ -70,6 +80,24 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Build a small stack, mount it, change it, and show what happened where
     Demo(demo::DemoArgs),
+    /// Print what a shell needs to complete arguments
+    Completion(completion::CompletionArgs),
+    /// Write the manual pages
+    Man(man::ManArgs),
+}
+
+/// Ends every help text.
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 the command line was not understood";
+
+/// The definition of the command line, for parsing, help, completions and manual pages.
+fn definition() -> clap::Command {
+    let with_exit_codes = |command: clap::Command| {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        // `verify` says more exactly what they mean.
+        let own = help.contains("Exit code");
+        command.after_help(if own { help } else { format!("{help}\n\n{EXIT_CODES}").trim_start().to_owned() })
+    };
+    with_exit_codes(Cli::command().mut_subcommands(with_exit_codes))
 }
 
 /// Why the program does not end with exit code 0.
@@ -134,7 +162,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
     if is_bare_mount(args.get(1..).unwrap_or_default()) {
         return mount::run(mount::BareArgs::try_parse_from(&args)?.into());
     }
-    let cli = Cli::try_parse_from(&args)?;
+    let cli = Cli::from_arg_matches(&definition().try_get_matches_from(&args)?)?;
     let context = Context { root: cli.root };
     match cli.command {
         Command::Mount(args) => mount::run(args),
@@ -147,8 +175,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Prune(args) => Ok(prune::run(&args, &context)?),
         Command::Df(args) => Ok(df::run(&args, &context)?),
         Command::Verify(args) => verify::run(&args, &context),
+        Command::Save(args) => Ok(save::run(&args, &context)?),
+        Command::Import(args) => Ok(import::run(&args, &context)?),
         Command::Images(args) => Ok(images::run(&args, &context)?),
         Command::Demo(args) => Ok(demo::run(&args)?),
+        Command::Completion(args) => Ok(completion::run(&args, definition())?),
+        Command::Man(args) => Ok(man::run(&args, definition())?),
     }
 }
 
@@ -165,7 +197,7 @@ fn is_bare_mount(args: &[OsString]) -> bool {
         return false;
     }
     let general = ["-h", "--help", "-V", "--version"].iter().any(|option| first == option);
-    let subcommand = <Cli as clap::CommandFactory>::command().get_subcommands().any(|c| first == c.get_name());
+    let subcommand = Cli::command().get_subcommands().any(|c| first == c.get_name());
     (first.as_bytes().starts_with(b"-") && !general)
         || (!subcommand && option_strings(args).next().is_some())
         || option_strings(args).any(options::names_layers)
@@ -188,7 +220,6 @@ fn option_strings(args: &[OsString]) -> impl Iterator<Item = &OsStr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn bare(line: &str) -> bool {
         is_bare_mount(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
@@ -196,7 +227,7 @@ mod tests {
 
     #[test]
     fn definitions_are_consistent() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
         mount::BareArgs::command().debug_assert();
     }
 

@@ -4,7 +4,8 @@ use super::sample::{Named, docker_archive};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
@@ -86,6 +87,27 @@ impl Bed {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Runs it with standard input and error, and with `stdout` also output, on a terminal, where `typed` is typed.
+    /// The exit code, what it printed elsewhere, and what the terminal shows.
+    pub fn on_terminal(&self, line: &str, typed: &str, stdout: bool) -> (Option<i32>, String, String) {
+        let (mut master, slave) = terminal();
+        let mut command = self.command(line.split_whitespace());
+        command.env("TERM", "xterm").stdin(slave.try_clone().unwrap()).stderr(slave.try_clone().unwrap());
+        command.stdout(if stdout { Stdio::from(slave.try_clone().unwrap()) } else { Stdio::piped() });
+        let child = command.spawn().unwrap();
+        drop((command, slave));
+        master.write_all(typed.as_bytes()).unwrap();
+        let mut shown = Vec::new();
+        // It ends with EIO when the other side is closed.
+        let mut buffer = [0; 4096];
+        while let Ok(n @ 1..) = master.read(&mut buffer) {
+            shown.extend(&buffer[..n]);
+        }
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(shown))
+    }
+
     /// Loads images through a docker-archive.
     pub fn load(&self, images: &[Named<'_>]) -> String {
         self.write("images.tar", &docker_archive(images));
@@ -101,4 +123,18 @@ impl Bed {
 /// A pipe that nobody reads.
 pub fn closed_pipe() -> std::io::PipeWriter {
     std::io::pipe().unwrap().1
+}
+
+/// Both sides of a new terminal of 100 columns.
+fn terminal() -> (fs::File, OwnedFd) {
+    let (mut master, mut slave) = (-1, -1);
+    let size = libc::winsize { ws_row: 25, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    let null = std::ptr::null_mut();
+    assert_eq!(unsafe { libc::openpty(&mut master, &mut slave, null, std::ptr::null(), &size) }, 0);
+    unsafe {
+        // Children get the other side only where they shall.
+        libc::fcntl(master, libc::F_SETFD, libc::FD_CLOEXEC);
+        libc::fcntl(slave, libc::F_SETFD, libc::FD_CLOEXEC);
+        (fs::File::from(OwnedFd::from_raw_fd(master)), OwnedFd::from_raw_fd(slave))
+    }
 }

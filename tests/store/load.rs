@@ -1,7 +1,7 @@
 //! `load`.
 
 use super::harness::Bed;
-use super::sample::{APP, BASE, DATA, Sample, docker_archive, gzip, oci_archive, oci_layout};
+use super::sample::{APP, BASE, DATA, Sample, docker_archive, gzip, multi_platform, oci_archive, oci_layout, short};
 
 #[test]
 fn images_come_from_all_kinds_of_places() {
@@ -18,7 +18,114 @@ fn images_come_from_all_kinds_of_places() {
     assert_eq!(bed.ok("load docker-archive:d.tar:x/a:2"), "Loaded image: x/a:2\n");
     assert_eq!(bed.ok("load oci:dir:one"), "Loaded image: localhost/dir:one\n");
     assert_eq!(bed.ok("load oci:dir"), "Loaded image: localhost/dir:one\nLoaded image: quay.io/b/b:2\n");
-    let archive = docker_archive(&[(&Sample::new(1, &[APP]), &["c"])]);
+    let archive = docker_archive(&[(&Sample::new(1, &[APP]), &["c:latest"])]);
     assert_eq!(bed.ok_with_input("load", &archive), "Loaded image: c:latest\n");
     assert_eq!(bed.ok_with_input("load -i -", &gzip(&archive)), "Loaded image: c:latest\n");
+}
+
+#[test]
+fn a_name_moves_to_the_image_that_is_loaded_last() {
+    let (old, new) = (Sample::new(2, &[BASE]), Sample::new(1, &[BASE, APP]));
+    let bed = Bed::with(&[(&old, &["a:1"])]);
+    let said = bed.load(&[(&new, &["a:1"])]);
+    let id = old.id();
+    let moved = format!("The image a:1 already exists, renaming the old one with ID {id} to empty string\n");
+    assert_eq!(said, format!("{moved}Loaded image: a:1\n"));
+    assert_eq!(bed.json("images -a --json")["images"][1]["names"].as_array().unwrap().len(), 0);
+    assert_eq!(bed.load(&[(&new, &["a:1"])]), "Loaded image: a:1\n");
+}
+
+#[test]
+fn names_that_cannot_be_had_are_told() {
+    let image = Sample::new(2, &[BASE]);
+    let bed = Bed::new();
+    oci_layout(&bed.p("dir"), &[(&image, &["Not A Name", "good:1"])]);
+    let output = bed.run("load oci:dir");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "Loaded image: good:1\n");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("without the name 'Not A Name'"));
+}
+
+#[test]
+fn platforms_are_chosen_and_listed() {
+    let image = |architecture: &str| Sample::with(&[BASE], serde_json::json!({ "architecture": architecture }));
+    let (amd, arm) = (image("amd64"), image("arm64"));
+    let bed = Bed::new();
+    bed.write("i.tar", &multi_platform(&[(&amd, "amd64"), (&arm, "arm64")]));
+    assert_eq!(bed.ok("load -q -i i.tar --platform linux/arm64"), format!("{}\n", arm.id()));
+    assert_eq!(bed.ok("load -q -i i.tar --platform amd64"), format!("{}\n", amd.id()));
+    let said = bed.fails("load -i i.tar --platform linux/s390x");
+    assert!(said.contains("no image for platform linux/s390x; there is: linux/amd64, linux/arm64"), "{said}");
+    assert_eq!(bed.run("load -i i.tar --platform x/y/z/w").status.code(), Some(2));
+}
+
+#[test]
+fn what_cannot_be_loaded_is_said_in_a_sentence() {
+    let image = Sample::new(2, &[BASE]);
+    let bed = Bed::new();
+    oci_layout(&bed.p("dir"), &[(&image, &["one"])]);
+    bed.write("text", b"hello");
+    let table = [
+        ("load -i nowhere", "nowhere: No such file or directory"),
+        ("load -i text", "text"),
+        ("load alpine", "a file is given with -i alpine"),
+        ("load docker-store:alpine", "only mount reads"),
+        ("load oci:dir:two", "has no image two; there is: one"),
+        ("load docker-archive:dir", "no docker-archive"),
+        ("load", "it is empty"),
+    ];
+    for (line, why) in table {
+        let said = bed.fails(line);
+        assert!(said.starts_with("laminafs: ") && said.lines().count() == 1 && said.contains(why), "{line}: {said}");
+    }
+    assert_eq!(bed.ok("images -aq"), "");
+}
+
+#[test]
+fn a_damaged_image_does_not_keep_the_others_out() {
+    let (mut bad, good) = (Sample::new(2, &[APP]), Sample::new(1, &[BASE]));
+    let bed = Bed::new();
+    let last = bad.layers[0].1.len() - 5;
+    let archive = |bad: &Sample| docker_archive(&[(bad, &["bad:1"]), (&good, &["good:1"])]);
+    bad.layers[0].1[last] ^= 1;
+    // Under the digest of the blob as it was, in manifest and archive.
+    let (was, is) =
+        (super::sample::digest(&Sample::new(2, &[APP]).layers[0].1), super::sample::digest(&bad.layers[0].1));
+    bad.manifest = String::from_utf8(bad.manifest).unwrap().replace(&was, &is).into_bytes();
+    bed.write("i.tar", &archive(&bad));
+    let output = bed.run("load -i i.tar");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "Loaded image: good:1\n");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("laminafs: cannot load bad:1: layer 1 (sha256:"), "{said}");
+    assert_eq!(bed.ok("images -aq").lines().count(), 1);
+}
+
+#[test]
+fn limits_can_be_raised() {
+    let image = Sample::new(2, &[BASE]);
+    let bed = Bed::new();
+    bed.write("i.tar", &docker_archive(&[(&image, &["a:latest"])]));
+    let said = bed.fails("load -i i.tar --max-entries 3");
+    assert!(said.contains("more than 3 entries") && said.contains("--max-entries"), "{said}");
+    assert!(bed.fails("load -i i.tar --max-layer 1000").contains("more than 1000 bytes uncompressed"));
+    assert_eq!(bed.ok("load -i i.tar --max-entries 4"), "Loaded image: a:latest\n");
+}
+
+#[test]
+fn progress_is_for_terminals() {
+    let image = Sample::new(2, &[BASE, APP]);
+    let bed = Bed::new();
+    bed.write("i.tar", &docker_archive(&[(&image, &["a:latest"])]));
+    let (code, out, shown) = bed.on_terminal("load -i i.tar", "", false);
+    assert_eq!((code, out.as_str()), (Some(0), "Loaded image: a:latest\n"));
+    assert!(shown.contains(short(&super::sample::digest(&image.layers[0].1))), "{shown:?}");
+    let (code, _, shown) = bed.on_terminal("load -q -i i.tar", "", false);
+    assert_eq!((code, shown.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_terminal_is_nothing_to_load_from() {
+    let (code, _, shown) = Bed::new().on_terminal("load", "", false);
+    assert_eq!(code, Some(2));
+    assert!(shown.contains("nothing to load: give an archive with -i FILE"), "{shown}");
 }

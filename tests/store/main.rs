@@ -10,7 +10,12 @@
     clippy::undocumented_unsafe_blocks
 )]
 
+mod facts;
 mod harness;
 mod images;
 mod load;
+mod names;
+mod program;
 mod sample;
+mod save;
+mod space;

@@ -176,3 +176,27 @@ fn archive(members: Vec<(String, Vec<u8>)>) -> Vec<u8> {
     }
     builder.into_inner().unwrap()
 }
+
+/// An OCI archive with one name for images of several architectures.
+pub fn multi_platform(images: &[(&Sample, &str)]) -> Vec<u8> {
+    let unnamed: Vec<Named<'_>> = images.iter().map(|(image, _)| (*image, &[][..])).collect();
+    let mut members = oci_members(&unnamed);
+    let entries = images.iter().map(|(image, architecture)| {
+        json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": image.manifest_digest(),
+            "size": image.manifest.len(), "platform": {"os": "linux", "architecture": architecture},
+        })
+    });
+    let index = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries.collect::<Vec<_>>(),
+    });
+    let index = serde_json::to_vec(&index).unwrap();
+    let top = json!({"schemaVersion": 2, "manifests": [{
+        "mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest(&index), "size": index.len(),
+        "annotations": {"org.opencontainers.image.ref.name": "multi:1"},
+    }]});
+    members.retain(|(path, _)| path != "index.json");
+    members.push((format!("blobs/{}", digest(&index).replace(':', "/")), index));
+    members.push(("index.json".into(), serde_json::to_vec(&top).unwrap()));
+    archive(members)
+}

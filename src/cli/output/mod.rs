@@ -4,17 +4,19 @@
 //! that changes something goes on changing it. Text that may come from an image passes [`printable`] first; [`Table`]
 //! and the JSON functions see to it themselves.
 
+mod archive;
 mod args;
 mod json;
 mod table;
 
+pub use archive::ArchiveFile;
 pub use args::{ListArgs, Shape, ShapeArgs};
 pub use json::{SCHEMA, document, indented, object_lines};
 pub use table::Table;
 
 use crate::image::format::printable;
 use crate::image::time::Timestamp;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::io::{self, Write};
 
 /// Prints text as it is.
@@ -45,4 +47,15 @@ pub fn time(unix: u64) -> String {
 pub fn docker_time(time: Timestamp) -> String {
     let text = Timestamp::from_unix(time.unix()).to_string();
     text.replace('T', " ").replace('Z', " +0000 UTC")
+}
+
+/// The time that new images get instead of that of the clock, so that they come out the same again: `SOURCE_DATE_EPOCH`
+/// (reproducible-builds.org), in seconds since 1970.
+pub fn source_date() -> anyhow::Result<Option<Timestamp>> {
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else { return Ok(None) };
+    let seconds = text.to_str().and_then(|text| text.parse().ok());
+    let Some(seconds) = seconds else {
+        bail!("SOURCE_DATE_EPOCH is '{}', which is not a number of seconds since 1970", text.to_string_lossy());
+    };
+    Ok(Some(Timestamp::from_unix(seconds)))
 }

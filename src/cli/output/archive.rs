@@ -1,0 +1,86 @@
+//! Archives as output: a file that appears when it is complete, or standard output.
+
+use crate::sys::process::{exit_now, hold_termination_signals};
+use anyhow::{Context, bail};
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use tempfile::{NamedTempFile, TempPath};
+
+/// Where an archive goes.
+#[derive(Debug)]
+pub struct ArchiveFile {
+    file: File,
+    /// Under which name the file is written, and which one it gets; none for standard output, pipes and devices.
+    names: Option<(TempPath, PathBuf)>,
+}
+
+impl ArchiveFile {
+    /// `path`, or standard output for none and `-`.
+    ///
+    /// An existing file stays as it is until [`ArchiveFile::finish`]; without that, or after a signal that ends the
+    /// process, nothing of the new one is left.
+    ///
+    /// # Errors
+    /// When standard output is a terminal.
+    pub fn create(path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path.filter(|path| path.as_os_str() != "-") else {
+            let out = io::stdout();
+            if out.is_terminal() {
+                bail!("an archive is nothing for a terminal; give a file with -o FILE, or redirect standard output");
+            }
+            return Ok(Self { file: out.as_fd().try_clone_to_owned()?.into(), names: None });
+        };
+        let failed = || format!("cannot write {}", path.display());
+        // The file that a symbolic link leads to is replaced, not the link.
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if real.metadata().is_ok_and(|found| !found.is_file()) {
+            return Ok(Self { file: File::options().write(true).open(&real).with_context(failed)?, names: None });
+        }
+        let dir = real.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let temporary = NamedTempFile::with_prefix_in(".laminafs-", dir).with_context(failed)?;
+        let (file, name) = temporary.into_parts();
+        remove_on_signal(&name)?;
+        Ok(Self { file, names: Some((name, real)) })
+    }
+
+    /// The archive is complete.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        self.file.flush()?;
+        let Some((temporary, path)) = self.names else { return Ok(()) };
+        let failed = || format!("cannot write {}", path.display());
+        self.file.sync_all().with_context(failed)?;
+        temporary.persist(&path).with_context(failed)
+    }
+}
+
+impl Write for ArchiveFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Removes an unfinished file when the process is asked to end.
+fn remove_on_signal(file: &Path) -> anyhow::Result<()> {
+    let file = std::path::absolute(file)?;
+    let (sender, started) = std::sync::mpsc::channel();
+    // Threads that start later hold the signals back as well, so that only the one below gets them.
+    let here = hold_termination_signals()?;
+    std::thread::Builder::new().spawn(move || {
+        let held = hold_termination_signals();
+        sender.send(()).unwrap_or_default();
+        if let Ok(signal) = held.and_then(|held| held.wait()) {
+            // It may have been finished meanwhile, or be gone.
+            std::fs::remove_file(&file).unwrap_or_default();
+            exit_now(128 + signal);
+        }
+    })?;
+    started.recv()?;
+    std::mem::forget(here);
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! What holds for all commands: where the store is, help, completions, manual pages.
+
+use super::harness::{Bed, PROGRAM};
+use super::sample::{BASE, Sample};
+use std::fs;
+use std::process::{Command, Stdio};
+
+const STORE_COMMANDS: &[&str] =
+    &["load", "save", "import", "images", "tag", "rmi", "history", "inspect", "prune", "df", "verify"];
+
+#[test]
+fn the_store_is_where_it_was_said_to_be() {
+    let bed = Bed::with(&[(&Sample::new(1, &[BASE]), &["a"])]);
+    let run = |args: &[&str], root: &str| {
+        let output = bed.command(args).env("LAMINAFS_ROOT", root).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().lines().count()
+    };
+    assert_eq!(run(&["images", "-q"], "root"), 1);
+    assert_eq!(run(&["--root", "other", "images", "-q"], "root"), 0);
+    assert_eq!(run(&["images", "-q", "--root=root"], "other"), 1);
+    assert_eq!(run(&["--root=root", "images", "-q"], ""), 1);
+    assert!(bed.p("other/format").is_file());
+    let user = |data: Option<&str>| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", PROGRAM, "images"]).current_dir("/");
+        command.env_clear().env("HOME", "/nonexistent").envs(data.map(|data| ("XDG_DATA_HOME", data)));
+        String::from_utf8(command.stdin(Stdio::null()).output().unwrap().stderr).unwrap()
+    };
+    assert!(user(None).contains("/nonexistent/.local/share/laminafs"), "{}", user(None));
+    assert!(user(Some("/none/data")).contains("/none/data/laminafs"));
+    assert!(user(Some("relative")).contains("/nonexistent/.local"));
+    let output = bed.run("--root /dev/null images");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot open the image store /dev/null"));
+}
+
+#[test]
+fn every_command_has_help_with_exit_codes() {
+    let bed = Bed::new();
+    for command in STORE_COMMANDS.iter().chain(&["mount", "umount", "demo", "completion", "man"]) {
+        let text = bed.ok(&format!("{command} --help"));
+        let summary = text.lines().next().unwrap();
+        assert!(summary.len() < 80 && text.lines().nth(1) == Some(""), "{command}: {summary}");
+        assert!(text.contains("Exit code"), "{command}");
+        assert!(!text.contains('\u{1b}'));
+    }
+    for line in ["images --frob", "frob", "rmi", "save", "tag a", "inspect", "import", "load -i"] {
+        assert_eq!(bed.run(line).status.code(), Some(2), "{line}");
+    }
+    assert!(!bed.root().exists(), "help made a store");
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    let bed = Bed::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let text = bed.ok(&format!("completion {shell}"));
+        assert!(STORE_COMMANDS.iter().all(|command| text.contains(command)), "{shell}");
+    }
+    bed.write("c.bash", bed.ok("completion bash").as_bytes());
+    let script = "source ./c.bash; COMP_WORDS=(laminafs ima); COMP_CWORD=1; _laminafs laminafs ima laminafs; echo ${COMPREPLY[@]}";
+    let output = Command::new("bash").args(["-c", script]).current_dir(bed.dir()).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "images\n");
+    assert_eq!(bed.ok("man pages"), "");
+    for command in STORE_COMMANDS {
+        let page = fs::read_to_string(bed.p(&format!("pages/laminafs-{command}.1"))).unwrap();
+        assert!(page.contains(".SH SYNOPSIS") && page.contains("Exit code"), "{command}");
+    }
+    assert!(fs::read_to_string(bed.p("pages/laminafs.1")).unwrap().contains("laminafs\\-images(1)"));
+    assert!(bed.fails("man /dev/null").contains("cannot write manual pages into /dev/null"));
+}

@@ -1,0 +1,119 @@
+//! `prune`, `df` and `verify`.
+
+use super::harness::Bed;
+use super::sample::{APP, BASE, DATA, Sample, digest};
+use laminafs::store::Store;
+use serde_json::json;
+use std::fs;
+
+/// Two images that share a layer, one of them with a writable layer, and one without a name.
+fn bed() -> (Bed, Sample, Sample, Sample) {
+    let (a, b, c) = (Sample::new(1, &[BASE, APP]), Sample::new(2, &[BASE, DATA]), Sample::new(3, &[DATA]));
+    let bed = Bed::with(&[(&a, &["a:1"]), (&b, &["b:1"]), (&c, &[])]);
+    let store = Store::open(&bed.root()).unwrap();
+    let writable = store.create_writable(&store.find("a:1").unwrap().record.id, None, Some("web")).unwrap();
+    fs::write(writable.upper.join("file"), vec![1; 10_000]).unwrap();
+    (bed, a, b, c)
+}
+
+#[test]
+fn prune_tells_what_went() {
+    let (bed, a, b, c) = bed();
+    let said = bed.ok("prune -f");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[..2], ["Deleted Images:", &format!("deleted: {}", c.id())]);
+    assert!(lines.len() == 5 && lines[3].is_empty() && lines[4].starts_with("Total reclaimed space: "), "{said}");
+    assert_eq!(bed.ok("prune -f"), "Total reclaimed space: 0B\n");
+    let document = bed.json("prune -a -f --json");
+    assert_eq!(document["untagged"], json!(["docker.io/library/b:1"]));
+    assert_eq!((&document["images"], &document["writable"]), (&json!([b.id()]), &json!([])));
+    assert!(document["reclaimed"].as_u64().unwrap() > 0);
+    let said = bed.ok("prune -a -f --writable");
+    assert!(said.starts_with("Deleted Writable Layers:\nweb\n\nDeleted Images:\nuntagged: a:1\ndeleted: "), "{said}");
+    assert!(said.contains(&a.id()));
+    assert_eq!(fs::read_dir(bed.root().join("layers/sha256")).unwrap().count(), 0);
+}
+
+#[test]
+fn prune_asks_on_a_terminal_and_refuses_without() {
+    let (bed, ..) = bed();
+    assert!(bed.fails("prune -a").contains("give -f to remove without asking"));
+    let (code, out, shown) = bed.on_terminal("prune -a", "n\n", false);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(shown.contains("WARNING! This will remove all images that no writable layer stands on."), "{shown}");
+    assert!(shown.contains("[y/N]") && shown.contains("nothing was removed"), "{shown}");
+    assert_eq!(bed.ok("images -aq").lines().count(), 3);
+    let (code, out, shown) = bed.on_terminal("prune --writable", "y\n", false);
+    assert_eq!(code, Some(0));
+    assert!(
+        shown.contains("remove all writable layers that are not mounted, with what is in them, and all images without"),
+        "{shown}"
+    );
+    assert!(out.starts_with("Deleted Writable Layers:\nweb\n"), "{out}");
+}
+
+#[test]
+fn df_adds_up() {
+    let (bed, ..) = bed();
+    let text = bed.ok("df");
+    let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]);
+    assert_eq!(lines[1][..3], ["Images", "3", "1"]);
+    assert_eq!(lines[2][..4], ["Writable", "Layers", "1", "0"]);
+    assert!(lines[1][5].starts_with('(') && lines[1][5].ends_with("%)") && lines[2][6] == "(100%)", "{text}");
+    let d = bed.json("df --json");
+    let number = |key: &str| d[key].as_u64().unwrap();
+    let images = d["images"].as_array().unwrap();
+    let unique: u64 = images.iter().map(|i| i["disk_unique"].as_u64().unwrap()).sum();
+    assert_eq!(unique + number("shared_once") + number("unreferenced"), number("layers_disk") + number("blobs_disk"));
+    assert_eq!(images[0]["writable"], json!(["web"]));
+    assert!(d["writable"][0]["disk"].as_u64().unwrap() >= 10_000 && d["writable"][0]["mountpoint"].is_null());
+    let objects = bed.ok("df --format json");
+    let first: serde_json::Value = serde_json::from_str(objects.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["Type"], &first["TotalCount"]), (&json!("Images"), &json!("3")));
+    assert_eq!(bed.run("df -v --format json").status.code(), Some(2));
+}
+
+#[test]
+fn df_lists_everything_on_request() {
+    let (bed, ..) = bed();
+    let text = bed.ok("df -v");
+    let sections: Vec<&str> = text.split("\n\n").collect();
+    assert_eq!(sections[0], "Images space usage:");
+    let columns = "REPOSITORY TAG IMAGE ID CREATED SIZE SHARED SIZE UNIQUE SIZE WRITABLE LAYERS";
+    let images: Vec<String> = sections[1].lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(images[0], columns);
+    assert!(images[1].starts_with("a 1 ") && images[1].contains("24 hours ago") && images[1].ends_with(" 1"), "{text}");
+    assert!(images[3].starts_with("<none> <none> "), "{text}");
+    assert!(sections[2].starts_with("Shared by several images, counted once: "), "{text}");
+    assert!(sections[2].ends_with("\nLayers and blobs of no image: 0B"), "{text}");
+    let row: Vec<&str> = sections[4].lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!((row[..2].to_vec(), row[row.len() - 2..].join(" ")), (vec!["web", "a:1"], "Not mounted".to_owned()));
+}
+
+#[test]
+fn verify_is_for_scripts() {
+    let (bed, a, ..) = bed();
+    let sound = "Verified 9 blobs, 5 layers, 3 images, 2 names, 1 writable layer: sound\n";
+    assert_eq!(bed.ok("verify"), sound.replace("5 layers", "4 layers"));
+    assert_eq!(bed.json("verify --json")["sound"], true);
+    // A file of a layer, and a blob that only one image has.
+    let lower = bed.json("inspect a:1")[0]["GraphDriver"]["Data"]["LowerDir"].as_str().unwrap().to_owned();
+    fs::write(std::path::Path::new(lower.split(':').next().unwrap()).join("app/run"), "gone gone").unwrap();
+    let output = bed.run("verify");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("Wrong: ") && text.lines().last().unwrap().ends_with(": 1 fault"), "{text}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("`laminafs verify --repair`"));
+    let output = bed.run("verify --json");
+    assert_eq!(output.status.code(), Some(1));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&document["sound"], &document["repair"]["found"]), (&json!(false), &json!([])));
+    assert_eq!(document["faults"].as_array().unwrap().len(), 1);
+    let text = bed.ok("verify --repair");
+    for part in ["Found: ", "Unpacked again: sha256:", "Put away: ", ": sound\n"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    fs::remove_file(bed.root().join("blobs/sha256").join(&digest(&a.layers[1].1)[7..])).unwrap();
+    assert_eq!(bed.run("verify").status.code(), Some(1));
+}
