@@ -13,7 +13,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("image", &["sys"]),
     ("archive", &["image", "layer", "sys"]),
     ("store", &["archive", "image", "layer", "sys"]),
-    ("cli", &["archive", "fuse", "image", "overlay", "store", "sys"]),
+    ("changes", &["archive", "layer", "overlay", "sys"]),
+    ("cli", &["archive", "changes", "fuse", "image", "overlay", "store", "sys"]),
 ];
 
 fn rust_files(dir: &Path, found: &mut Vec<std::path::PathBuf>) {

@@ -151,10 +151,12 @@ fn any_meta() -> impl Strategy<Value = Meta> {
     let time = (prop_oneof![-3i64..3, (1i64 << 33) - 2..(1 << 33) + 2, -(1i64 << 40)..1 << 40], 0u32..1_000_000_000);
     let name = "(user|security)\\.[a-c=%\n]{1,5}".prop_map(|name| CString::new(name).unwrap());
     let xattrs = prop::collection::btree_map(name, prop::collection::vec(any::<u8>(), 0..40), 0..3);
-    (ids.clone(), ids, 0u32..0o10000, time, any::<bool>(), xattrs).prop_map(|(uid, gid, mode, (sec, nsec), whole, x)| {
-        let mtime = Time { sec, nsec: if whole { 0 } else { nsec } };
-        Meta { uid, gid, mode, mtime, xattrs: x.into_iter().collect() }
-    })
+    (ids.clone(), ids, 0u32..0o10000, time, any::<bool>(), xattrs).prop_map(
+        |(uid, gid, mode, (sec, nsec), whole, x)| {
+            let mtime = Time { sec, nsec: if whole { 0 } else { nsec } };
+            Meta { uid, gid, mode, mtime, xattrs: x.into_iter().collect() }
+        },
+    )
 }
 
 proptest! {
