@@ -13,6 +13,8 @@ pub(super) struct Extensions {
     pub gid: Option<u64>,
     pub mtime: Option<Time>,
     pub xattrs: Vec<(CString, Vec<u8>)>,
+    /// Bytes of all their names, repeated ones too: no file system holds more than 64 KiB (`XATTR_LIST_MAX`).
+    xattr_names: usize,
     /// The name of a GNU long name header.
     pub gnu_path: Option<Vec<u8>>,
     /// The target of a GNU long link header.
@@ -84,6 +86,10 @@ impl Extensions {
         }
         if value.len() > 64 << 10 {
             return Err("has an attribute of more than 64 KiB");
+        }
+        self.xattr_names += name.as_bytes_with_nul().len();
+        if self.xattr_names > 64 << 10 {
+            return Err("has attributes with names of more than 64 KiB");
         }
         match self.xattrs.iter_mut().find(|(known, _)| *known == name) {
             // Both forms of one attribute hold the same; the raw one is believed.

@@ -117,6 +117,9 @@ fn extension_headers_without_end() {
     assert!(refused(name).contains("too long"));
     let value = vec![b'x'; 70_000];
     assert!(refused(tar().pax(&[("SCHILY.xattr.user.a", &value)]).file("a", "")).contains("64 KiB"));
+    let names: Vec<String> = (0..4000).map(|n| format!("SCHILY.xattr.user.attribute-{n:04}")).collect();
+    let records: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
+    assert!(refused(tar().pax(&records).file("a", "")).contains("names of more than 64 KiB"));
     assert!(refused(tar().pax(&[("path", b"a")])).contains("ends after an extension header"));
 }
 

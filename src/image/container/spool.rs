@@ -1,9 +1,16 @@
 //! Turning what cannot be read at any place - streams and compressed archives - into a file that can.
 
 use crate::image::error::{Error, Result};
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
+
+/// An archive shorter than this may be any number of times longer than what it was compressed to: zeros compress well.
+const FREE: u64 = 64 << 20;
+
+/// How many times longer a longer one may be, as with layers.
+const RATIO: u64 = 1000;
 
 /// Where archives are put that come as a stream or compressed.
 #[derive(Debug, Clone, Copy)]
@@ -29,15 +36,14 @@ impl<'a> Spool<'a> {
         let have = fill(reader, &mut start).map_err(Error::io(name))?;
         let start = &start[..have];
         let packing = Packing::of(start).map_err(|why| Error::container(name, why))?;
-        let mut input = start.chain(reader);
+        let read = Cell::new(0);
+        let mut input = Counted { inner: start.chain(reader), count: &read };
+        let mut copy = |input: &mut dyn Read| self.copy(input, &read, &mut file, name, &what);
         let count = match packing {
-            Packing::None => self.copy(&mut input, &mut file, name, &what),
-            Packing::Gzip => {
-                self.copy(&mut flate2::bufread::MultiGzDecoder::new(buffered(input)), &mut file, name, &what)
-            }
+            Packing::None => copy(&mut input),
+            Packing::Gzip => copy(&mut flate2::bufread::MultiGzDecoder::new(buffered(input))),
             Packing::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered(input)).map_err(Error::io(name))?;
-                self.copy(&mut decoder, &mut file, name, &what)
+                copy(&mut zstd::stream::read::Decoder::with_buffer(buffered(input)).map_err(Error::io(name))?)
             }
         }?;
         if count == 0 {
@@ -46,8 +52,8 @@ impl<'a> Spool<'a> {
         Ok(file)
     }
 
-    /// Copies to the end; errors tell reading from writing.
-    fn copy(self, input: &mut dyn Read, file: &mut File, name: &str, what: &str) -> Result<u64> {
+    /// Copies to the end; errors tell reading from writing. `read` is how many bytes the input has taken so far.
+    fn copy(self, input: &mut dyn Read, read: &Cell<u64>, file: &mut File, name: &str, what: &str) -> Result<u64> {
         let mut buffer = vec![0; 256 << 10];
         let mut count = 0;
         loop {
@@ -62,8 +68,26 @@ impl<'a> Spool<'a> {
                 let limit = self.limit;
                 return Err(Error::TooLarge { what: format!("{name} (unpacked)"), size: count, limit });
             }
+            if count > FREE && count / RATIO > read.get() {
+                let why = format!("it is a bomb: unpacked it is more than {RATIO} times longer");
+                return Err(Error::container(name, why));
+            }
             file.write_all(&buffer[..n]).map_err(Error::io(what))?;
         }
+    }
+}
+
+/// Counts what is read.
+struct Counted<'a, R> {
+    inner: R,
+    count: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.count.set(self.count.get() + n as u64);
+        Ok(n)
     }
 }
 

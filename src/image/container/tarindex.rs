@@ -14,6 +14,8 @@ const EXTENSIONS_IN_A_ROW: u32 = 16;
 /// An image archive has a few members a layer.
 const MEMBERS_LIMIT: usize = 200_000;
 const NAME_LIMIT: usize = 4096;
+/// The most bytes of all names and link targets together.
+const NAMES_LIMIT: usize = 32 << 20;
 
 /// The data of a member: a range of the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +70,7 @@ impl TarIndex {
     /// Reads the headers of a tar that is the whole of `file`; `name` is for errors.
     pub fn read(file: &File, name: &str) -> Result<Self> {
         let len = file.metadata().map_err(Error::io(name))?.len();
-        let mut scan = Scan { file, name, len, at: 0, pending: Pending::default(), members: HashMap::new() };
+        let mut scan = Scan { file, name, len, at: 0, pending: Pending::default(), members: HashMap::new(), names: 0 };
         while let Some(header) = scan.header()? {
             scan.member(&header)?;
         }
@@ -111,6 +113,8 @@ struct Scan<'a> {
     at: u64,
     pending: Pending,
     members: HashMap<Vec<u8>, Member>,
+    /// Bytes of the names and link targets in `members`.
+    names: usize,
 }
 
 impl Scan<'_> {
@@ -255,7 +259,8 @@ impl Scan<'_> {
         }
         self.skip(size)?;
         let link = pending.pax_link.or(pending.gnu_link).or_else(|| header.link_name_bytes().map(|n| n.into_owned()));
-        let link = link.unwrap_or_default();
+        let link = if data { Vec::new() } else { link.unwrap_or_default() };
+        self.count_names(&raw, &link)?;
         let member = match kind {
             _ if data => Member::Data(range),
             EntryType::Link => Member::Link(normal_name(&link)),
@@ -265,10 +270,19 @@ impl Scan<'_> {
         self.add(&raw, member)
     }
 
-    fn add(&mut self, raw: &[u8], member: Member) -> Result<()> {
-        if raw.len() > NAME_LIMIT {
-            return self.fail(format!("member {}... has a name of {} bytes", shown(raw), raw.len()));
+    fn count_names(&mut self, name: &[u8], link: &[u8]) -> Result<()> {
+        let longest = name.len().max(link.len());
+        if longest > NAME_LIMIT {
+            return self.fail(format!("member {}... has a name or target of {longest} bytes", shown(name)));
         }
+        self.names += name.len() + link.len();
+        if self.names > NAMES_LIMIT {
+            return self.fail(format!("its members have names of more than {NAMES_LIMIT} bytes"));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, raw: &[u8], member: Member) -> Result<()> {
         let Some(name) = normal_name(raw) else {
             return self.fail(format!("member {} has a name that leads out of the archive", shown(raw)));
         };

@@ -228,6 +228,30 @@ fn a_bomb_stops_at_the_limit() {
     assert!(matches!(e, Error::TooLarge { limit: 0x10_0000, .. }), "{e}");
 }
 
+#[test]
+fn a_bomb_does_not_fill_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let bomb = zstd::encode_all(std::io::repeat(0).take(200 << 20), 1).unwrap();
+    let e = Source::from_reader(&mut Cursor::new(bomb), Path::new("-"), None, Spool::new(dir.path())).unwrap_err();
+    assert!(e.to_string().contains("more than 1000 times longer"), "{e}");
+}
+
+#[test]
+fn names_and_links_without_end() {
+    let long = "x".repeat(5000);
+    for (key, kind) in [("path", b'0'), ("linkpath", b'2')] {
+        let record = pax_record(key, long.as_bytes());
+        let tar =
+            TarMaker::default().member(b'x', "x", "", record.len() as u64, &record).member(kind, "a", "b", 0, b"");
+        assert!(error(&tar.end()).contains("5000 bytes"), "{key}");
+    }
+    let many = (0..9000).fold(TarMaker::default(), |tar, n| {
+        let record = pax_record("linkpath", format!("{n}/{}", "x".repeat(4000)).as_bytes());
+        tar.member(b'x', "x", "", record.len() as u64, &record).member(b'2', &n.to_string(), "", 0, b"")
+    });
+    assert!(error(&many.end()).contains("names of more than"));
+}
+
 /// Opens everything there is; only panics and endless loops are wrong.
 fn exercise(bytes: &[u8]) {
     let dir = tempfile::tempdir().unwrap();
