@@ -151,30 +151,47 @@ impl Dir {
 
     /// Removes an entry and all below it; nothing there is no error.
     ///
-    /// Descends by descriptor, never through a symbolic link. What is deep down is first moved to this directory, so
-    /// that neither the stack nor the number of descriptors depends on the tree.
+    /// Descends by descriptor, never through a symbolic link. What is deep down is first moved to the top of what is being
+    /// removed, so that neither the stack nor the number of descriptors depends on the tree, and nothing of a removal that
+    /// was interrupted is anywhere else.
     pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<()> {
-        let mut moved = vec![name.as_ref().to_owned()];
-        let mut made = 0;
-        while let Some(name) = moved.pop() {
-            self.remove_some(&name, DEPTH, &mut |dir, name| {
-                let new = OsString::from(format!("deep-{made}"));
-                made += 1;
-                dir.rename(name, self, &new)?;
-                moved.push(new);
-                Ok(())
-            })?;
+        let name = name.as_ref();
+        if self.unlink(name)? {
+            return Ok(());
         }
-        Ok(())
+        let top = self.open_removable(name)?;
+        let mut made = 0;
+        loop {
+            let names = top.names()?;
+            if names.is_empty() {
+                return sys::rmdir(self.fd(), name).map_err(io("remove", &self.at(name)));
+            }
+            for name in names {
+                top.remove_some(&name, DEPTH, &mut |dir, name| {
+                    // The tree may have such a name itself.
+                    while !dir.rename_new(name, &top, format!("deep-{made}"))? {
+                        made += 1;
+                    }
+                    Ok(())
+                })?;
+            }
+        }
+    }
+
+    /// Removes what is not a directory; false when it is one.
+    fn unlink(&self, name: &OsStr) -> Result<bool> {
+        match sys::unlink(self.fd(), name) {
+            Ok(()) => Ok(true),
+            Err(e) if e.is(Errno::NOENT) => Ok(true),
+            Err(e) if e.is(Errno::ISDIR) => Ok(false),
+            Err(e) => Err(io("remove", &self.at(name))(e)),
+        }
     }
 
     /// Removes `name`; directories more than `depth` further down are handed to `move_up`.
     fn remove_some(&self, name: &OsStr, depth: usize, move_up: &mut MoveUp<'_>) -> Result<()> {
-        match sys::unlink(self.fd(), name) {
-            Ok(()) => return Ok(()),
-            Err(e) if e.is(Errno::NOENT) => return Ok(()),
-            Err(e) if e.is(Errno::ISDIR) => {}
-            Err(e) => return Err(io("remove", &self.at(name))(e)),
+        if self.unlink(name)? {
+            return Ok(());
         }
         let dir = self.open_removable(name)?;
         let Some(below) = depth.checked_sub(1) else { return move_up(self, name) };

@@ -4,6 +4,7 @@ use super::*;
 use crate::store::lock::Key;
 use crate::store::{Error, temp};
 use crate::sys::LockKind;
+use crate::sys::seam::{Plan, plan, take};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 #[test]
@@ -98,6 +99,29 @@ fn deep_trees_are_removed() {
         dir = dir.create("directory", 0o700).unwrap();
     }
     drop(dir);
+    open(&place);
+    assert_eq!(tmp.names().unwrap(), Vec::<std::ffi::OsString>::new());
+}
+
+#[test]
+fn two_deep_trees_are_removed_at_once_and_after_a_kill() {
+    let place = place();
+    let store = open(&place);
+    let tmp = store.root.open("tmp").unwrap();
+    let names = ["0000000000000a", "0000000000000b"];
+    for name in names {
+        let mut dir = tmp.create(name, 0o700).unwrap();
+        dir.create("deep-0", 0o700).unwrap().write("file", b"x").unwrap();
+        for _ in 0..450 {
+            dir = dir.create("directory", 0o700).unwrap();
+        }
+    }
+    plan(Plan::KillNth { n: 250 });
+    assert!(tmp.remove(names[0]).is_err());
+    take();
+    // What is left of the one is where it was, and not in the way of the other.
+    assert_eq!(tmp.names().unwrap(), names);
+    tmp.remove(names[1]).unwrap();
     open(&place);
     assert_eq!(tmp.names().unwrap(), Vec::<std::ffi::OsString>::new());
 }
