@@ -252,12 +252,18 @@ impl<'a> Removal<'a> {
 
     /// Takes those of the layers and blobs that nothing refers to and nobody has pinned.
     fn objects(&mut self, roots: &Roots, layers: &[ChainId], blobs: &[Digest]) -> Result<()> {
-        let keep = roots.keep();
+        let mut keep = roots.keep();
         let dir = self.store.layers()?;
-        for chain in layers.iter().filter(|chain| !keep.layers.contains(chain)) {
+        for chain in layers {
             // One that is not there was quarantined; another name for the same is in `layers` only once.
-            let Some((_, disk)) = roots.layers.get(chain) else { continue };
-            let Some(_lock) = self.locks.try_lock(Key::layer(chain), LockKind::Exclusive)? else { continue };
+            let Some((parent, disk)) = roots.layers.get(chain) else { continue };
+            let kept = keep.layers.contains(chain);
+            let lock = if kept { None } else { self.locks.try_lock(Key::layer(chain), LockKind::Exclusive)? };
+            let Some(_lock) = lock else {
+                // In use: no layer is ever without those below it.
+                keep.layers.extend(*parent);
+                continue;
+            };
             self.trash.take(&dir, chain.0.hex())?;
             self.removed.layers.push(*chain);
             self.removed.reclaimed += disk;

@@ -189,7 +189,7 @@ impl Store {
     /// Points a name to an image. The caller holds the store.
     pub(super) fn write_reference(&self, temp: &Dir, name: &Reference, image: &Digest) -> Result<()> {
         let tag = Tag { schema: SCHEMA, name: name.clone(), image: *image, tagged: now() };
-        record::publish(temp, &tag, &self.refs()?, file_name(name))
+        record::publish(temp, &tag, &self.refs()?, file_name(name), true).map(drop)
     }
 }
 

@@ -182,6 +182,7 @@ impl<'s, 'i> Load<'s, 'i> {
             let Some(digest) = self.layers.get(number).and_then(|l| l.blob) else { continue };
             self.pin(Key::blob(&digest))?;
             let size = self.store.blob_size(&digest)?;
+            self.check_size(number, &digest, size)?;
             let other = known.and_then(|k| k.layers.get(number)).is_some_and(|l| l.blob != digest);
             let check = size.is_some() && !self.is_pair(number, digest)?;
             if let Some(layer) = self.layers.get_mut(number) {
@@ -194,6 +195,19 @@ impl<'s, 'i> Load<'s, 'i> {
             layer.fetch |= layer.blob.is_none();
         }
         Ok(())
+    }
+
+    /// A blob in the store that does not even have the announced length is not taken for good.
+    fn check_size(&self, number: usize, digest: &Digest, found: Option<u64>) -> Result<()> {
+        let announced =
+            self.layers.get(number).filter(|l| l.incoming.blob == Some(*digest)).and_then(|l| l.incoming.size);
+        match (announced, found) {
+            (Some(announced), Some(found)) if announced != found => {
+                let why = format!("it has {found} bytes, not {announced}");
+                Err(Error::damaged(self.store.blobs()?.at(digest.hex()), why))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether it is known that the blob holds the tar stream of this layer.
@@ -374,7 +388,9 @@ impl<'s, 'i> Load<'s, 'i> {
         let Some(record) = self.record.take() else { return Ok(()) };
         let store = self.store;
         let _publishing = self.locks.lock(Key::STORE, LockKind::Shared)?;
-        record::publish(self.temp()?, &record, &store.images_dir()?, id.hex())
+        // Another load may have been faster; its manifest stays.
+        let replace = matches!(store.image_record(&id), Err(Error::Damaged { .. }));
+        record::publish(self.temp()?, &record, &store.images_dir()?, id.hex(), replace).map(drop)
     }
 
     fn name(&mut self, id: Digest, references: &[Reference]) -> Result<Vec<(Reference, Digest)>> {

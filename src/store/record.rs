@@ -98,11 +98,22 @@ pub(super) fn bytes<T: Serialize>(dir: &Dir, record: &T) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes a record under `name` in `temp`, and renames it to `new` in `dir`, which is synced.
-pub(super) fn publish<T: Serialize>(temp: &Dir, record: &T, dir: &Dir, new: impl AsRef<OsStr>) -> Result<()> {
+/// Writes a record in `temp`, and renames it to `new` in `dir`, which is synced.
+///
+/// False when there is one already and it is not to be replaced.
+pub(super) fn publish<T: Serialize>(
+    temp: &Dir,
+    record: &T,
+    dir: &Dir,
+    new: impl AsRef<OsStr>,
+    replace: bool,
+) -> Result<bool> {
+    temp.remove("record")?;
     temp.write("record", &bytes(temp, record)?)?;
-    temp.rename("record", dir, new)?;
-    dir.sync()
+    let placed =
+        if replace { temp.rename("record", dir, new).map(|()| true)? } else { temp.rename_new("record", dir, new)? };
+    dir.sync()?;
+    Ok(placed)
 }
 
 /// The time now, in seconds since 1970.

@@ -5,12 +5,13 @@ use super::dir::Dir;
 use super::error::{Error, Result};
 use super::incoming::{Documents, Incoming, IncomingLayer};
 use super::lock::{Key, Locks};
-use super::record::{ImageRecord, now};
+use super::record::{self, ImageRecord, now};
 use super::temp::random_hex;
 use super::verify::{Fault, Object, Verified};
 use crate::archive::Limits;
 use crate::image::digest::ChainId;
 use crate::sys::LockKind;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// What [`Store::repair`] did.
@@ -65,6 +66,28 @@ impl Store {
             }
         }
         Ok(records)
+    }
+
+    /// Whether an image or a reference that was found faulty is sound now: a load may have brought what it lacked.
+    ///
+    /// The caller holds the store exclusively, so that it stays so.
+    fn was_mended(&self, object: &Object) -> Result<bool> {
+        let found = match object {
+            Object::Image(id) => match self.image_record(id) {
+                Ok(Some(record)) => self.check_image(id, &record)?,
+                Err(Error::Damaged { why, .. }) => Some(why),
+                Ok(None) => return Ok(false),
+                Err(e) => return Err(e),
+            },
+            Object::Reference(file) => match record::read(&self.refs()?, file) {
+                Ok(Some(tag)) => self.check_reference(OsStr::new(file), &tag)?,
+                Err(Error::Damaged { why, .. }) => Some(why),
+                Ok(None) => return Ok(false),
+                Err(e) => return Err(e),
+            },
+            Object::Blob(_) | Object::Layer(_) | Object::Writable | Object::Stray => return Ok(false),
+        };
+        Ok(found.is_none())
     }
 
     /// Unpacks the missing layers of an image whose blobs are all there.
@@ -138,6 +161,10 @@ impl Quarantine<'_> {
             let held = key.map(|key| self.locks.try_lock(key, LockKind::Exclusive)).transpose()?;
             if matches!(held, Some(None)) {
                 log::warn!("{} is in use and stays", fault.path.display());
+                continue;
+            }
+            if self.store.was_mended(&fault.object)? {
+                log::info!("{} is whole again and stays", fault.path.display());
                 continue;
             }
             self.put(&place, Path::new(&name), Path::new(&new), fault)?;

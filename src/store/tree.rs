@@ -3,7 +3,7 @@
 use super::dir::Dir;
 use super::error::{Result, io};
 use crate::image::digest::{Digest, Hashing};
-use crate::sys::{self, Access, At, Stat, xattr};
+use crate::sys::{self, Access, At, Fd, Stat, xattr};
 use rustc_hash::FxHashMap;
 use std::ffi::{CStr, OsStr};
 use std::os::fd::AsFd;
@@ -52,6 +52,42 @@ pub(super) fn disk(dir: &Dir) -> Result<u64> {
     walk.disk = stat.blocks * 512;
     walk.directory(dir, &mut Vec::new())?;
     Ok(walk.disk)
+}
+
+/// The digest of a file's contents without its blocks of zeros, each other one after its offset.
+///
+/// Blocks have the size of `buffer`. Holes are jumped over: a file of a few bytes can claim to be of any length. It makes no
+/// difference where the file system has holes and where it has zeros.
+fn content(file: Fd<'_>, buffer: &mut [u8]) -> sys::Result<Digest> {
+    let size = buffer.len() as u64;
+    let (mut hash, mut next) = (Hashing::new(), Some(0));
+    while let Some(at) = next {
+        let read = read_block(file, buffer, at)?;
+        let block = buffer.get(..read).unwrap_or_default();
+        let zeros = block.chunks(64).all(|part| part.iter().fold(0, |sum, byte| sum | byte) == 0);
+        if !zeros {
+            hash.update(&at.to_le_bytes());
+            hash.update(block);
+        }
+        next = match zeros {
+            _ if read < buffer.len() => None,
+            true => sys::seek_data(file, at + size)?.map(|data| data - data % size),
+            false => Some(at + size),
+        };
+    }
+    Ok(hash.finish())
+}
+
+/// Reads until the buffer is full or the file ends.
+fn read_block(file: Fd<'_>, buffer: &mut [u8], at: u64) -> sys::Result<usize> {
+    let mut have = 0;
+    while let Some(room) = buffer.get_mut(have..).filter(|room| !room.is_empty()) {
+        match sys::pread(file, room, at + have as u64)? {
+            0 => break,
+            n => have += n,
+        }
+    }
+    Ok(have)
 }
 
 struct Walk {
@@ -126,28 +162,19 @@ impl Walk {
         }
         if stat.is_file() {
             self.content += stat.size;
-            self.contents(name, dir)?;
+            self.contents(name, stat.size, dir)?;
         }
         Ok(())
     }
 
-    fn contents(&mut self, name: &OsStr, dir: &Dir) -> Result<()> {
+    fn contents(&mut self, name: &OsStr, size: u64, dir: &Dir) -> Result<()> {
         if self.hash.is_none() {
             return Ok(());
         }
-        let path = || dir.at(name);
-        let file = sys::open_file(dir.fd(), name, Access::Read).map_err(|e| io("open", &path())(e))?;
-        let mut hash = Hashing::new();
-        loop {
-            let read = sys::pread(file.as_fd(), &mut self.buffer, hash.count());
-            let n = read.map_err(|e| io("read", &path())(e))?;
-            if n == 0 {
-                break;
-            }
-            hash.update(self.buffer.get(..n).unwrap_or_default());
-        }
-        self.add(&hash.count().to_le_bytes());
-        self.add(hash.finish().hex().as_bytes());
+        let file = sys::open_file(dir.fd(), name, Access::Read).map_err(|e| io("open", &dir.at(name))(e))?;
+        let digest = content(file.as_fd(), &mut self.buffer).map_err(|e| io("read", &dir.at(name))(e))?;
+        self.add(&size.to_le_bytes());
+        self.add(digest.hex().as_bytes());
         Ok(())
     }
 

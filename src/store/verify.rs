@@ -95,6 +95,53 @@ impl Store {
     }
 }
 
+/// What is wrong with one object, apart from its bytes.
+impl Store {
+    /// What is wrong with an image.
+    pub(super) fn check_image(&self, id: &Digest, record: &ImageRecord) -> Result<Option<String>> {
+        if record.id != *id {
+            return Ok(Some(format!("its record is that of {}", record.id)));
+        }
+        for digest in record.blobs() {
+            if self.blob_size(&digest)?.is_none() {
+                return Ok(Some(format!("blob {digest} is missing; load the image again")));
+            }
+        }
+        for layer in &record.layers {
+            if !self.layers()?.has(layer.chain_id.0.hex())? {
+                return Ok(Some(format!("layer {} is missing; load the image again", layer.chain_id)));
+            }
+        }
+        Ok(self.check_documents(record).err().map(|e| e.to_string()))
+    }
+
+    /// Whether the record says what the documents say.
+    fn check_documents(&self, record: &ImageRecord) -> Result<()> {
+        let path = self.images_dir()?.at(record.id.hex());
+        let config: Document<Config> = Document::parse_config(self.config(record)?)?;
+        let manifest: Document<Manifest> = Document::read(self.manifest(record)?, "the manifest")?;
+        let diff_ids: Vec<DiffId> = record.layers.iter().map(|l| l.diff_id).collect();
+        let chains: Vec<ChainId> = record.layers.iter().map(|l| l.chain_id).collect();
+        let blobs: Vec<Digest> = record.layers.iter().map(|l| l.blob).collect();
+        if config.rootfs.diff_ids != diff_ids || ChainId::of_layers(&diff_ids) != chains {
+            return Err(Error::damaged(path, "its layers are not those of the configuration"));
+        }
+        if manifest.config.digest != record.id || !manifest.layers.iter().map(|l| l.digest).eq(blobs) {
+            return Err(Error::damaged(path, "its blobs are not those of the manifest"));
+        }
+        Ok(())
+    }
+
+    /// What is wrong with a reference whose file has this name.
+    pub(super) fn check_reference(&self, file: &OsStr, tag: &Tag) -> Result<Option<String>> {
+        if OsStr::new(&file_name(&tag.name)) != file {
+            return Ok(Some(format!("it is the file of another name than {}", tag.name)));
+        }
+        let there = self.images_dir()?.has(tag.image.hex())?;
+        Ok((!there).then(|| format!("{} names the missing image {}", tag.name, tag.image)))
+    }
+}
+
 struct Check<'a> {
     store: &'a Store,
     locks: Locks,
@@ -184,10 +231,8 @@ impl Check<'_> {
             let object = Object::Reference(name.to_string_lossy().into_owned());
             let tag: Option<Tag> = self.sound(record::read(&dir, name), object.clone())?;
             let Some(tag) = tag else { continue };
-            if OsStr::new(&file_name(&tag.name)) != name {
-                self.fault(dir.at(name), object, format!("it is the file of another name than {}", tag.name));
-            } else if !self.store.images_dir()?.has(tag.image.hex())? {
-                self.fault(dir.at(name), object, format!("{} names the missing image {}", tag.name, tag.image));
+            if let Some(what) = self.store.check_reference(name, &tag)? {
+                self.fault(dir.at(name), object, what);
             }
         }
         Ok(())
@@ -250,47 +295,12 @@ impl Check<'_> {
             self.result.images += 1;
             let record: Option<ImageRecord> = self.sound(record::read(&dir, id.hex()), Object::Image(id))?;
             let Some(record) = record else { continue };
-            if let Some(what) = self.check_image(&id, &record)? {
+            if let Some(what) = self.store.check_image(&id, &record)? {
                 self.fault(dir.at(id.hex()), Object::Image(id), what);
             }
             records.push(record);
         }
         Ok(records)
-    }
-
-    /// What is wrong with an image.
-    fn check_image(&self, id: &Digest, record: &ImageRecord) -> Result<Option<String>> {
-        if record.id != *id {
-            return Ok(Some(format!("its record is that of {}", record.id)));
-        }
-        for digest in record.blobs() {
-            if self.store.blob_size(&digest)?.is_none() {
-                return Ok(Some(format!("blob {digest} is missing; load the image again")));
-            }
-        }
-        for layer in &record.layers {
-            if !self.store.layers()?.has(layer.chain_id.0.hex())? {
-                return Ok(Some(format!("layer {} is missing; load the image again", layer.chain_id)));
-            }
-        }
-        Ok(self.check_documents(record).err().map(|e| e.to_string()))
-    }
-
-    /// Whether the record says what the documents say.
-    fn check_documents(&self, record: &ImageRecord) -> Result<()> {
-        let path = self.store.images_dir()?.at(record.id.hex());
-        let config: Document<Config> = Document::parse_config(self.store.config(record)?)?;
-        let manifest: Document<Manifest> = Document::read(self.store.manifest(record)?, "the manifest")?;
-        let diff_ids: Vec<DiffId> = record.layers.iter().map(|l| l.diff_id).collect();
-        let chains: Vec<ChainId> = record.layers.iter().map(|l| l.chain_id).collect();
-        let blobs: Vec<Digest> = record.layers.iter().map(|l| l.blob).collect();
-        if config.rootfs.diff_ids != diff_ids || ChainId::of_layers(&diff_ids) != chains {
-            return Err(Error::damaged(path, "its layers are not those of the configuration"));
-        }
-        if manifest.config.digest != record.id || !manifest.layers.iter().map(|l| l.digest).eq(blobs) {
-            return Err(Error::damaged(path, "its blobs are not those of the manifest"));
-        }
-        Ok(())
     }
 
     fn unreferenced(&mut self, records: &[ImageRecord]) -> Result<()> {

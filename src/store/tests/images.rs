@@ -139,6 +139,47 @@ fn damaged_blobs_leave_nothing_behind() {
 }
 
 #[test]
+fn a_blob_that_was_cut_off_in_the_store_is_not_taken_for_good() {
+    let (place, (a, _)) = (place(), two());
+    let store = open(&place);
+    a.load(&store, &["a"]);
+    let blob = store.path().join("blobs/sha256").join(a.blob(1).hex());
+    std::fs::write(&blob, &a.layers[1].1[..10]).unwrap();
+    let e = store.load(a.incoming(&["again"]), None).unwrap_err().to_string();
+    assert!(e.contains(&a.blob(1).hex()) && e.contains("10 bytes") && e.contains("verify --repair"), "{e}");
+    store.repair().unwrap();
+    a.load(&store, &["a"]);
+    assert_sound(&store);
+}
+
+#[test]
+fn a_file_that_is_one_large_hole_is_measured_at_once() {
+    let huge = [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.realsize", "1000000000000")];
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_pax_extensions(huge.map(|(key, value)| (key, value.as_bytes()))).unwrap();
+    let map = [&b"1\n900000000000\n5\n"[..], &[0; 512 - 17], b"hello"].concat();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(map.len() as u64);
+    header.set_mode(0o644);
+    builder.append_data(&mut header, "hole", &map[..]).unwrap();
+    let tar = builder.into_inner().unwrap();
+    let (place, sample) = (place(), Sample::of_blobs("huge", vec![(tar.clone(), gzip(&tar))]));
+    let store = open(&place);
+    let begun = std::time::Instant::now();
+    sample.load(&store, &["huge"]);
+    assert_sound(&store);
+    assert!(begun.elapsed().as_secs() < 20, "a terabyte of zeros was read");
+    let layer = store.layer(&sample.chains()[0]).unwrap().unwrap();
+    assert_eq!(layer.content, 1_000_000_000_000);
+    // Where it has data counts.
+    let file = std::fs::File::options().write(true).open(store.layer_dir(&sample.chains()[0]).join("hole")).unwrap();
+    let mtime = file.metadata().unwrap().modified().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"x", 800_000_000_000).unwrap();
+    file.set_modified(mtime).unwrap();
+    assert_eq!(store.verify().unwrap().faults.len(), 1);
+}
+
+#[test]
 fn documents_that_do_not_fit_are_refused() {
     let (place, (a, b)) = (place(), two());
     let store = open(&place);

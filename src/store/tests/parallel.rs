@@ -1,7 +1,9 @@
 //! Several at once: descriptors of their own stand for processes of their own. And real processes that are killed.
 
 use super::*;
+use crate::store::lock::Key;
 use crate::store::{Error, OpenBlob, Prune, Removed};
+use crate::sys::LockKind;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -96,6 +98,48 @@ fn a_load_of_what_is_there_keeps_it_there() {
         assert_eq!(store.prune(Prune { all: true, writable: false }).unwrap(), Removed::default());
     });
     assert_eq!(loaded.unwrap().layers, a.chains().into_iter().map(|c| (c, false)).collect::<Vec<_>>());
+    assert_sound(&store);
+}
+
+#[test]
+fn of_two_manifests_for_one_image_the_first_stays() {
+    let (place, (a, _)) = (place(), two());
+    let store = open(&place);
+    // The layers are there, so that neither load waits for the other.
+    a.load(&store, &["a"]);
+    store.remove_image("a", true).unwrap();
+    let orphans = Sample::new("orphans", &[BASE, APP]);
+    orphans.load(&store, &["orphans"]);
+    let mut other = a.incoming(&["second"]);
+    let Documents::Given { manifest, .. } = &mut other.documents else { unreachable!() };
+    manifest.push(b'\n');
+    let second = Digest::of(manifest);
+    let first = Digest::of(&a.manifest);
+    // In the middle of the one load, the other one comes and is faster.
+    let between = |_, _| drop(a.load(&open(&place), &["first"]));
+    let loaded = store.load(other, Some(&between)).unwrap();
+    assert_eq!(loaded.id, a.id());
+    let image = store.find("second").unwrap();
+    assert_eq!(image.record.manifest, first, "not {second}");
+    assert_eq!(store.manifest(&image.record).unwrap(), a.manifest);
+    store.prune(Prune::default()).unwrap();
+    assert_eq!(store.find("first").unwrap().record.manifest, first);
+    assert_sound(&store);
+}
+
+#[test]
+fn a_layer_in_use_keeps_those_below_it() {
+    let (place, (a, _)) = (place(), two());
+    let store = open(&place);
+    a.load(&store, &["a"]);
+    let locks = store.locks().unwrap();
+    // As a verify does that looks at the upper layer just now.
+    let looking = locks.lock(Key::layer(&a.chains()[1]), LockKind::Shared).unwrap();
+    let removed = store.remove_image("a", false).unwrap();
+    assert_eq!((removed.images.len(), removed.layers.len()), (1, 0));
+    assert_sound(&store);
+    drop(looking);
+    assert_eq!(store.prune(Prune::default()).unwrap().layers.len(), 2);
     assert_sound(&store);
 }
 
