@@ -7,6 +7,7 @@
 //! | How does a deleted name look? | [`whiteout`] |
 //! | Where do the lower parts of a renamed directory lie? | [`redirect`] |
 //! | Which lower file was this one copied from? | [`origin`] |
+//! | What does the root of a new upper directory look like? | [`root`] |
 //! | How many links does a copied-up hard link really have? | [`nlink`] |
 //! | Who owns what a program without privileges unpacked? | [`override_stat`] |
 //!
@@ -17,5 +18,6 @@ pub mod nlink;
 pub mod origin;
 pub mod override_stat;
 pub mod redirect;
+pub mod root;
 pub mod whiteout;
 pub mod xattr;

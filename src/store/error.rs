@@ -107,7 +107,9 @@ pub enum Error {
     #[error("no such writable layer: {0}; `laminafs ps -a` lists what there is")]
     NoWritable(String),
     /// A writable layer of that name is there.
-    #[error("there is a writable layer {0}; choose another name, or remove it with: laminafs rm {0}")]
+    #[error(
+        "there is a writable layer {0}; mount it again without naming an image (laminafs mount --name {0} MOUNTPOINT), or choose another name"
+    )]
     NameTaken(String),
     /// A name that a writable layer cannot have.
     #[error(

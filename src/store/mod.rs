@@ -11,6 +11,7 @@
 //! | blobs | `blob` |
 //! | images by name, id and digest; tags | `image` |
 //! | writable layers, generated names | `writable`, `names` |
+//! | who holds layers while they are mounted | `lease` |
 //! | what goes with rmi and prune | `garbage` |
 //! | sizes | `usage` |
 //! | is everything as recorded; repair | `verify`, `repair`, `tree` |
@@ -25,6 +26,7 @@ mod garbage;
 mod image;
 mod incoming;
 mod layout;
+mod lease;
 mod load;
 mod lock;
 mod names;
@@ -45,12 +47,13 @@ pub use error::{Error, Result};
 pub use garbage::{Prune, Removed};
 pub use image::{Image, Tag};
 pub use incoming::{Documents, FoundLayer, Incoming, IncomingLayer, MakeDocuments, OpenBlob, Progress, Step};
+pub use lease::{Lease, NewWritable, Pin};
 pub use load::Loaded;
 pub use record::{ImageLayer, ImageRecord, LayerRecord};
 pub use repair::Repaired;
 pub use usage::{ImageUsage, Usage, WritableUsage};
 pub use verify::{Fault, Verified};
-pub use writable::{Lease, MountRecord, Pin, Writable, WritableRecord};
+pub use writable::{MountRecord, Writable, WritableRecord};
 
 use dir::Dir;
 use lock::Locks;
@@ -67,13 +70,15 @@ pub struct Store {
 impl Store {
     /// Opens the store at `path`; makes one where there is nothing or an empty directory, with its missing parents.
     ///
-    /// Deletes what killed processes left. The directory gets mode 0700 if it is open to others.
+    /// Deletes what killed processes left, writable layers that were to go with their mounts included. The directory gets mode 0700 if it is open to others.
     ///
     /// # Errors
     /// [`Error::NewerFormat`] for the store of a newer program, [`Error::NotAStore`] for a directory with other things.
     pub fn open(path: &Path) -> Result<Self> {
         let store = Self::open_unswept(path)?;
-        temp::sweep(&store.root, &store.locks()?)?;
+        let locks = store.locks()?;
+        store.sweep_writable(&locks)?;
+        temp::sweep(&store.root, &locks)?;
         Ok(store)
     }
 

@@ -3,15 +3,15 @@
 use super::Store;
 use super::dir::Dir;
 use super::error::{Error, Result, io};
+use super::lease::NewWritable;
 use super::lock::{Key, Lock, Locks};
 use super::names;
-use super::record::{self, ImageRecord, SCHEMA, now};
-use super::temp::{Temp, Trash, random_hex};
+use super::record::{self, SCHEMA, now};
+use super::temp::{Trash, random_hex};
 use crate::image::digest::{ChainId, Digest};
-use crate::layer::xattr::is_internal;
-use crate::sys::{self, At, Errno, LockKind, SetTime, xattr};
+use crate::layer::root;
+use crate::sys::Errno;
 use serde::{Deserialize, Serialize};
-use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 
 /// What is known of a writable layer (`writable.json`).
@@ -31,12 +31,15 @@ pub struct WritableRecord {
     pub chain: Option<ChainId>,
     /// When it was made, in seconds since 1970.
     pub created: u64,
+    /// It goes with its mount (`--rm`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ephemeral: bool,
 }
 
 /// Where a writable layer is mounted (`mount.json`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRecord {
-    schema: u32,
+    pub(super) schema: u32,
     /// The mount point.
     pub mountpoint: PathBuf,
     /// The process that serves it, or made it.
@@ -63,45 +66,44 @@ pub struct Writable {
 }
 
 impl Store {
-    /// Makes a writable layer on the first `layers` layers of an image (all for `None`), with a generated name if none is given.
+    /// Makes a writable layer on `chains`, with a generated name if none is given, and returns its name.
     ///
-    /// Atomic for readers. From then on the image cannot be removed.
-    ///
-    /// # Errors
-    /// [`Error::NameTaken`], [`Error::BadName`], [`Error::NoImage`], [`Error::FewerLayers`], [`Error::NoLayer`].
-    pub fn create_writable(&self, image: &Digest, layers: Option<usize>, name: Option<&str>) -> Result<Writable> {
-        if let Some(name) = name.filter(|name| !names::is_valid(name)) {
-            return Err(Error::BadName(name.to_owned()));
-        }
-        let locks = self.locks()?;
-        let temp = Temp::new(&self.root, &locks)?;
-        let _publishing = locks.lock(Key::STORE, LockKind::Shared)?;
-        let image = self.image_record(image)?.ok_or_else(|| Error::NoImage(image.to_string()))?;
-        let chains = self.first_layers(&image, layers)?;
-        for chain in &chains {
-            self.layer(chain)?.ok_or(Error::NoLayer(*chain))?;
-        }
-        let chain = chains.last().copied();
+    /// `hold` takes the lock of a name before it can be seen. The caller shares the store.
+    pub(super) fn place_new(
+        &self,
+        temp: &Dir,
+        image: &Digest,
+        chains: &[ChainId],
+        new: NewWritable<'_>,
+        hold: impl Fn(&str) -> Result<Option<Lock>>,
+    ) -> Result<String> {
         let mut record = WritableRecord {
             schema: SCHEMA,
             name: String::new(),
             id: random_hex(64)?,
-            image: image.id,
+            image: *image,
             layers: chains.len(),
-            chain,
+            chain: chains.last().copied(),
             created: now(),
+            ephemeral: new.ephemeral,
         };
-        self.make_directories(&temp.dir, chain)?;
+        if let Some(name) = new.name.filter(|name| !names::is_valid(name)) {
+            return Err(Error::BadName(name.to_owned()));
+        }
+        self.make_directories(temp, record.chain)?;
         for attempt in 0.. {
-            record.name = name.map_or_else(|| names::generate(attempt), |n| Ok(n.to_owned()))?;
-            if self.place_writable(&temp.dir, &record)? {
+            record.name = new.name.map_or_else(|| names::generate(attempt), |n| Ok(n.to_owned()))?;
+            if let Some(lock) = hold(&record.name)?
+                && self.place_writable(temp, &record)?
+            {
+                lock.until_closed();
                 break;
             }
-            if name.is_some() || attempt > 100 {
+            if new.name.is_some() || attempt > 100 {
                 return Err(Error::NameTaken(record.name));
             }
         }
-        self.writable(&record.name)
+        Ok(record.name)
     }
 
     fn make_directories(&self, temp: &Dir, chain: Option<ChainId>) -> Result<()> {
@@ -109,7 +111,9 @@ impl Store {
         let upper = new.create("upper", 0o755)?;
         new.create("work", 0o700)?;
         if let Some(chain) = chain {
-            copy_attributes(&self.layers()?.open(format!("{}/diff", chain.0.hex()))?, &upper)?;
+            let top = self.layers()?.open(format!("{}/diff", chain.0.hex()))?;
+            root::copy_attributes(top.fd(), upper.fd())
+                .map_err(io("copy the attributes of a layer to", upper.path()))?;
         }
         upper.sync()
     }
@@ -160,44 +164,6 @@ impl Store {
         Ok(all)
     }
 
-    /// Takes a writable layer for mounting or changing it, with all layers below pinned.
-    ///
-    /// # Errors
-    /// [`Error::Busy`] when somebody has it, with the mount point; [`Error::NoWritable`]; [`Error::NoLayer`].
-    pub fn lease(&self, name: &str) -> Result<Lease> {
-        let locks = self.locks()?;
-        self.hold_writable(&locks, name)?.until_closed();
-        let dir = self.writable_dir()?.open(name)?;
-        // Of a process that ended without removing it.
-        dir.remove("mount.json")?;
-        let writable = self.writable(name)?;
-        locks.lock(Key::image(&writable.record.image), LockKind::Shared)?.until_closed();
-        let mut below = Vec::new();
-        let mut next = writable.record.chain;
-        while let Some(chain) = next {
-            locks.lock(Key::layer(&chain), LockKind::Shared)?.until_closed();
-            below.push(chain);
-            next = self.layer(&chain)?.ok_or(Error::NoLayer(chain))?.parent;
-        }
-        let lower = below.iter().map(|chain| self.layer_dir(chain)).collect();
-        Ok(Lease { writable, dir, pin: Pin { lower, locks } })
-    }
-
-    /// Pins an image and its first `layers` layers (all for `None`) for a mount without a writable layer.
-    ///
-    /// # Errors
-    /// [`Error::NoImage`], [`Error::FewerLayers`], [`Error::NoLayer`].
-    pub fn pin(&self, image: &Digest, layers: Option<usize>) -> Result<Pin> {
-        let locks = self.locks()?;
-        locks.lock(Key::image(image), LockKind::Shared)?.until_closed();
-        let record: ImageRecord = self.image_record(image)?.ok_or_else(|| Error::NoImage(image.to_string()))?;
-        for chain in self.first_layers(&record, layers)? {
-            locks.lock(Key::layer(&chain), LockKind::Shared)?.until_closed();
-        }
-        let lower = self.layer_dirs(&record, layers)?;
-        Ok(Pin { lower, locks })
-    }
-
     /// Removes a writable layer and what was written into it.
     ///
     /// # Errors
@@ -208,14 +174,30 @@ impl Store {
         self.take_writable(&locks, name)
     }
 
-    /// Takes the lock of a writable layer, which also keeps it from being removed.
-    pub(super) fn hold_writable(&self, locks: &Locks, name: &str) -> Result<Lock> {
-        let lock = locks.try_lock(Key::writable(name), LockKind::Exclusive)?;
-        let mount = self.writable(name)?.mount;
-        match lock {
-            Some(lock) if !mount.as_ref().is_some_and(|m| m.kernel) => Ok(lock),
-            _ => Err(Error::Busy { name: name.to_owned(), mountpoint: mount.map(|m| m.mountpoint) }),
+    /// Removes the writable layers that were to go with mounts that ended without doing it.
+    ///
+    /// What cannot be read or removed is logged and stays.
+    pub(super) fn sweep_writable(&self, locks: &Locks) -> Result<()> {
+        for name in self.writable_dir()?.names()? {
+            let name = name.to_string_lossy();
+            let left = match self.writable(&name) {
+                Ok(found) => found.record.ephemeral && !found.busy,
+                Err(Error::NoWritable(_)) => false,
+                Err(e) => {
+                    log::debug!("{e}");
+                    false
+                }
+            };
+            if !left {
+                continue;
+            }
+            match self.hold_writable(locks, &name).and_then(|_lock| self.take_writable(locks, &name)) {
+                // Another process does the same.
+                Ok(()) | Err(Error::Busy { .. } | Error::NoWritable(_)) => {}
+                Err(e) => log::warn!("cannot clean up: {e}"),
+            }
         }
+        Ok(())
     }
 
     /// Removes a writable layer whose lock the caller holds.
@@ -229,85 +211,6 @@ impl Store {
         trash.empty();
         Ok(())
     }
-}
-
-/// Layers that stay as long as this lives, also in a child process that was forked meanwhile.
-#[derive(Debug)]
-pub struct Pin {
-    lower: Vec<PathBuf>,
-    locks: Locks,
-}
-
-impl Pin {
-    /// The layer directories, topmost first.
-    #[must_use]
-    pub fn lower(&self) -> &[PathBuf] {
-        &self.lower
-    }
-}
-
-/// A writable layer that is the holder's alone, until this is dropped.
-///
-/// After a fork it is held until both processes have dropped it or ended.
-#[derive(Debug)]
-pub struct Lease {
-    writable: Writable,
-    dir: Dir,
-    pin: Pin,
-}
-
-impl Lease {
-    /// What is held.
-    #[must_use]
-    pub fn writable(&self) -> &Writable {
-        &self.writable
-    }
-
-    /// The layer directories below, topmost first.
-    #[must_use]
-    pub fn lower(&self) -> &[PathBuf] {
-        self.pin.lower()
-    }
-
-    /// Records where the layer is mounted, for `ps` and for messages. Atomic.
-    pub fn mounted(&self, mountpoint: &Path, kernel: bool) -> Result<()> {
-        let pid = std::process::id();
-        let record = MountRecord { schema: SCHEMA, mountpoint: mountpoint.to_owned(), pid, since: now(), kernel };
-        self.dir.remove("mount.new")?;
-        self.dir.write("mount.new", &record::bytes(&self.dir, &record)?)?;
-        self.dir.rename("mount.new", &self.dir, "mount.json")
-    }
-
-    /// Removes the record of the mount. Without it (after a crash) the record counts for nothing, as nobody holds the lock.
-    pub fn unmounted(&self) -> Result<()> {
-        self.dir.remove("mount.json")
-    }
-
-    /// Removes the writable layer (`--rm`). The mount must be gone.
-    pub fn remove(self, store: &Store) -> Result<()> {
-        store.take_writable(&self.pin.locks, &self.writable.record.name)
-    }
-}
-
-/// Gives `to` owner, mode, times and attributes of `from`, so that the root of the union looks like that of the image.
-fn copy_attributes(from: &Dir, to: &Dir) -> Result<()> {
-    let (at, target) = (At::Fd(from.fd()), At::Fd(to.fd()));
-    let stat = sys::stat(at).map_err(io("look at", from.path()))?;
-    match sys::chown(target, Some(stat.uid), Some(stat.gid)) {
-        // Then the owner is in the attribute that is copied below.
-        Err(e) if e.is(Errno::PERM) => {}
-        changed => changed.map_err(io("change the owner of", to.path()))?,
-    }
-    sys::chmod(target, stat.mode).map_err(io("change the mode of", to.path()))?;
-    let list = xattr::list(at).map_err(io("read the attributes of", from.path()))?;
-    for name in list.split_inclusive(|b| *b == 0).filter_map(|n| CStr::from_bytes_with_nul(n).ok()) {
-        if is_internal(name.to_bytes()) || name.to_bytes() == b"security.selinux" {
-            continue;
-        }
-        let value = xattr::get(at, name).map_err(io("read the attributes of", from.path()))?;
-        xattr::set(target, name, &value.unwrap_or_default(), 0).map_err(io("set the attributes of", to.path()))?;
-    }
-    sys::set_times(target, SetTime::Omit, SetTime::At(stat.mtime)).map_err(io("set the times of", to.path()))
 }
 
 /// Whether kernel overlayfs is mounted there with this upper directory, as far as this process sees mounts.
@@ -325,7 +228,8 @@ fn is_overlay_line(line: &str, mountpoint: &Path, upper: &Path) -> bool {
     let upper = format!("upperdir={}", upper.display());
     kind == Some("overlay")
         && place.is_some_and(|p| Path::new(&p) == mountpoint)
-        && options.split(',').map(unescape).any(|option| option == upper)
+        // A path that does not fit into the option was given by descriptor.
+        && options.split(',').map(unescape).any(|o| o == upper || o.starts_with("upperdir=/proc/self/fd/"))
 }
 
 /// Undoes the octal escapes of white space and backslashes.
@@ -346,6 +250,7 @@ mod tests {
         assert!(is_overlay_line(line, place, upper));
         assert!(!is_overlay_line(line, Path::new("/mnt/a"), upper));
         assert!(!is_overlay_line(line, place, Path::new("/s/w")));
+        assert!(is_overlay_line(&line.replace("/s/u", "/proc/self/fd/7"), place, upper));
         assert!(!is_overlay_line("", place, upper));
     }
 }
