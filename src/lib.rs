@@ -7,10 +7,11 @@
 //! | [`layer`] | the on-disk format of one layer: whiteouts, opaque directories, redirects, origins |
 //! | [`overlay`] | the union: lookup, listing, copy-up, create, remove, rename, attributes, file data. Knows nothing of FUSE |
 //! | [`archive`] | a layer as a tar stream, and as a directory |
-//! | [`changes`] | what a writable layer changes; layers and archives made from that |
 //! | [`image`] | OCI and Docker image data and the containers it comes in |
 //! | [`store`] | the store on disk: blobs, layers, images, references, writable layers |
+//! | [`engine`] | layers in the storage of podman and Docker |
 //! | [`fuse`] | the adapter from the `fuser` crate to [`overlay`], and mounting |
+//! | [`mounted`] | a mount that lives as long as a value, for integration tests |
 //! | [`cli`] | the command line |
 //!
 //! Kernel features and what happens without them:
@@ -26,11 +27,12 @@
 //! | `RENAME_WHITEOUT` | deleting and moving in one step | refused at mount |
 
 pub mod archive;
-pub mod changes;
 pub mod cli;
+pub mod engine;
 pub mod fuse;
 pub mod image;
 pub mod layer;
+pub mod mounted;
 pub mod overlay;
 pub mod store;
 pub mod sys;

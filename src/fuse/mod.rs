@@ -11,5 +11,7 @@ mod convert;
 mod ioctl;
 mod seek;
 mod session;
+mod unmount;
 
-pub use session::{MountError, Options, Session, Unmounter};
+pub use session::{MountError, Options, Session, Unmounter, check_mountpoint};
+pub use unmount::{daemon_of, unmount};

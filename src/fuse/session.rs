@@ -164,7 +164,8 @@ fn mount_options(options: &Options, read_only: bool) -> Vec<MountOption> {
     list
 }
 
-fn check_mountpoint(path: &Path) -> Result<(), MountError> {
+/// Whether something can be mounted at `path`: it must be a directory.
+pub fn check_mountpoint(path: &Path) -> Result<(), MountError> {
     let bad = |source| MountError::MountPoint { path: path.into(), source };
     let meta = std::fs::metadata(path).map_err(bad)?;
     if meta.is_dir() { Ok(()) } else { Err(bad(sys::Errno::NOTDIR.into())) }

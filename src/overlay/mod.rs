@@ -16,7 +16,6 @@ mod flatten;
 mod hardlink;
 mod identity;
 mod inode;
-mod inspect;
 mod link;
 mod lookup;
 mod merge;
@@ -31,7 +30,8 @@ mod rename_whiteout;
 mod stack;
 mod sync;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
+mod upper;
 mod work;
 mod xattr;
 
@@ -45,10 +45,10 @@ pub use attr::{Attr, Change};
 pub use create::New;
 pub use error::{Error, Result};
 pub use inode::{Ino, ROOT};
-pub use inspect::{OnDisk, Parts, UpperName};
 pub use readdir::{Listed, Sink};
 pub use rename::RenameMode;
 pub use stack::{OpenError, Options, RedirectMode};
+pub use upper::make_upper;
 
 /// Who asks, where it matters for what is made: new objects belong to the caller.
 #[derive(Clone, Copy, Debug)]
@@ -94,8 +94,6 @@ pub struct Overlay {
     follow: bool,
     /// See [`Options::override_stat`].
     override_stat: bool,
-    /// See [`Options::frozen`].
-    frozen: bool,
     volatile: bool,
     euid: u32,
     egid: u32,
@@ -128,7 +126,7 @@ impl Overlay {
     /// Whether nothing can be written.
     #[must_use]
     pub fn read_only(&self) -> bool {
-        self.frozen || self.upper.is_none()
+        self.upper.is_none()
     }
 
     /// Tells that the caller writes from a cache and keeps modification times of files itself: a write comes later than
@@ -138,17 +136,12 @@ impl Overlay {
     }
 
     fn writable(&self) -> Result<&Upper> {
-        self.upper().ok().filter(|_| !self.frozen).ok_or(Error::ReadOnly)
-    }
-
-    /// The upper part to look at, which may not be there to be changed.
-    fn upper(&self) -> Result<&Upper> {
         self.upper.as_ref().ok_or(Error::ReadOnly)
     }
 
     fn layer(&self, index: inode::LayerIndex) -> Result<&Layer> {
         match index {
-            inode::UPPER => Ok(&self.upper()?.layer),
+            inode::UPPER => Ok(&self.writable()?.layer),
             i => self.lowers.get(usize::from(i) - 1).ok_or(Error::Stale),
         }
     }

@@ -140,6 +140,21 @@ pub fn clear_umask() {
     rustix::process::umask(Mode::empty());
 }
 
+/// Gives the calling thread, and those that it starts from now on, a file mode mask (empty), working directory and root
+/// directory of their own; the rest of the process keeps its own.
+pub fn own_empty_umask() -> Result<()> {
+    // SAFETY: only the table of descriptors can break others when it is unshared, and it stays shared.
+    call("unshare", unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) })?;
+    clear_umask();
+    Ok(())
+}
+
+/// The soft limit of open descriptors.
+#[must_use]
+pub fn nofile_limit() -> u64 {
+    rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// Raises the soft limit of open descriptors to the hard one; returns the limit now in force.
 #[must_use]
 pub fn raise_nofile_limit() -> u64 {
@@ -323,6 +338,17 @@ mod tests {
         assert!(fork_daemon().unwrap_err().is(Errno::BUSY));
         drop(quit);
         assert!(other.join().unwrap().is_err());
+    }
+
+    #[test]
+    fn a_umask_of_its_own() {
+        let umask = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            status.lines().find_map(|line| line.strip_prefix("Umask:\t").map(str::to_owned)).unwrap()
+        };
+        let before = umask();
+        assert_eq!(std::thread::spawn(move || own_empty_umask().map(|()| umask()).unwrap()).join().unwrap(), "0000");
+        assert_eq!(umask(), before);
     }
 
     #[test]

@@ -1,0 +1,126 @@
+//! The storage of podman, buildah and CRI-O (containers/storage with the overlay driver).
+//!
+//! `overlay-images/images.json`, `overlay-containers/containers.json` and `overlay-layers/layers.json` are lists of what
+//! there is; `overlay/ID/diff` is a layer. What belongs to containers that end with the machine is in the
+//! `volatile-*.json` beside them.
+
+use super::read::{Storage, chain};
+use super::{Error, Found, Result, is_id_prefix, lowest, only};
+use crate::image::Reference;
+use crate::image::digest::Digest;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::path::Path;
+
+const IMAGES: &str = "overlay-images/images.json";
+const LAYERS: &str = "overlay-layers/layers.json";
+const VOLATILE_LAYERS: &str = "overlay-layers/volatile-layers.json";
+const CONTAINERS: &str = "overlay-containers/containers.json";
+const VOLATILE_CONTAINERS: &str = "overlay-containers/volatile-containers.json";
+/// Says `true` where a FUSE program mounts for the engine.
+const MOUNT_PROGRAM: &str = "overlay/.has-mount-program";
+
+/// The registry of images that were built here.
+const LOCAL: &str = "localhost";
+
+/// An image or a container.
+#[derive(Deserialize)]
+struct Item {
+    id: String,
+    #[serde(default)]
+    digest: Option<String>,
+    #[serde(default)]
+    names: Option<Vec<String>>,
+    #[serde(default)]
+    layer: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Layer {
+    id: String,
+    #[serde(default)]
+    parent: Option<String>,
+}
+
+/// The layers of an image (by name, digest, or the beginning of its id) or else of a container, the lowest `layers` of
+/// them. A container has one layer more than its image: what it changed.
+pub fn containers_storage(root: &Path, name: &str, layers: Option<usize>) -> Result<Found> {
+    let storage = Storage::open(root)?;
+    let images: Option<Vec<Item>> = storage.json(IMAGES)?;
+    let parents: Option<Vec<Layer>> = storage.json(LAYERS)?;
+    let (Some(images), Some(mut parents)) = (images, parents) else {
+        let what = "the storage of podman or buildah";
+        return Err(Error::NoStorage { path: root.to_owned(), what, missing: LAYERS });
+    };
+    parents.extend(storage.json::<Vec<Layer>>(VOLATILE_LAYERS)?.unwrap_or_default());
+    let item = match image(images, name)? {
+        Some(image) => image,
+        None => container(&storage, name)?.ok_or_else(|| storage.not_found(name))?,
+    };
+    let top = item.layer.ok_or_else(|| storage.damaged(IMAGES, format!("{name:?} has no layers")))?;
+    let parents: HashMap<String, Option<String>> = parents.into_iter().map(|l| (l.id, l.parent)).collect();
+    let below = |id: &str| {
+        let parent = parents.get(id).ok_or_else(|| storage.damaged(LAYERS, format!("layer {id:?} is missing")))?;
+        Ok(parent.clone().filter(|parent| !parent.is_empty()))
+    };
+    let (mut lower, mut override_stat) = (Vec::new(), false);
+    for id in chain(&storage, LAYERS, top, below)? {
+        if !is_id(&id) {
+            return Err(storage.damaged(LAYERS, format!("{id:?} is not the id of a layer")));
+        }
+        let (path, mark) = storage.layer(&format!("overlay/{id}/diff"))?;
+        lower.push(path);
+        override_stat |= mark;
+    }
+    let oci_whiteouts = storage.word(MOUNT_PROGRAM)?.as_deref() == Some("true");
+    Ok(Found { id: item.id, lower: lowest(lower, layers, name)?, oci_whiteouts, override_stat })
+}
+
+/// Ids of layers are 64 hex digits; those of programs that choose their own may have other letters, never a dot or slash.
+fn is_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// The image that is meant, in the order in which podman looks.
+fn image(images: Vec<Item>, name: &str) -> Result<Option<Item>> {
+    let is = |wanted: &Reference| {
+        let named =
+            |image: &&Item| image.names.iter().flatten().any(|n| n.parse().is_ok_and(|n: Reference| n == *wanted));
+        images.iter().position(|image| named(&image))
+    };
+    let digest = |digest: Digest| {
+        let digests = [digest.to_string(), digest.hex()];
+        images.iter().position(|i| i.digest.as_ref().is_some_and(|d| digests.contains(d)) || digests.contains(&i.id))
+    };
+    let wanted = name.parse::<Reference>().ok();
+    let local = format!("{LOCAL}/{name}").parse::<Reference>().ok();
+    let at = match wanted.as_ref().and_then(Reference::digest) {
+        Some(wanted) => digest(wanted),
+        None => local.as_ref().and_then(is).or_else(|| wanted.as_ref().and_then(is)),
+    };
+    let mut images = images;
+    if let Some(at) = at {
+        return Ok(Some(images.swap_remove(at)));
+    }
+    let prefix = name.strip_prefix("sha256:").unwrap_or(name).to_owned();
+    by_prefix_or(images, name, |image| {
+        // `web` is also `registry.example/team/web:latest`, when nothing else is.
+        let ends = |n: &str| n.strip_suffix(name).is_some_and(|rest| rest.ends_with('/'));
+        (is_id_prefix(&prefix) && image.id.starts_with(&prefix))
+            || image.names.iter().flatten().any(|n| ends(n) || n.strip_suffix(":latest").is_some_and(ends))
+    })
+}
+
+fn container(storage: &Storage, name: &str) -> Result<Option<Item>> {
+    let mut all: Vec<Item> = storage.json(CONTAINERS)?.unwrap_or_default();
+    all.extend(storage.json::<Vec<Item>>(VOLATILE_CONTAINERS)?.unwrap_or_default());
+    if let Some(at) = all.iter().position(|c| c.names.iter().flatten().any(|n| n == name)) {
+        return Ok(Some(all.swap_remove(at)));
+    }
+    by_prefix_or(all, name, |container| is_id_prefix(name) && container.id.starts_with(name))
+}
+
+fn by_prefix_or(items: Vec<Item>, name: &str, is_meant: impl Fn(&Item) -> bool) -> Result<Option<Item>> {
+    let meant = items.into_iter().filter(is_meant).collect();
+    only(name, meant, |item| item.names.iter().flatten().next().unwrap_or(&item.id).clone())
+}

@@ -1,0 +1,129 @@
+//! Docker's own storage (graph driver overlay2): names in `image/overlay2/repositories.json`, configurations in
+//! `image/overlay2/imagedb`, and in `image/overlay2/layerdb` which directory of `overlay2` holds which layer.
+//!
+//! Engines that keep images with containerd (the default of new installations since Docker 29) have none of this.
+
+use super::read::{Storage, chain};
+use super::{Error, Found, Result, is_id_prefix, lowest, only};
+use crate::image::digest::{ChainId, Digest};
+use crate::image::{Config, Document, Reference};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::path::Path;
+
+const REPOSITORIES: &str = "image/overlay2/repositories.json";
+const CONFIGS: &str = "image/overlay2/imagedb/content/sha256";
+const LAYERS: &str = "image/overlay2/layerdb/sha256";
+const MOUNTS: &str = "image/overlay2/layerdb/mounts";
+const CONTAINERS: &str = "containers";
+
+#[derive(Deserialize)]
+struct Repositories {
+    /// Repository, then name with tag or digest, then image id.
+    #[serde(rename = "Repositories", default)]
+    by_name: HashMap<String, HashMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct ContainerConfig {
+    #[serde(rename = "Name", default)]
+    name: String,
+}
+
+/// The layers of an image (by name, digest, or the beginning of its id) or else of a container, the lowest `layers` of
+/// them. A container has two layers more than its image: what the engine prepared, and what it changed.
+pub fn docker_store(root: &Path, name: &str, layers: Option<usize>) -> Result<Found> {
+    let storage = Storage::open(root)?;
+    let Some(names) = storage.json::<Repositories>(REPOSITORIES)? else {
+        let what = "the storage of a Docker engine with the overlay2 driver";
+        return Err(Error::NoStorage { path: root.to_owned(), what, missing: REPOSITORIES });
+    };
+    let (id, directories) = match image(&storage, &names, name)? {
+        Some(id) => (id.to_string(), image_directories(&storage, id)?),
+        None => {
+            let id = container(&storage, name)?.ok_or_else(|| storage.not_found(name))?;
+            let directories = container_directories(&storage, &id)?;
+            (id, directories)
+        }
+    };
+    let (mut lower, mut override_stat) = (Vec::new(), false);
+    for directory in directories {
+        let (path, mark) = storage.layer(&format!("overlay2/{directory}/diff"))?;
+        lower.push(path);
+        override_stat |= mark;
+    }
+    Ok(Found { id, lower: lowest(lower, layers, name)?, oci_whiteouts: false, override_stat })
+}
+
+fn image(storage: &Storage, names: &Repositories, name: &str) -> Result<Option<Digest>> {
+    let wanted = name.parse::<Reference>().ok();
+    let is = |key: &str| {
+        let (Ok(key), Some(wanted)) = (key.parse::<Reference>(), wanted.as_ref()) else { return false };
+        match wanted.digest() {
+            Some(digest) => key.digest() == Some(digest) && key.name() == wanted.name(),
+            None => key == *wanted,
+        }
+    };
+    if let Some((key, id)) = names.by_name.values().flatten().find(|(key, _)| is(key)) {
+        let id = id.parse().map_err(|_| storage.damaged(REPOSITORIES, format!("{key:?} has the id {id:?}")))?;
+        return Ok(Some(id));
+    }
+    let prefix = name.strip_prefix("sha256:").unwrap_or(name);
+    if !is_id_prefix(prefix) {
+        return Ok(None);
+    }
+    let ids = storage.names(CONFIGS)?.into_iter().filter(|id| id.starts_with(prefix));
+    only(name, ids.filter_map(|id| Digest::from_hex(&id)).collect(), Digest::to_string)
+}
+
+/// The names of an image's layers in `overlay2`, topmost first.
+fn image_directories(storage: &Storage, id: Digest) -> Result<Vec<String>> {
+    let file = format!("{CONFIGS}/{}", id.hex());
+    let bytes =
+        storage.read(&file)?.ok_or_else(|| storage.damaged(&file, "the configuration of the image is missing"))?;
+    if Digest::of(&bytes) != id {
+        return Err(storage.damaged(&file, "its digest is not its name"));
+    }
+    let config: Document<Config> = Document::parse_config(bytes).map_err(|e| storage.damaged(&file, e))?;
+    config.chain_ids().iter().rev().map(|chain| directory(storage, *chain)).collect()
+}
+
+/// The name in `overlay2` of a layer.
+fn directory(storage: &Storage, chain: ChainId) -> Result<String> {
+    id_in(storage, &format!("{LAYERS}/{}/cache-id", chain.0.hex()))
+}
+
+/// The id of a directory that stands in a file.
+fn id_in(storage: &Storage, file: &str) -> Result<String> {
+    let id = storage.word(file)?.ok_or_else(|| storage.damaged(file, "it is missing; the layer is not here"))?;
+    let fits = (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if fits { Ok(id) } else { Err(storage.damaged(file, format!("{id:?} is not the id of a layer"))) }
+}
+
+fn container(storage: &Storage, name: &str) -> Result<Option<String>> {
+    let ids: Vec<String> = storage.names(CONTAINERS)?.into_iter().filter(|id| is_id_prefix(id)).collect();
+    for id in &ids {
+        let config = storage.json::<ContainerConfig>(&format!("{CONTAINERS}/{id}/config.v2.json"))?;
+        if config.is_some_and(|config| config.name.trim_start_matches('/') == name) {
+            return Ok(Some(id.clone()));
+        }
+    }
+    let begins = |id: &String| is_id_prefix(name) && id.starts_with(name);
+    only(name, ids.into_iter().filter(begins).collect(), String::clone)
+}
+
+/// The same for a container: what it changed, what the engine prepared, and the layers of its image.
+fn container_directories(storage: &Storage, id: &str) -> Result<Vec<String>> {
+    let mount = |file: &str| format!("{MOUNTS}/{id}/{file}");
+    let mut directories = vec![id_in(storage, &mount("mount-id"))?, id_in(storage, &mount("init-id"))?];
+    let parent_in = |file: &str| -> Result<Option<String>> {
+        let Some(parent) = storage.word(file)? else { return Ok(None) };
+        let parent = parent.parse::<Digest>().map_err(|e| storage.damaged(file, e))?;
+        Ok(Some(parent.hex()))
+    };
+    let Some(top) = parent_in(&mount("parent"))? else { return Ok(directories) };
+    for hex in chain(storage, LAYERS, top, |hex| parent_in(&format!("{LAYERS}/{hex}/parent")))? {
+        directories.push(id_in(storage, &format!("{LAYERS}/{hex}/cache-id"))?);
+    }
+    Ok(directories)
+}
