@@ -12,35 +12,26 @@ use std::ffi::CString;
 
 /// What an entry makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
-    /// A regular file.
+pub(super) enum What {
     File,
-    /// A directory.
     Directory,
-    /// A symbolic link, with its target as it stands.
+    /// With its target as it stands.
     Symlink(Vec<u8>),
-    /// A hard link, with the normalised path of its target.
+    /// With the normalised path of its target.
     Link(Vec<u8>),
-    /// A character device: major and minor number.
     Char(u32, u32),
-    /// A block device: major and minor number.
     Block(u32, u32),
-    /// A named pipe.
     Fifo,
 }
 
 /// Attributes of an entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Meta {
-    /// Owner.
+pub(super) struct Meta {
     pub uid: u32,
-    /// Group.
     pub gid: u32,
     /// Permission bits only.
     pub mode: u32,
-    /// Time of the last change.
     pub mtime: Time,
-    /// Extended attributes under the names that users see.
     pub xattrs: Vec<(CString, Vec<u8>)>,
 }
 

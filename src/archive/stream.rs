@@ -250,7 +250,7 @@ impl Feeder<'_> {
 }
 
 /// Runs `consume` on the tar stream in `blob`; the digests are compared.
-pub(super) fn run<T>(
+fn run<T>(
     blob: impl Read + Send,
     expected: Expected,
     limits: &Limits,

@@ -120,7 +120,7 @@ impl Drop for Mount<'_> {
     fn drop(&mut self) {
         let Some(stack) = self.0 else { return };
         let merged = stack.path("merged");
-        if let Err(e) = umount::unmount(&merged, true) {
+        if let Err(e) = crate::fuse::unmount(&merged, true) {
             super::complain(&format!("cannot unmount {}: {e}", merged.display()));
         }
     }

@@ -21,6 +21,8 @@ pub mod options;
 mod output;
 mod progress;
 mod prune;
+mod ps;
+mod rm;
 mod rmi;
 mod save;
 mod tag;
@@ -52,10 +54,14 @@ const BARE_FORM: &str = "Without a subcommand, as mount helpers are called:\n  \
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Mount a stack of layers
+    /// Mount an image, or a stack of directories
     Mount(mount::MountArgs),
     /// Unmount and wait until the daemon has written everything and is gone
     Umount(umount::UmountArgs),
+    /// List writable layers and where they are mounted
+    Ps(ps::PsArgs),
+    /// Remove writable layers
+    Rm(rm::RmArgs),
     /// Load images from an archive or a layout into the store
     Load(load::LoadArgs),
     /// Write images into an archive
@@ -160,13 +166,15 @@ fn for_each<T>(items: &[T], mut act: impl FnMut(&T) -> anyhow::Result<()>) -> Re
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
     let args: Vec<OsString> = args.into_iter().collect();
     if is_bare_mount(args.get(1..).unwrap_or_default()) {
-        return mount::run(mount::BareArgs::try_parse_from(&args)?.into());
+        return mount::run(mount::BareArgs::try_parse_from(&args)?.into(), &Context::default());
     }
     let cli = Cli::from_arg_matches(&definition().try_get_matches_from(&args)?)?;
     let context = Context { root: cli.root };
     match cli.command {
-        Command::Mount(args) => mount::run(args),
-        Command::Umount(args) => Ok(umount::run(&args)?),
+        Command::Mount(args) => mount::run(args, &context),
+        Command::Umount(args) => Ok(umount::run(&args, &context)?),
+        Command::Ps(args) => Ok(ps::run(&args, &context)?),
+        Command::Rm(args) => rm::run(&args, &context),
         Command::Load(args) => load::run(&args, &context),
         Command::Tag(args) => Ok(tag::run(&args, &context)?),
         Command::Rmi(args) => rmi::run(&args, &context),

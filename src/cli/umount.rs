@@ -1,18 +1,16 @@
 //! `laminafs umount`: takes a mount away and waits until its daemon has written everything.
 
 use super::complain;
-use crate::fuse::about;
-use crate::sys::process::{is_root, open_pid, wait_pid};
-use crate::sys::{self, At, Errno};
-use anyhow::{Context, anyhow, bail};
+use super::context::Context;
+use crate::fuse::{daemon_of, unmount};
+use crate::store::{Error, MountRecord, Store};
+use crate::sys::process::{open_pid, wait_pid};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Arguments of `laminafs umount`.
 #[derive(Debug, Args)]
@@ -20,16 +18,79 @@ pub struct UmountArgs {
     /// Take the mount out of the tree at once, even in use, and do not wait for its daemon
     #[arg(long)]
     lazy: bool,
-    /// Where the merged tree is mounted
-    mountpoint: PathBuf,
+    /// Where the merged tree is mounted, or the name of a writable layer
+    #[arg(value_name = "NAME|MOUNTPOINT")]
+    target: PathBuf,
 }
 
 /// How long the daemon may take without a word from us.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often the store is asked whether a mount of the kernel has been cleaned up after.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Unmounts and waits.
-pub fn run(args: &UmountArgs) -> anyhow::Result<()> {
-    unmount_and_wait(&args.mountpoint, args.lazy)
+pub fn run(args: &UmountArgs, context: &Context) -> anyhow::Result<()> {
+    let target = &args.target;
+    // What is no path can be a name; a mount of ours in the working directory goes first.
+    let here = daemon_of(target);
+    let path = target.components().count() > 1 || target.is_absolute() || matches!(here, Ok(Some(_)));
+    let store = existing_store(context)?;
+    if let (false, Some(store), Some(name)) = (path, &store, target.to_str()) {
+        match store.writable(name) {
+            Ok(writable) => match writable.mount {
+                Some(mount) => return unmount_writable(store, name, &mount, args.lazy),
+                None if here.is_err_and(|e| e.kind() == io::ErrorKind::NotFound) => {
+                    bail!("writable layer {name} is not mounted; where a daemon has died, name the mount point")
+                }
+                None => {}
+            },
+            Err(Error::NoWritable(_)) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    if let Some((store, name, mount)) = store.and_then(|store| kernel_mount(store, target)) {
+        return unmount_writable(&store, &name, &mount, args.lazy);
+    }
+    unmount_and_wait(target, args.lazy)
+}
+
+/// The store, if there is one: nothing is made in order to unmount.
+fn existing_store(context: &Context) -> anyhow::Result<Option<Store>> {
+    match context.root() {
+        Ok(root) if root.join("format").exists() => context.store().map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The writable layer that kernel overlayfs has mounted there.
+fn kernel_mount(store: Store, target: &Path) -> Option<(Store, String, MountRecord)> {
+    let path = target.canonicalize().ok()?;
+    let all = store.writables().ok()?;
+    let found = all.into_iter().find_map(|w| {
+        let mount = w.mount.filter(|m| m.kernel && m.mountpoint.canonicalize().is_ok_and(|p| p == path))?;
+        Some((w.record.name, mount))
+    });
+    found.map(|(name, mount)| (store, name, mount))
+}
+
+/// Unmounts a writable layer and, unless `lazy`, returns when nobody holds it any more.
+pub fn unmount_writable(store: &Store, name: &str, mount: &MountRecord, lazy: bool) -> anyhow::Result<()> {
+    if !mount.kernel {
+        return unmount_and_wait(&mount.mountpoint, lazy);
+    }
+    let failed = || format!("cannot unmount {}", mount.mountpoint.display());
+    unmount(&mount.mountpoint, lazy).map_err(|e| explain(e, &mount.mountpoint)).with_context(failed)?;
+    // The process that waited for this may have been killed, and its number been given to another one: only the lock
+    // of the writable layer tells.
+    let deadline = Instant::now() + PATIENCE;
+    while !lazy && store.writable(name).is_ok_and(|writable| writable.busy) {
+        if Instant::now() > deadline {
+            bail!("{} is unmounted, but is mounted elsewhere too", mount.mountpoint.display());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 /// Unmounts and, unless `lazy`, returns when the daemon is gone.
@@ -47,10 +108,11 @@ pub fn unmount_and_wait(mountpoint: &Path, lazy: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A descriptor for the daemon of the mount at `path`; `None` when it has died.
+/// A descriptor for the daemon of the mount at `path`; `None` when it has died, or when the kernel serves the mount.
 fn find_daemon(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
     match daemon_of(path) {
         Ok(Some(pid)) => Ok(open_pid(pid)?),
+        Ok(None) if is_kernel_mount(path) => Ok(None),
         Ok(None) => bail!("it is not the mount point of a laminafs mount"),
         Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => Ok(None),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -60,48 +122,13 @@ fn find_daemon(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
     }
 }
 
-/// The process that serves the laminafs mount at `path`; `None` when nothing of ours is mounted there.
-///
-/// `ENOTCONN` when its daemon has died.
-pub fn daemon_of(path: &Path) -> io::Result<Option<u32>> {
-    let root = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(path)?;
-    match sys::xattr::get(At::Fd(root.as_fd()), about::PID) {
-        Ok(value) => Ok(value.and_then(|value| std::str::from_utf8(&value).ok()?.parse().ok())),
-        Err(e) if e.is(Errno::OPNOTSUPP) => Ok(None),
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// Takes away what is mounted at `path`, itself as root and through fusermount3 as anybody else.
-///
-/// `EBUSY` when it is in use; `lazy` takes it out of the tree also then.
-pub fn unmount(path: &Path, lazy: bool) -> io::Result<()> {
-    if is_root() {
-        match sys::umount(path, lazy) {
-            // Root without CAP_SYS_ADMIN.
-            Err(e) if e.is(Errno::PERM) => {}
-            other => return other.map_err(io::Error::from),
-        }
-    }
-    match fusermount("fusermount3", path, lazy) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => fusermount("fusermount", path, lazy),
-        other => other,
-    }
-}
-
-fn fusermount(program: &str, path: &Path, lazy: bool) -> io::Result<()> {
-    let mut command = Command::new(program);
-    command.arg("-u").args(lazy.then_some("-z")).arg("--").arg(path).env("LC_ALL", "C");
-    let output = command.output().map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => io::Error::new(e.kind(), "fusermount3 is not installed (package fuse3)"),
-        _ => e,
-    })?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    match output.status.success() {
-        true => Ok(()),
-        false if said.contains("busy") => Err(io::Error::from_raw_os_error(libc::EBUSY)),
-        false => Err(io::Error::other(said.trim().to_owned())),
-    }
+/// Whether `mount --kernel` made the mount at `path`: its source is our name.
+fn is_kernel_mount(path: &Path) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let escapes = [("\\", "\\134"), (" ", "\\040"), ("\t", "\\011"), ("\n", "\\012")];
+    let place =
+        escapes.iter().fold(path.to_string_lossy().into_owned(), |text, (plain, code)| text.replace(plain, code));
+    mounts.lines().any(|line| line.starts_with(&format!("laminafs {place} overlay ")))
 }
 
 /// Adds what to do.

@@ -14,6 +14,7 @@ mod facts;
 mod harness;
 mod images;
 mod load;
+mod mount;
 mod names;
 mod program;
 mod sample;

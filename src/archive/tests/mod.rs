@@ -9,4 +9,3 @@ mod lower;
 mod metadata;
 mod random;
 mod whiteouts;
-mod written;

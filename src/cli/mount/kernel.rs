@@ -1,0 +1,153 @@
+//! `--kernel`: the same layers through the overlayfs of the kernel.
+//!
+//! Nobody needs to serve such a mount. A process stays all the same, asleep until the file system ends: it keeps the
+//! layers from being removed, and afterwards does what is to be done with the writable layer.
+
+use super::image::{Ground, OVERRIDE_STAT};
+use super::serve::Stopper;
+use super::{Request, sentence};
+use crate::cli::options::MountOptions;
+use crate::overlay::RedirectMode;
+use crate::sys::process::is_root;
+use crate::sys::{self, EndOfMount, Errno, MountAttrFlags, Parameter, Refusal};
+use anyhow::{Context as _, anyhow, bail};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Most lower layers that kernel overlayfs takes (`OVL_MAX_STACK`).
+const MOST_LAYERS: usize = 500;
+
+/// Longest value of one parameter, in bytes.
+const LONGEST: usize = 255;
+
+/// Refuses what the kernel cannot do, before anything is made.
+pub fn check(ground: &Ground, options: &MountOptions) -> anyhow::Result<()> {
+    if !is_root() {
+        bail!("--kernel needs root: ordinary users cannot mount overlayfs; mount without it");
+    }
+    let kept = options.override_stat.then_some(OVERRIDE_STAT);
+    if let Some(why) = ground.not_for_kernel.or(kept) {
+        bail!("kernel overlayfs cannot mount these layers: {why}; mount without --kernel");
+    }
+    if !options.allow_other || !options.default_permissions {
+        bail!("no_allow_other and no_default_permissions are not possible with --kernel");
+    }
+    let layers = ground.layers.lower.len() + ground.layers.data_only.len();
+    if layers > MOST_LAYERS {
+        bail!("kernel overlayfs takes {MOST_LAYERS} layers at most, there are {layers}; mount without --kernel");
+    }
+    Ok(())
+}
+
+/// Mounts, calls `started`, and waits for the end of the mount.
+pub fn serve(request: &Request, stopper: &Stopper, started: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mountpoint = request.mount.mountpoint.clone();
+    stopper.mounting();
+    // Without an upper directory the kernel wants two lower ones.
+    let empty = tempfile::Builder::new().prefix("laminafs-empty-").tempdir().context("making an empty directory")?;
+    // The descriptor of the mount is closed at once: it would keep the mount busy.
+    let attached = make(request, empty.path()).map(|mount| sys::attach(mount.as_fd(), &mountpoint))?;
+    attached.map_err(sentence)?;
+    let up = EndOfMount::watch(&mountpoint).map_err(anyhow::Error::from).and_then(|end| {
+        request.held.mounted(&mountpoint, true)?;
+        started()?;
+        Ok(end)
+    });
+    let end = up.or_else(|error| {
+        sys::umount(&mountpoint, true)?;
+        Err(error)
+    })?;
+    stopper.mounted(move || unmount(&mountpoint));
+    Ok(end.wait()?)
+}
+
+/// Unmounts, or takes out of the tree what is in use.
+fn unmount(mountpoint: &Path) {
+    let done = match sys::umount(mountpoint, false) {
+        Err(e) if e.is(Errno::BUSY) => sys::umount(mountpoint, true),
+        other => other,
+    };
+    if let Err(e) = done {
+        log::error!("cannot unmount {}: {e}", mountpoint.display());
+    }
+}
+
+fn make(request: &Request, empty: &Path) -> anyhow::Result<OwnedFd> {
+    let layers = &request.layers;
+    let mut paths = Paths::default();
+    let mut texts: Vec<(&str, OsString)> = vec![("source", request.mount.fsname.clone().into())];
+    for path in &layers.lower {
+        texts.push(("lowerdir+", paths.short(path)?));
+    }
+    if layers.upper.is_none() && layers.lower.len() == 1 {
+        texts.push(("lowerdir+", paths.short(empty)?));
+    }
+    for path in &layers.data_only {
+        texts.push(("datadir+", paths.short(path)?));
+    }
+    let redirect = match layers.redirect {
+        RedirectMode::Auto | RedirectMode::On if layers.upper.is_some() => "on",
+        RedirectMode::Auto | RedirectMode::On | RedirectMode::Follow => "follow",
+        RedirectMode::NoFollow => "nofollow",
+        RedirectMode::Off => "off",
+    };
+    texts.push(("redirect_dir", redirect.into()));
+    texts.push(("metacopy", if layers.data_only.is_empty() { "off" } else { "on" }.into()));
+    if let (Some(upper), Some(work)) = (&layers.upper, &layers.work) {
+        texts.push(("upperdir", paths.short(upper)?));
+        texts.push(("workdir", paths.short(work)?));
+        texts.push(("index", if layers.no_index { "off" } else { "on" }.into()));
+    }
+    let flags = [
+        (layers.volatile && layers.upper.is_some(), "volatile"),
+        (request.mount.sync, "sync"),
+        (request.mount.dir_sync, "dirsync"),
+        (request.mount.read_only, "ro"),
+    ];
+    let mut parameters: Vec<Parameter<'_>> = texts.iter().map(|(name, value)| Parameter::Text(name, value)).collect();
+    parameters.extend(flags.iter().filter(|(on, _)| *on).map(|(_, name)| Parameter::Flag(name)));
+    sys::new_mount("overlay", &parameters, attributes(request)).map_err(explain)
+}
+
+fn attributes(request: &Request) -> MountAttrFlags {
+    let mount = &request.mount;
+    let flags = [
+        (mount.read_only, MountAttrFlags::MOUNT_ATTR_RDONLY),
+        (!mount.suid, MountAttrFlags::MOUNT_ATTR_NOSUID),
+        (!mount.dev, MountAttrFlags::MOUNT_ATTR_NODEV),
+        (!mount.exec, MountAttrFlags::MOUNT_ATTR_NOEXEC),
+        (mount.no_atime, MountAttrFlags::MOUNT_ATTR_NOATIME),
+    ];
+    flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect()
+}
+
+/// Adds what to do.
+fn explain(refusal: Refusal) -> anyhow::Error {
+    match refusal.error {
+        e if e.is(Errno::NODEV) => anyhow!("this kernel has no overlayfs (modprobe overlay); mount without --kernel"),
+        e if e.is(Errno::NOSYS) || refusal.said.contains("lowerdir+") => {
+            anyhow!("--kernel needs Linux 6.7 or newer; mount without it")
+        }
+        e if e.is(Errno::PERM) => anyhow!("--kernel needs the right to mount (CAP_SYS_ADMIN); mount without it"),
+        _ => anyhow!("kernel overlayfs refuses the layers: {refusal}; mount without --kernel"),
+    }
+}
+
+/// Paths as parameters can hold them: those that are too long, or have characters with a meaning, by descriptor.
+#[derive(Default)]
+struct Paths(Vec<OwnedFd>);
+
+impl Paths {
+    fn short(&mut self, path: &Path) -> anyhow::Result<OsString> {
+        let bytes = path.as_os_str().as_bytes();
+        if bytes.len() <= LONGEST && !bytes.iter().any(|b| b"\\,:".contains(b)) {
+            return Ok(path.as_os_str().to_owned());
+        }
+        let fd = sys::open_root(path).map_err(|e| anyhow!("cannot open {}: {e}", path.display()))?;
+        let text = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        self.0.push(fd);
+        Ok(OsStr::new(&text).to_owned())
+    }
+}

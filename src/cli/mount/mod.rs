@@ -1,0 +1,223 @@
+//! `laminafs mount`: from arguments to a mount that is served.
+//!
+//! `image` finds the layers of an image, `held` keeps them for as long as the mount lives, `tmpfs` makes upper directories
+//! in memory; `serve` is the life of the daemon, `kernel` that of its counterpart beside a mount of kernel overlayfs.
+
+mod held;
+mod image;
+mod kernel;
+mod serve;
+mod tmpfs;
+
+use super::context::Context;
+use super::options::MountOptions;
+use super::{Failure, complain, output};
+use crate::fuse::{self, MountError};
+use crate::overlay;
+use crate::sys::process::{self, Reporter, Side};
+use anyhow::{Context as _, anyhow, bail};
+use clap::{Args, Parser};
+use held::Held;
+use image::{Ground, ImageArgs};
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+/// What is mounted, and how.
+#[derive(Debug, Args)]
+struct Stack {
+    /// Options as for mount(8): lowerdir=A:B:C (topmost first), upperdir=, workdir=, ro, nosuid, dev, volatile, ...
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    options: Vec<OsString>,
+    /// A lower layer; repeat it for each, topmost first
+    #[arg(long, value_name = "DIR")]
+    lower: Vec<PathBuf>,
+    /// The directory that takes all changes; the mount is read-only without
+    #[arg(long, value_name = "DIR")]
+    upper: Option<PathBuf>,
+    /// Where changes are prepared: a directory on the file system of the upper one, and not inside it
+    #[arg(long, value_name = "DIR")]
+    work: Option<PathBuf>,
+    /// Stay in the foreground and log to standard error (RUST_LOG, default warn)
+    #[arg(short = 'f', long)]
+    foreground: bool,
+}
+
+/// Arguments of `laminafs mount`.
+#[derive(Debug, Args)]
+#[command(
+    allow_missing_positional = true,
+    after_help = "Examples:\n  \
+    laminafs mount alpine /mnt                     a new writable layer, whose name is printed\n  \
+    laminafs mount --name web alpine /mnt          the same under a name of your own\n  \
+    laminafs mount --name web /mnt                 that one again, with its changes\n  \
+    laminafs mount --rm alpine@2 /mnt              the lowest 2 layers; the changes go with the mount\n  \
+    laminafs mount containers-storage:web /mnt     what podman has, read-only\n  \
+    laminafs mount --lower TOP --lower BASE --upper UPPER --work WORK /mnt"
+)]
+pub struct MountArgs {
+    #[command(flatten)]
+    stack: Stack,
+    #[command(flatten)]
+    how: ImageArgs,
+    /// An image of the store (a name, an id or the beginning of one), IMAGE@N for its lowest N layers, or
+    /// containers-storage:NAME, docker-store:NAME
+    image: Option<OsString>,
+    /// Where the merged tree appears
+    mountpoint: PathBuf,
+}
+
+/// Arguments of the form without a subcommand.
+#[derive(Debug, Parser)]
+#[command(name = "laminafs", version, override_usage = "laminafs -o OPTIONS [-f] [SOURCE] MOUNTPOINT")]
+pub struct BareArgs {
+    #[command(flatten)]
+    stack: Stack,
+    /// Where the merged tree appears; a word before it is accepted and has no meaning
+    #[arg(value_name = "MOUNTPOINT", num_args = 1..=2, required = true)]
+    words: Vec<PathBuf>,
+}
+
+impl From<BareArgs> for MountArgs {
+    fn from(mut bare: BareArgs) -> Self {
+        // There is at least one word, or clap would have complained.
+        let mountpoint = bare.words.pop().unwrap_or_default();
+        Self { stack: bare.stack, how: ImageArgs::default(), image: None, mountpoint }
+    }
+}
+
+/// A mount that was understood, with absolute paths: the daemon changes its working directory.
+struct Request {
+    layers: overlay::Options,
+    mount: fuse::Options,
+    /// Kernel overlayfs mounts, and not this program.
+    kernel: bool,
+    held: Held,
+}
+
+/// Mounts, and returns when the mount answers (or, in the foreground, when it is gone).
+///
+/// In the daemon this returns when the mount is gone.
+pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
+    let foreground = args.stack.foreground;
+    let failed = format!("cannot mount on {}", args.mountpoint.display());
+    let request = Request::new(args, context).with_context(|| failed.clone())?;
+    if foreground {
+        let level = env_logger::Env::default().default_filter_or("warn");
+        env_logger::Builder::from_env(level).try_init()?;
+        let mut answered = false;
+        let end = serve::serve(&request, || {
+            answered = true;
+            request.held.announce()
+        });
+        request.held.end(answered);
+        return Ok(end.context(failed)?);
+    }
+    match process::fork_daemon() {
+        Ok(Side::Parent(waiter)) => match waiter.wait() {
+            Ok(()) => Ok(request.held.announce()?),
+            Err(why) => {
+                request.held.end(false);
+                Err(anyhow::Error::msg(why).context(failed).into())
+            }
+        },
+        Ok(Side::Daemon(reporter)) => daemon(request, reporter),
+        Err(e) => {
+            request.held.end(false);
+            Err(anyhow::Error::from(e).context(failed).into())
+        }
+    }
+}
+
+/// The life of the daemon. Whatever goes wrong before the mount answers is the parent's to print and to clean up.
+fn daemon(request: Request, reporter: Reporter) -> Result<(), Failure> {
+    let mut reporter = Some(reporter);
+    let end = serve::serve(&request, || {
+        process::detach()?;
+        reporter.take().map_or(Ok(()), Reporter::started).context("nobody waits for the mount any more")
+    });
+    let Some(reporter) = reporter else {
+        request.held.end(true);
+        return end.map_err(|_| Failure::Told);
+    };
+    if let Err(error) = end {
+        reporter.failed(&format!("{error:#}"))?;
+    }
+    Err(Failure::Told)
+}
+
+impl Request {
+    fn new(args: MountArgs, context: &Context) -> anyhow::Result<Self> {
+        let MountArgs { stack, how, image, mountpoint } = args;
+        let mut options = MountOptions::defaults(process::is_root());
+        stack.options.iter().try_for_each(|text| options.apply(text))?;
+        options.add_flags(stack.lower, stack.upper, stack.work)?;
+        if !options.ignored.is_empty() {
+            complain(&format!("note: options without effect: {}", options.ignored.join(", ")));
+        }
+        let mountpoint = std::path::absolute(mountpoint)?;
+        let mut ground = if image.is_some() || how.name.is_some() {
+            if !options.lower.is_empty() || options.upper.is_some() || options.work.is_some() {
+                bail!("an image or --name comes with its own layers: leave out lowerdir=, upperdir= and workdir=");
+            }
+            fuse::check_mountpoint(&mountpoint).map_err(advise)?;
+            image::find(image.as_deref(), &how, options.read_only, &mountpoint, context)?
+        } else {
+            how.need_image()?;
+            Ground::directories(&options)?
+        };
+        if let Some(size) = &how.tmpfs_upper {
+            ground.make_tmpfs(size)?;
+        }
+        if how.kernel {
+            kernel::check(&ground, &options)?;
+        }
+        let layers = overlay::Options {
+            redirect: options.redirect,
+            no_index: !options.index,
+            override_stat: options.override_stat || ground.layers.override_stat,
+            volatile: options.volatile || ground.held.is_volatile(),
+            mountpoint: Some(mountpoint.clone()),
+            ..ground.layers
+        };
+        Ok(Self { mount: session(options, &layers, mountpoint), layers, kernel: how.kernel, held: ground.held })
+    }
+}
+
+/// The part of the options that is about the mount.
+fn session(options: MountOptions, layers: &overlay::Options, mountpoint: PathBuf) -> fuse::Options {
+    fuse::Options {
+        mountpoint,
+        fsname: options.fsname,
+        subtype: options.subtype,
+        allow_other: options.allow_other,
+        default_permissions: options.default_permissions,
+        suid: options.suid,
+        dev: options.dev,
+        exec: options.exec,
+        read_only: options.read_only || layers.upper.is_none(),
+        no_atime: options.no_atime,
+        dir_sync: options.dir_sync,
+        sync: options.sync,
+        writeback: options.writeback,
+        ..fuse::Options::default()
+    }
+}
+
+/// Adds what to do where the session only says what is wrong with the mount point.
+fn advise(error: MountError) -> anyhow::Error {
+    match &error {
+        MountError::MountPoint { source, .. } if source.kind() == ErrorKind::NotFound => {
+            anyhow!("the mount point does not exist; create it with mkdir")
+        }
+        MountError::MountPoint { path, source } if source.raw_os_error() == Some(libc::ENOTCONN) => {
+            anyhow!("a mount whose daemon has died is in the way; remove it with: laminafs umount {}", path.display())
+        }
+        _ => sentence(error),
+    }
+}
+
+/// An error whose message includes its cause, without the chain that would name the cause again.
+fn sentence(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow::Error::msg(error.to_string())
+}

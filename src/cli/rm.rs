@@ -1,0 +1,38 @@
+//! `laminafs rm`: removes writable layers.
+
+use super::context::Context;
+use super::{Failure, for_each, output, umount};
+use crate::store::{Error, Store};
+use clap::Args;
+
+/// Arguments of `laminafs rm`.
+#[derive(Debug, Args)]
+pub struct RmArgs {
+    /// Unmount first what is mounted
+    #[arg(short, long)]
+    force: bool,
+    /// Writable layers, as `laminafs ps -a` lists them
+    #[arg(required = true)]
+    names: Vec<String>,
+}
+
+/// Removes each of them and prints its name.
+pub fn run(args: &RmArgs, context: &Context) -> Result<(), Failure> {
+    let store = context.store()?;
+    for_each(&args.names, |name| {
+        remove(&store, name, args.force)?;
+        output::line(name)
+    })
+}
+
+fn remove(store: &Store, name: &str, force: bool) -> anyhow::Result<()> {
+    let mount = store.writable(name)?.mount.filter(|_| force);
+    if let Some(mount) = &mount {
+        umount::unmount_writable(store, name, mount, false)?;
+    }
+    match store.remove_writable(name) {
+        // It went with its mount.
+        Err(Error::NoWritable(_)) if mount.is_some() => Ok(()),
+        other => Ok(other?),
+    }
+}
