@@ -140,25 +140,34 @@ impl Overlay {
     /// An attribute that the object shows under `name`, stored under `stored`. What is not kept aside is what another
     /// program left on disk.
     pub(super) fn shown_xattr(&self, at: At<'_>, name: &CStr, stored: &CStr) -> Result<Option<Vec<u8>>> {
-        match xattr::get(at, stored)? {
-            None if self.override_stat && stored != name && form::is_own(stored.to_bytes()) => {
-                Ok(xattr::get(at, name)?)
-            }
-            value => Ok(value),
+        if !form::is_own(stored.to_bytes()) || !self.override_stat {
+            return Ok(xattr::get(at, stored)?);
+        }
+        match xattr::get(at, stored) {
+            Ok(None) => Ok(xattr::get(at, name)?),
+            // As with the attribute itself.
+            Err(e) if e.is(Errno::ACCESS) => Ok(xattr::get(at, name)?),
+            value => Ok(value?),
         }
     }
 
     /// Removes an attribute that was found, from all places where it is.
     pub(super) fn remove_shown_xattr(&self, at: At<'_>, name: &CStr, stored: &CStr) -> Result<()> {
-        let absent_is_done = |done: sys::Result<()>| match done {
-            Err(e) if e.is(Errno::NODATA) => Ok(false),
-            done => done.map(|()| true),
-        };
-        let mut removed = absent_is_done(xattr::remove(at, stored))?;
-        if form::is_own(stored.to_bytes()) {
-            removed |= absent_is_done(xattr::remove(at, name))?;
+        // Without the right to remove it, one that is not there is EPERM: asked for first.
+        let on_disk = form::is_own(stored.to_bytes()) && xattr::get(at, name)?.is_some();
+        if on_disk {
+            xattr::remove(at, name)?;
         }
-        if removed { Ok(()) } else { Err(Error::NoAttribute) }
+        match xattr::remove(at, stored) {
+            Err(e) if e.is(Errno::NODATA) => {
+                if on_disk {
+                    Ok(())
+                } else {
+                    Err(Error::NoAttribute)
+                }
+            }
+            done => Ok(done?),
+        }
     }
 
     /// An access control list.

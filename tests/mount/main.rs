@@ -22,6 +22,7 @@ mod limits;
 mod matrix;
 mod names;
 mod os;
+mod override_stat;
 mod permissions;
 mod ro;
 mod seek;

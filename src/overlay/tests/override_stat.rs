@@ -389,12 +389,14 @@ fn devices_0_0_are_no_whiteouts_and_whiteouts_stay_such() {
 fn objects_without_the_attribute_show_what_is_on_disk_until_they_are_changed() {
     let s = stack(1);
     s.upper().file("f", "x").chmod("f", 0o444).file("closed", "y").chmod("closed", 0).dir("d").chmod("d", 0o555);
+    s.upper().file("shut", "").chmod("shut", 0);
     let fs = s.mount();
     assert_eq!((shown(&fs, "f").0, shown(&fs, "closed").0), (libc::S_IFREG | 0o444, libc::S_IFREG));
     for path in ["f", "closed", "d"] {
         fs.overlay.set_attr(fs.ino(path).unwrap(), &Change { uid: Some(3), ..Change::default() }, ROOT_USER).unwrap();
         assert_eq!(fs.attr(path).unwrap().uid, 3, "{path}");
     }
+    fs.chmod("shut", 0o4750).unwrap();
     fs.create("d/new").unwrap();
     assert_eq!(value(&s.upper(), "f"), format!("3:{}:0444:file", me().gid));
     assert_private(&s.upper());
