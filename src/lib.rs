@@ -7,6 +7,7 @@
 //! | [`layer`] | the on-disk format of one layer: whiteouts, opaque directories, redirects, origins |
 //! | [`overlay`] | the union: lookup, listing, copy-up, create, remove, rename, attributes, file data. Knows nothing of FUSE |
 //! | [`archive`] | a layer as a tar stream, and as a directory |
+//! | [`changes`] | what a writable layer changes; layers and archives made from that |
 //! | [`image`] | OCI and Docker image data and the containers it comes in |
 //! | [`store`] | the store on disk: blobs, layers, images, references, writable layers |
 //! | [`engine`] | layers in the storage of podman and Docker |
@@ -27,6 +28,7 @@
 //! | `RENAME_WHITEOUT` | deleting and moving in one step | refused at mount |
 
 pub mod archive;
+pub mod changes;
 pub mod cli;
 pub mod engine;
 pub mod fuse;

@@ -13,9 +13,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("image", &["sys"]),
     ("archive", &["image", "layer", "sys"]),
     ("store", &["archive", "image", "layer", "sys"]),
+    ("changes", &["archive", "layer", "overlay", "sys"]),
     ("engine", &["image", "sys"]),
     ("mounted", &["fuse", "overlay", "store", "sys"]),
-    ("cli", &["archive", "engine", "fuse", "image", "overlay", "store", "sys"]),
+    ("cli", &["archive", "changes", "engine", "fuse", "image", "overlay", "store", "sys"]),
 ];
 
 fn rust_files(dir: &Path, found: &mut Vec<std::path::PathBuf>) {

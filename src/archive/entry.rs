@@ -12,26 +12,35 @@ use std::ffi::CString;
 
 /// What an entry makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub enum What {
+    /// A regular file.
     File,
+    /// A directory.
     Directory,
-    /// With its target as it stands.
+    /// A symbolic link, with its target as it stands.
     Symlink(Vec<u8>),
-    /// With the normalised path of its target.
+    /// A hard link, with the normalised path of its target.
     Link(Vec<u8>),
+    /// A character device: major and minor number.
     Char(u32, u32),
+    /// A block device: major and minor number.
     Block(u32, u32),
+    /// A named pipe.
     Fifo,
 }
 
 /// Attributes of an entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Meta {
+pub struct Meta {
+    /// Owner.
     pub uid: u32,
+    /// Group.
     pub gid: u32,
     /// Permission bits only.
     pub mode: u32,
+    /// Time of the last change.
     pub mtime: Time,
+    /// Extended attributes under the names that users see.
     pub xattrs: Vec<(CString, Vec<u8>)>,
 }
 

@@ -18,12 +18,14 @@
 //! | Where does an entry go, through which directories? | `tree` |
 //! | How is an object made and given its attributes? | `apply`, `attributes`, `form` |
 //! | What is left for the end? | `pending`, `complete`, `below` |
+//! | How is a layer tar written, and compressed? | `write`, `compress` |
 
 mod api;
 mod apply;
 mod attributes;
 mod below;
 mod complete;
+mod compress;
 mod compression;
 mod entry;
 mod error;
@@ -37,8 +39,12 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod write;
 
 pub use api::{Compression, Counts, Digests, Expected, Limits, Options, Unpacked, complete, digests, unpack};
+pub use compress::Compressor;
+pub use entry::{Meta, What};
 pub use error::{Error, Result};
 pub use form::{Form, OVERRIDE_STAT, Owners};
 pub use pending::Pending;
+pub use write::Writer;

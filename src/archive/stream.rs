@@ -250,7 +250,7 @@ impl Feeder<'_> {
 }
 
 /// Runs `consume` on the tar stream in `blob`; the digests are compared.
-fn run<T>(
+pub(super) fn run<T>(
     blob: impl Read + Send,
     expected: Expected,
     limits: &Limits,

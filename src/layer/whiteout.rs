@@ -43,6 +43,12 @@ pub fn reserved(name: &[u8]) -> bool {
     name.starts_with(AUFS_PREFIX.as_bytes())
 }
 
+/// Whether the OCI whiteout of `name` would be a possible name itself. Where it is not, the whole directory has to be opaque.
+#[inline]
+pub fn fits(name: &[u8]) -> bool {
+    AUFS_PREFIX.len() + name.len() <= 255
+}
+
 /// Creates the whiteout of `name` in the kernel's form; `EEXIST` when the name is taken.
 pub fn create_dev(dir: Fd<'_>, name: &OsStr) -> Result<()> {
     mknod(dir, name, libc::S_IFCHR, 0, 0)

@@ -24,7 +24,7 @@ use crate::sys::{self, At, Errno, RenameFlags, Stat, xattr};
 
 impl Overlay {
     fn index_at<'a>(&'a self, name: &'a OsStr) -> Result<At<'a>> {
-        let dir = self.writable()?.work.index.as_ref().ok_or(Error::NotFound)?;
+        let dir = self.upper()?.work.index.as_ref().ok_or(Error::NotFound)?;
         Ok(At::Name(dir.as_fd(), name))
     }
 
@@ -37,14 +37,14 @@ impl Overlay {
     /// The markers of an index entry.
     pub(super) fn index_markers(&self, index: &OsStr) -> Result<FileMarkers> {
         let at = self.index_at(index)?;
-        as_owner(at, || Ok(read_file_markers(at)?))
+        self.as_owner(at, || Ok(read_file_markers(at)?))
     }
 
     /// Number of names in the union of the file behind an index entry; `upper` is its `stat`, `lower` the link count of
     /// the file it was copied from.
     pub(super) fn union_nlink(&self, index: &OsStr, upper: &Stat, lower: u32) -> Result<u32> {
         let at = self.index_at(index)?;
-        let value = as_owner(at, || Ok(xattr::get(at, self.markers.name(Marker::Nlink))?))?;
+        let value = self.as_owner(at, || Ok(xattr::get(at, self.markers.name(Marker::Nlink))?))?;
         let count = match value.as_deref().and_then(NlinkDelta::parse) {
             Some(NlinkDelta::Lower(d)) => i64::from(lower) + i64::from(d),
             Some(NlinkDelta::Upper(d)) => i64::from(upper.nlink) + i64::from(d),
@@ -68,7 +68,7 @@ impl Overlay {
     /// Held from reading the number of names to storing it. Nothing to hold for an object outside the index.
     pub(super) fn counting(&self, inode: Option<&Arc<Inode>>) -> Result<Option<MutexGuard<'_, ()>>> {
         match inode.and_then(|i| indexed(i)) {
-            Some(_) => Ok(Some(self.writable()?.counting.lock())),
+            Some(_) => Ok(Some(self.upper()?.counting.lock())),
             None => Ok(None),
         }
     }

@@ -15,7 +15,6 @@ use super::error::{Error, Result};
 use super::identity::Origin;
 use super::inode::{Extra, Ino, Inode, LayerIndex, Link, Name, State, UPPER};
 use super::merge::{ShownAs, empty_file, join};
-use super::owner::as_owner;
 use crate::layer::markers::{self, FileMarkers};
 use crate::layer::origin::OverlayHandle;
 use crate::layer::redirect::Redirect;
@@ -316,7 +315,7 @@ impl Overlay {
             && self.indexable(stat.file_type())
             && let Some(handle) = self.handle(self.layer(layer)?, at, &stat)?
         {
-            found.counting = Some(self.writable()?.counting.lock());
+            found.counting = Some(self.upper()?.counting.lock());
             let Some(upper) = self.indexed(&handle)? else { return Ok(found) };
             found.upper = Some(upper.ino);
             let metadata_only = self.index_markers(&handle.index_name())?.metacopy;
@@ -346,7 +345,7 @@ impl Overlay {
         if !ns.impure && !self.has_data_layers() {
             return Ok(found);
         }
-        let markers = as_owner(at, || Ok(markers::read_file_markers(at)?))?;
+        let markers = self.as_owner(at, || Ok(markers::read_file_markers(at)?))?;
         self.attach_data(ns, name, &mut found, &markers)?;
         let Some(value) = &markers.origin else { return Ok(found) };
         let origin = match self.origin(value, markers.number) {
@@ -362,7 +361,7 @@ impl Overlay {
         }
         // A lower file with several links: only the one copy in the index has the right to its number.
         let handle = OverlayHandle::from_bytes(value);
-        found.counting = Some(self.writable()?.counting.lock());
+        found.counting = Some(self.upper()?.counting.lock());
         if let Some(index) = self.indexed(&handle)?.filter(|i| i.ino == stat.ino) {
             found.ino = origin.as_ref().map_or(found.ino, |o| o.ino);
             found.stat = index;

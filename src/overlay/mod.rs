@@ -16,6 +16,7 @@ mod flatten;
 mod hardlink;
 mod identity;
 mod inode;
+mod inspect;
 mod link;
 mod lookup;
 mod merge;
@@ -30,7 +31,7 @@ mod rename_whiteout;
 mod stack;
 mod sync;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod upper;
 mod work;
 mod xattr;
@@ -45,6 +46,7 @@ pub use attr::{Attr, Change};
 pub use create::New;
 pub use error::{Error, Result};
 pub use inode::{Ino, ROOT};
+pub use inspect::{OnDisk, Parts, UpperName};
 pub use readdir::{Listed, Sink};
 pub use rename::RenameMode;
 pub use stack::{OpenError, Options, RedirectMode};
@@ -94,6 +96,8 @@ pub struct Overlay {
     follow: bool,
     /// See [`Options::override_stat`].
     override_stat: bool,
+    /// See [`Options::frozen`].
+    frozen: bool,
     volatile: bool,
     euid: u32,
     egid: u32,
@@ -126,7 +130,7 @@ impl Overlay {
     /// Whether nothing can be written.
     #[must_use]
     pub fn read_only(&self) -> bool {
-        self.upper.is_none()
+        self.frozen || self.upper.is_none()
     }
 
     /// Tells that the caller writes from a cache and keeps modification times of files itself: a write comes later than
@@ -136,12 +140,17 @@ impl Overlay {
     }
 
     fn writable(&self) -> Result<&Upper> {
+        self.upper().ok().filter(|_| !self.frozen).ok_or(Error::ReadOnly)
+    }
+
+    /// The upper part to look at, which may not be there to be changed.
+    fn upper(&self) -> Result<&Upper> {
         self.upper.as_ref().ok_or(Error::ReadOnly)
     }
 
     fn layer(&self, index: inode::LayerIndex) -> Result<&Layer> {
         match index {
-            inode::UPPER => Ok(&self.writable()?.layer),
+            inode::UPPER => Ok(&self.upper()?.layer),
             i => self.lowers.get(usize::from(i) - 1).ok_or(Error::Stale),
         }
     }

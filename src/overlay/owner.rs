@@ -6,11 +6,19 @@
 
 use parking_lot::ReentrantMutex;
 
+use super::Overlay;
 use super::error::Result;
 use crate::sys::{self, At, Errno};
 
 /// One at a time, or one takes the other's mode for the right one.
 static WIDENING: ReentrantMutex<()> = ReentrantMutex::new(());
+
+impl Overlay {
+    /// [`as_owner`] for what only looks: a frozen union does not even change modes for a moment.
+    pub(super) fn as_owner<T>(&self, at: At<'_>, mut act: impl FnMut() -> Result<T>) -> Result<T> {
+        if self.frozen { act() } else { as_owner(at, act) }
+    }
+}
 
 /// Runs `act`, which changes the object or an entry of it; if that is denied, once more with all permissions for the
 /// owner, which are taken back at once.

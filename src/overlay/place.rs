@@ -11,7 +11,6 @@ use super::error::{Error, Result};
 use super::fdcache::Key;
 use super::inode::{Extra, Inode, LayerIndex, Link, Parked, UPPER};
 use super::merge;
-use super::owner::as_owner;
 use crate::sys::{self, Access, At};
 
 impl Overlay {
@@ -32,7 +31,7 @@ impl Overlay {
                     break fd;
                 }
                 if Arc::ptr_eq(&at, &self.root) {
-                    let fd = sys::open_dir_path(self.writable()?.layer.root.as_fd(), OsStr::new(""))?;
+                    let fd = sys::open_dir_path(self.upper()?.layer.root.as_fd(), OsStr::new(""))?;
                     break self.fds.insert(Key::Dir(at.ino, UPPER), fd);
                 }
                 let link = at.state.lock().links.first().cloned().ok_or(Error::NotFound)?;
@@ -124,11 +123,11 @@ impl Overlay {
 
     fn at_nameless<T>(&self, extra: &Extra, act: impl FnOnce(At<'_>) -> Result<T>) -> Result<T> {
         if let Some(name) = &extra.index {
-            let dir = self.writable()?.work.index.as_ref().ok_or(Error::NotFound)?;
+            let dir = self.upper()?.work.index.as_ref().ok_or(Error::NotFound)?;
             return act(At::Name(dir.as_fd(), name));
         }
         match extra.parked.as_ref().ok_or(Error::NotFound)? {
-            Parked::Work(name) => act(At::Name(self.writable()?.work.fd(), name)),
+            Parked::Work(name) => act(At::Name(self.upper()?.work.fd(), name)),
             Parked::Lower(layer, path) => {
                 let fd = sys::open_path_rel(self.layer(*layer)?.root.as_fd(), path)?;
                 act(At::Fd(fd.as_fd()))
@@ -148,7 +147,7 @@ impl Overlay {
                 At::Name(dir, name) => Ok(sys::open_file(dir, name, access)?),
             };
             // Those who opened a file go on with it whatever its permissions are now.
-            if access == Access::ReadWrite || inode.in_upper() { as_owner(at, open) } else { open() }
+            if access == Access::ReadWrite || inode.in_upper() { self.as_owner(at, open) } else { open() }
         })
     }
 

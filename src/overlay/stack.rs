@@ -46,6 +46,9 @@ pub struct Options {
     pub upper: Option<PathBuf>,
     /// Its work directory, on the same file system.
     pub work: Option<PathBuf>,
+    /// Upper and work are only looked at: nothing is locked, swept or written, so that a mount may have them at the same
+    /// time. What that mount changes meanwhile may be seen or not; a name that goes is found missing.
+    pub frozen: bool,
     /// See [`RedirectMode`].
     pub redirect: RedirectMode,
     /// No `overlay.index`: hard links of lower layers are broken by copy-up.
@@ -152,7 +155,7 @@ const RESERVED_FDS: u64 = 40;
 impl Overlay {
     /// Opens a stack: checks it, takes the locks, sweeps what a crash left in the work directory.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
-        if options.lower.is_empty() {
+        if options.lower.is_empty() && !options.frozen {
             return Err(OpenError::NoLayers);
         }
         let layers = options.lower.len() + options.data_only.len();
@@ -166,6 +169,10 @@ impl Overlay {
             layer.handles = known.iter().all(|&(d, u)| d == dev || u != uuid);
         }
         let (upper, markers) = match (&options.upper, &options.work) {
+            (Some(upper), Some(work)) if options.frozen => {
+                let (upper, markers) = open_frozen(upper, work)?;
+                (Some(upper), markers)
+            }
             (Some(upper), Some(work)) => {
                 let (upper, markers) = open_upper(upper, work, options)?;
                 (Some(upper), markers)
@@ -175,7 +182,7 @@ impl Overlay {
             (None, None) if sys::process::is_root() => (None, XattrNamespace::Trusted),
             (None, None) => (None, XattrNamespace::User),
         };
-        if let Some(upper) = upper.as_ref().filter(|_| options.override_stat) {
+        if let Some(upper) = upper.as_ref().filter(|_| options.override_stat && !options.frozen) {
             seed_root(upper, &lowers).map_err(|e| OpenError::Unsuitable {
                 path: options.upper.clone().unwrap_or_default(),
                 what: "giving it the owner of the root below",
@@ -199,6 +206,7 @@ impl Overlay {
             },
             flatten: matches!(options.redirect, RedirectMode::Auto | RedirectMode::On),
             follow: options.redirect != RedirectMode::NoFollow,
+            frozen: options.frozen,
             markers,
             override_stat: options.override_stat,
             volatile: options.volatile,
@@ -302,6 +310,36 @@ fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Result<(Upper
     let upper = Upper { layer, work, counting: parking_lot::Mutex::new(()) };
     sweep_index(&upper, markers).map_err(unsuitable("checking index/ in workdir"))?;
     Ok((upper, markers))
+}
+
+/// Upper and the index of its work directory, to be looked at.
+fn open_frozen(path: &Path, work_path: &Path) -> Result<(Upper, XattrNamespace), OpenError> {
+    let failed = |role, path: &Path| {
+        let path = path.to_owned();
+        move |e: sys::Error| OpenError::Directory { role, path, source: e.into() }
+    };
+    let public = open_root(UPPER_ROLE, path)?;
+    // Private and read-only where we may have it so, like a lower layer.
+    let root = sys::private_clone(public.as_fd(), true).unwrap_or(public);
+    let work = open_root(WORK_ROLE, work_path)?;
+    let index = match sys::open_dir(work.as_fd(), OsStr::new("index")) {
+        Ok(fd) => Some(fd),
+        Err(e) if e.is(Errno::NOENT) => None,
+        Err(e) => return Err(failed(WORK_ROLE, work_path)(e)),
+    };
+    let markers = markers_written(work.as_fd());
+    let unused = sys::open_dir_path(root.as_fd(), OsStr::new("")).map_err(failed(UPPER_ROLE, path))?;
+    let layer = open_layer(root, false).map_err(failed(UPPER_ROLE, path))?;
+    let work = Work::new(unused, index, work);
+    Ok((Upper { layer, work, counting: parking_lot::Mutex::new(()) }, markers))
+}
+
+/// Which attributes a mount would write here, tried on a file that never has a name.
+fn markers_written(work: BorrowedFd<'_>) -> XattrNamespace {
+    let trusted = sys::nameless_file(work)
+        .and_then(|file| xattr::set(At::Fd(file.as_fd()), XattrNamespace::Trusted.name(Marker::Opaque), b"y", 0));
+    let root = |e: sys::Error| !e.is(Errno::PERM) && !e.is(Errno::OPNOTSUPP) && sys::process::is_root();
+    if trusted.map_or_else(root, |()| true) { XattrNamespace::Trusted } else { XattrNamespace::User }
 }
 
 /// Whether names can be moved between the two. Renaming what does not exist tells, and changes nothing.

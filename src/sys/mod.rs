@@ -35,7 +35,8 @@ pub use lock::{LockKind, byte_is_locked, lock_byte, unlock_byte};
 pub use mount::{private_clone, umount};
 pub use new_mount::{EndOfMount, MountAttrFlags, Parameter, Refusal, attach, new_mount};
 pub use open::{
-    create_file, dup, open_dir, open_dir_path, open_file, open_file_path, open_path, open_path_rel, open_root, reopen,
+    create_file, dup, nameless_file, open_dir, open_dir_path, open_file, open_file_path, open_path, open_path_rel,
+    open_root, reopen,
 };
 pub use rustix::io::Errno;
 pub use stat::{Stat, Time, stat};

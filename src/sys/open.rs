@@ -82,6 +82,12 @@ pub fn create_file(dir: Fd<'_>, name: &OsStr, mode: u32) -> Result<OwnedFd> {
     mutating("openat", || rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(mode)))
 }
 
+/// A regular file that has no name, in the file system of `dir` (`O_TMPFILE`); gone when it is closed.
+pub fn nameless_file(dir: Fd<'_>) -> Result<OwnedFd> {
+    let flags = OFlags::CLOEXEC | OFlags::RDWR | OFlags::TMPFILE;
+    mutating("openat", || rustix::fs::openat(dir, c".", flags, Mode::from_raw_mode(0o600)))
+}
+
 fn plain(dir: Fd<'_>, name: &OsStr, flags: OFlags) -> Result<OwnedFd> {
     reading("openat", || rustix::fs::openat(dir, name, flags, Mode::empty()))
 }

@@ -9,3 +9,4 @@ mod lower;
 mod metadata;
 mod random;
 mod whiteouts;
+mod written;

@@ -1,0 +1,74 @@
+//! What a union is made of, for those who compare it with what is below: [`crate::changes`].
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use super::Overlay;
+use super::dir::InUpper;
+use super::error::Result;
+use super::inode::{Ino, LayerIndex};
+use crate::sys::{self, At, Stat};
+
+/// The directories that a merged directory consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// Upper has one.
+    pub upper: bool,
+    /// Layer (1 for the topmost below upper) and path in it, topmost first.
+    pub lowers: Vec<(LayerIndex, Arc<OsStr>)>,
+}
+
+/// A name that upper has in a directory.
+#[derive(Clone, Copy, Debug)]
+pub struct UpperName<'a> {
+    /// The name.
+    pub name: &'a OsStr,
+    /// It is a whiteout.
+    pub whiteout: bool,
+    /// Without it a lower layer would show something here.
+    pub below: bool,
+}
+
+/// Where the data and attributes of an object are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OnDisk {
+    /// In upper: made there or copied up, perhaps under another name of the same file.
+    pub upper: bool,
+    /// Device that holds it.
+    pub dev: u64,
+    /// Its inode number there; unlike that of the merged view it is never made up.
+    pub ino: u64,
+}
+
+impl Overlay {
+    /// What a directory consists of.
+    pub fn parts(&self, ino: Ino) -> Result<Parts> {
+        let inode = self.directory(ino)?;
+        let dir = inode.dir.as_ref().ok_or(super::Error::NotDirectory)?;
+        let ns = dir.ns.read();
+        Ok(Parts { upper: ns.upper, lowers: ns.lowers.iter().map(|l| (l.layer, l.path.clone())).collect() })
+    }
+
+    /// Calls `each` for every name that upper has in a directory, in no particular order.
+    pub fn names_in_upper(&self, ino: Ino, each: &mut dyn FnMut(UpperName<'_>)) -> Result<()> {
+        let inode = self.directory(ino)?;
+        let names = self.indexed_names(&inode)?;
+        let entries = names.ns.index.iter().flat_map(|index| index.entries());
+        for entry in entries.filter(|e| e.upper != InUpper::Absent) {
+            let whiteout = entry.upper == InUpper::Whiteout;
+            each(UpperName { name: &entry.name, whiteout, below: !entry.lowers.is_empty() });
+        }
+        Ok(())
+    }
+
+    /// Where an object is.
+    pub fn on_disk(&self, ino: Ino) -> Result<OnDisk> {
+        let inode = self.inode(ino)?;
+        let Stat { dev, ino, .. } = self.at(&inode, |at: At<'_>| Ok(sys::stat(at)?))?;
+        let upper = match &inode.dir {
+            Some(dir) => dir.ns.read().upper,
+            None => inode.in_upper(),
+        };
+        Ok(OnDisk { upper, dev, ino })
+    }
+}
