@@ -3,8 +3,8 @@
 use super::context::Context;
 use super::limits::{LimitArgs, advise};
 use super::names::new_name;
-use super::output;
 use super::progress::{self, Layers};
+use super::{complain, output};
 use crate::archive::Compression;
 use crate::image::config::{History, RootFs, RunConfig};
 use crate::image::document::media;
@@ -76,6 +76,10 @@ pub fn run(args: &ImportArgs, context: &Context) -> anyhow::Result<()> {
     let loaded = store.load(incoming, Some(&step)).map_err(advise);
     drop(bars);
     let loaded = loaded.with_context(|| format!("cannot import {}", args.file.display()))?;
+    let layer = loaded.layers.first().map(|(chain, _)| store.layer(chain)).transpose()?.flatten();
+    if layer.is_some_and(|layer| layer.entries == 0) {
+        complain("note: there is nothing in the tar; the image is empty");
+    }
     output::line(&loaded.id.to_string())
 }
 

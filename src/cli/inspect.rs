@@ -126,6 +126,7 @@ fn of_writable(store: &Store, writable: &Writable) -> anyhow::Result<Value> {
             "Pid": mount.filter(|m| !m.kernel).map_or(0, |m| m.pid),
             "StartedAt": mount.map(|m| output::time(m.since)),
         },
+        "HostConfig": { "AutoRemove": record.ephemeral },
         "GraphDriver": driver(&lower, &directories),
     }))
 }

@@ -41,7 +41,8 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(name = "laminafs", version, arg_required_else_help = true, after_help = BARE_FORM)]
 struct Cli {
-    /// The image store [env: LAMINAFS_ROOT] [default: /var/lib/laminafs for root, else ~/.local/share/laminafs]
+    /// The image store [env: LAMINAFS_ROOT] [default: /var/lib/laminafs for root, else $XDG_DATA_HOME/laminafs or
+    /// ~/.local/share/laminafs]
     #[arg(long, global = true, value_name = "DIR", display_order = 900)]
     root: Option<PathBuf>,
     #[command(subcommand)]

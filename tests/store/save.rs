@@ -171,6 +171,15 @@ fn a_tar_becomes_an_image() {
 }
 
 #[test]
+fn an_empty_tar_is_told() {
+    let bed = Bed::new();
+    bed.write("empty.tar", &[0; 1024]);
+    let output = bed.run("import empty.tar empty");
+    assert!(output.status.success() && output.stdout.starts_with(b"sha256:"), "{output:?}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("the image is empty"));
+}
+
+#[test]
 fn what_cannot_be_imported_is_said() {
     let bed = Bed::new();
     bed.write("root.tar", &tar(BASE));
