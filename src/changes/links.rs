@@ -63,6 +63,11 @@ impl Union {
             }
             Ok(())
         })?;
+        // Of some no name is left in upper: what they became shows under names of lower layers only.
+        let indexed = self.top.indexed_files(&mut |place, names| {
+            seen.entry(place).or_insert((names, 0));
+        });
+        indexed.map_err(Error::read(b""))?;
         let wanted: Wanted =
             seen.into_iter().filter(|(_, (all, seen))| seen < all).map(|(place, (all, _))| (place, all)).collect();
         if wanted.is_empty() { Ok(Names::default()) } else { self.search(wanted) }

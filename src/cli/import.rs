@@ -138,13 +138,18 @@ fn look_into(mut tar: Tar) -> io::Result<(Tar, Compression)> {
     Ok((Box::new(io::Cursor::new(start).chain(tar)), compression))
 }
 
-/// Manifest and configuration, once the layer is known.
-fn documents(mut config: Config, compression: Compression, found: &[FoundLayer]) -> Result<(Vec<u8>, Vec<u8>)> {
-    let media_type = match compression {
+/// What OCI calls a layer that is compressed like this.
+pub fn media_type(compression: Compression) -> &'static str {
+    match compression {
         Compression::None => media::OCI_LAYER,
         Compression::Gzip => media::OCI_LAYER_GZIP,
         Compression::Zstd => media::OCI_LAYER_ZSTD,
-    };
+    }
+}
+
+/// Manifest and configuration, once the layer is known.
+fn documents(mut config: Config, compression: Compression, found: &[FoundLayer]) -> Result<(Vec<u8>, Vec<u8>)> {
+    let media_type = media_type(compression);
     let layers = found.iter().map(|layer| Descriptor::new(media_type, layer.blob, layer.size)).collect();
     config.rootfs = RootFs { diff_ids: found.iter().map(|layer| layer.diff_id).collect(), ..RootFs::default() };
     let config = Document::make(config)?;

@@ -4,10 +4,13 @@
 //! could not be understood.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod commit;
 mod completion;
 mod context;
 mod demo;
 mod df;
+mod diff;
+mod export;
 mod history;
 mod images;
 mod import;
@@ -22,6 +25,7 @@ mod output;
 mod progress;
 mod prune;
 mod ps;
+mod reading;
 mod rm;
 mod rmi;
 mod save;
@@ -69,6 +73,12 @@ enum Command {
     Save(save::SaveArgs),
     /// Make an image from a tar of a root file system
     Import(import::ImportArgs),
+    /// Print what changed in a writable layer
+    Diff(diff::DiffArgs),
+    /// Make an image of the changes in a writable layer
+    Commit(commit::CommitArgs),
+    /// Write a merged tree into a tar
+    Export(export::ExportArgs),
     /// List images
     Images(images::ImagesArgs),
     /// Give an image a further name
@@ -186,6 +196,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Verify(args) => verify::run(&args, &context),
         Command::Save(args) => Ok(save::run(&args, &context)?),
         Command::Import(args) => Ok(import::run(&args, &context)?),
+        Command::Diff(args) => Ok(diff::run(&args, &context)?),
+        Command::Commit(args) => Ok(commit::run(&args, &context)?),
+        Command::Export(args) => Ok(export::run(&args, &context)?),
         Command::Images(args) => Ok(images::run(&args, &context)?),
         Command::Demo(args) => Ok(demo::run(&args)?),
         Command::Completion(args) => Ok(completion::run(&args, definition())?),

@@ -39,6 +39,20 @@ pub mod media {
     /// Docker layer, gzip.
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
+    /// Docker's word for a layer of OCI.
+    #[must_use]
+    pub fn of_docker(oci: &str) -> Option<&'static str> {
+        LAYERS.iter().find(|(of_oci, _)| *of_oci == oci).map(|(_, of_docker)| *of_docker)
+    }
+
+    /// OCI's word for a layer of Docker.
+    #[must_use]
+    pub fn of_oci(docker: &str) -> Option<&'static str> {
+        LAYERS.iter().find(|(_, of_docker)| *of_docker == docker).map(|(of_oci, _)| *of_oci)
+    }
+
+    const LAYERS: [(&str, &str); 2] = [(OCI_LAYER, DOCKER_LAYER), (OCI_LAYER_GZIP, DOCKER_LAYER_GZIP)];
+
     /// Whether this is an index or a manifest list.
     #[must_use]
     pub fn is_index(media_type: &str) -> bool {
@@ -159,9 +173,18 @@ impl Manifest {
     ///
     /// This is what is made up for images from a docker-archive, which has no manifest, and what a commit makes.
     pub fn make(config: Descriptor, layers: Vec<Descriptor>) -> Result<Document<Self>> {
+        Self::make_kind(media::OCI_MANIFEST, config, layers)
+    }
+
+    /// The same in Docker's form: what a commit makes on an image with such a manifest.
+    pub fn make_docker(config: Descriptor, layers: Vec<Descriptor>) -> Result<Document<Self>> {
+        Self::make_kind(media::DOCKER_MANIFEST, config, layers)
+    }
+
+    fn make_kind(kind: &str, config: Descriptor, layers: Vec<Descriptor>) -> Result<Document<Self>> {
         Document::make(Self {
             schema_version: 2,
-            media_type: media::OCI_MANIFEST.into(),
+            media_type: kind.into(),
             artifact_type: None,
             config,
             layers,

@@ -11,12 +11,14 @@
 //! | Which image of an index is for this machine? | [`platform`] |
 //! | Which images are in a directory, file or stream, and where are their layers? | [`container`] |
 //! | How are images written into an archive? | [`writer`] |
+//! | What does a commit make of the documents below? | [`commit`] |
 //! | Times, ages and sizes as Docker prints them | [`time`], [`mod@format`] |
 //!
 //! Everything read here is untrusted. Documents are kept as the bytes they came in, because the digest of those bytes
 //! is the identity of an image; nothing is ever re-serialised to compute it.
 
 pub mod change;
+pub mod commit;
 pub mod config;
 pub mod container;
 pub mod digest;

@@ -1,6 +1,8 @@
 //! What a union is made of, for those who compare it with what is below: [`crate::changes`].
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use super::Overlay;
@@ -57,6 +59,27 @@ impl Overlay {
         for entry in entries.filter(|e| e.upper != InUpper::Absent) {
             let whiteout = entry.upper == InUpper::Whiteout;
             each(UpperName { name: &entry.name, whiteout, below: !entry.lowers.is_empty() });
+        }
+        Ok(())
+    }
+
+    /// Calls `each` for every object in the index of hard links, with the number of names that it has in the union: upper
+    /// may have none of them.
+    pub fn indexed_files(&self, each: &mut dyn FnMut(OnDisk, u32)) -> Result<()> {
+        let Some(index) = self.upper.as_ref().and_then(|upper| upper.work.index.as_ref()) else { return Ok(()) };
+        let mut names = Vec::new();
+        sys::read_dir(index.as_fd(), &mut |entry| names.push(OsStr::from_bytes(entry.name).to_os_string()))?;
+        for name in names {
+            let stat = sys::stat(At::Name(index.as_fd(), &name))?;
+            // The kernel keeps directories there too, and whiteouts for what is gone.
+            if stat.is_dir() || stat.is_whiteout_dev() {
+                continue;
+            }
+            let markers = self.index_markers(&name)?;
+            let origin = markers.origin.as_ref().and_then(|value| self.origin(value, markers.number));
+            let lower = origin.map_or(stat.nlink.saturating_sub(1), |origin| origin.nlink);
+            let place = OnDisk { upper: true, dev: stat.dev, ino: stat.ino };
+            each(place, self.union_nlink(&name, &stat, lower)?);
         }
         Ok(())
     }

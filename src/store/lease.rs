@@ -34,13 +34,35 @@ impl Store {
         // Of a process that ended without removing it.
         dir.remove("mount.json")?;
         let writable = self.writable(name)?;
-        locks.lock(Key::image(&writable.record.image), LockKind::Shared)?.until_closed();
-        let mut pin = Pin::new(locks);
-        let mut next = writable.record.chain;
-        while let Some(chain) = next {
-            next = pin.layer(self, &chain)?;
-        }
+        let pin = Pin::below(self, locks, &writable)?;
         Ok(Lease { writable, dir, pin })
+    }
+
+    /// Takes a writable layer for reading only, with all layers below pinned: alone where nobody has it, so that nobody
+    /// mounts or removes it meanwhile; else beside whoever has.
+    ///
+    /// # Errors
+    /// [`Error::NoWritable`]; [`Error::NoLayer`].
+    pub fn read_writable(&self, name: &str) -> Result<Reading> {
+        match self.lease(name) {
+            Ok(Lease { writable, pin, .. }) => return Ok(Reading { writable, pin }),
+            Err(Error::Busy { .. }) => {}
+            Err(e) => return Err(e),
+        }
+        let writable = self.writable(name)?;
+        let pin = Pin::below(self, self.locks()?, &writable)?;
+        Ok(Reading { writable, pin })
+    }
+
+    /// Whether the writable layer was there until now. Its removal begins with its name: what was read before this is not
+    /// what somebody was just deleting.
+    ///
+    /// # Errors
+    /// [`Error::NoWritable`] when it is gone, or another one has its name.
+    pub fn still_there(&self, reading: &Reading) -> Result<()> {
+        let record = &reading.writable.record;
+        let now = self.writable(&record.name)?;
+        if now.record.id == record.id { Ok(()) } else { Err(Error::NoWritable(record.name.clone())) }
     }
 
     /// Makes a writable layer on an image and takes it, as [`Store::lease`] does.
@@ -109,6 +131,17 @@ impl Pin {
         Self { lower: Vec::new(), override_stat: false, locks }
     }
 
+    /// Pins all that a writable layer stands on.
+    fn below(store: &Store, locks: Locks, writable: &Writable) -> Result<Self> {
+        locks.lock(Key::image(&writable.record.image), LockKind::Shared)?.until_closed();
+        let mut pin = Self::new(locks);
+        let mut next = writable.record.chain;
+        while let Some(chain) = next {
+            next = pin.layer(store, &chain)?;
+        }
+        Ok(pin)
+    }
+
     /// Adds a layer below those that are pinned; returns the one below it.
     fn layer(&mut self, store: &Store, chain: &ChainId) -> Result<Option<ChainId>> {
         self.locks.lock(Key::layer(chain), LockKind::Shared)?.until_closed();
@@ -128,6 +161,27 @@ impl Pin {
     #[must_use]
     pub fn override_stat(&self) -> bool {
         self.override_stat
+    }
+}
+
+/// A writable layer that is read ([`Store::read_writable`]). It and the layers below are held until this is dropped.
+#[derive(Debug)]
+pub struct Reading {
+    writable: Writable,
+    pin: Pin,
+}
+
+impl Reading {
+    /// What is read, as it was at the beginning.
+    #[must_use]
+    pub fn writable(&self) -> &Writable {
+        &self.writable
+    }
+
+    /// The layers below.
+    #[must_use]
+    pub fn pin(&self) -> &Pin {
+        &self.pin
     }
 }
 

@@ -47,7 +47,7 @@ pub use error::{Error, Result};
 pub use garbage::{Prune, Removed};
 pub use image::{Image, Tag};
 pub use incoming::{Documents, FoundLayer, Incoming, IncomingLayer, MakeDocuments, OpenBlob, Progress, Step};
-pub use lease::{Lease, NewWritable, Pin};
+pub use lease::{Lease, NewWritable, Pin, Reading};
 pub use load::Loaded;
 pub use record::{ImageLayer, ImageRecord, LayerRecord};
 pub use repair::Repaired;

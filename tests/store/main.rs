@@ -10,6 +10,7 @@
     clippy::undocumented_unsafe_blocks
 )]
 
+mod changes;
 mod facts;
 mod harness;
 mod images;

@@ -70,7 +70,8 @@ pub fn check_round_trip(stack: &Stack) -> tempfile::TempDir {
     let tar = pack(stack);
     let layer = unpack(&tar, &stack.options.lower);
     let lower = [layer.path().to_owned()].into_iter().chain(stack.options.lower.iter().cloned()).collect();
-    let applied = Overlay::open(&Options { lower, ..Options::default() }).unwrap();
+    let override_stat = stack.options.override_stat;
+    let applied = Overlay::open(&Options { lower, override_stat, ..Options::default() }).unwrap();
     assert_same(&lasting(&view(&applied)), &want, "the layer over what is below");
     check_flat(stack, &want);
     layer
@@ -80,6 +81,7 @@ pub fn check_round_trip(stack: &Stack) -> tempfile::TempDir {
 fn check_flat(stack: &Stack, want: &BTreeMap<String, String>) {
     let flat = Union::of_all(&parts(stack)).unwrap();
     let layer = unpack(&flat.pack(Vec::new(), None).unwrap().out, &[]);
-    let alone = Overlay::open(&Options { lower: vec![layer.path().into()], ..Options::default() }).unwrap();
+    let (lower, override_stat) = (vec![layer.path().into()], stack.options.override_stat);
+    let alone = Overlay::open(&Options { lower, override_stat, ..Options::default() }).unwrap();
     assert_same(&lasting(&view(&alone)), want, "the flattened tree");
 }

@@ -73,6 +73,17 @@ fn a_change_of_one_name_is_one_of_all() {
 }
 
 #[test]
+fn the_name_by_which_a_file_was_changed_is_gone() {
+    let stack = stack();
+    let fs = stack.mount();
+    fs.chmod("a/h2", 0o600).unwrap();
+    fs.unlink("a/h2").unwrap();
+    drop(fs);
+    assert_eq!(told(&stack), ["C /a", "C /a/h", "D /a/h2", "C /b", "C /b/h"]);
+    both(&stack);
+}
+
+#[test]
 fn a_name_that_moves_away_stays_a_link() {
     let stack = stack();
     let fs = stack.mount();

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 
 /// Two layers: files, links, nodes, attributes; in the upper one whiteouts in every form and an opaque directory.
 pub fn stack() -> Stack {
-    let stack = Stack::new(2);
+    let mut stack = Stack::new(2);
+    // What an ordinary user unpacks has its owners in an attribute.
+    stack.options.override_stat = !root();
     fill(&stack.lower(2));
     let top = stack.lower(1);
     top.whiteout("a/f2").aufs_whiteout("a/f3").file("b/new", "from the middle").chmod("b", 0o750);

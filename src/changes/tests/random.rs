@@ -7,8 +7,9 @@ use super::fixture::{Op, act, op, stack};
 use proptest::prelude::*;
 
 /// Runs every list of things on a new upper directory over the layers that the lists before became.
-pub fn check(sessions: &[Vec<Op>]) {
+pub fn check(sessions: &[Vec<Op>], override_stat: bool) {
     let mut stack = stack();
+    stack.options.override_stat |= override_stat;
     let mut layers = Vec::new();
     for session in sessions {
         let fs = stack.mount();
@@ -32,7 +33,8 @@ proptest! {
     #[test]
     fn a_layer_made_of_the_changes_shows_what_the_union_showed(
         sessions in prop::collection::vec(prop::collection::vec(op(), 0..10), 1..3),
+        override_stat in any::<bool>(),
     ) {
-        check(&sessions);
+        check(&sessions, override_stat);
     }
 }
