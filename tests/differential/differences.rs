@@ -42,7 +42,7 @@ pub fn judge(step: &Step, kernel: &Outcome, laminafs: &Outcome, context: &Contex
         || flags_of_special_files(step, kernel, laminafs)
         || chown_to_nobody(step, kernel, laminafs)
         || holes(step, kernel, laminafs)
-        || deleted_lower_directory(step, laminafs, laminafs_side) && kernel.is_err()
+        || deleted_lower_directory(step, laminafs, laminafs_side) && not_copied_up(kernel)
     {
         Verdict::Agree
     } else if let Some(slot) = deleted_lower_file(step, kernel, laminafs_side) {
@@ -78,6 +78,12 @@ fn deleted_lower_directory(step: &Step, laminafs: &Outcome, laminafs_side: &Side
     let deleted = attribute_slot(step).is_some_and(|slot| laminafs_side.is_deleted(slot));
     let nothing = matches!(step.op, Op::Fchown { user: Id(None), group: Id(None), .. });
     deleted && (*laminafs == Err(libc::ENOENT) || nothing && laminafs.is_ok())
+}
+
+/// The kernel's copy-up of what has no name failed. With any other error the call failed after it, and what has come under
+/// the name since has been replaced on the disk: the mounted kernel does not show it, the next mount of this upper does.
+fn not_copied_up(kernel: &Outcome) -> bool {
+    matches!(kernel, Err(libc::ENOENT | libc::ENOTDIR | libc::EIO | libc::ESTALE | libc::EEXIST))
 }
 
 /// chown(2) to nobody new of a stranger's set-id file is EPERM. FUSE asks in the same words for the bits to be cleared before
