@@ -34,7 +34,9 @@ pub struct Context<'a> {
 /// Whether two outcomes are as they should be.
 pub fn judge(step: &Step, kernel: &Outcome, laminafs: &Outcome, context: &Context) -> Verdict {
     let Context { kernel: kernel_side, laminafs: laminafs_side, attribute_whiteouts, long_names } = *context;
-    if kernel == laminafs
+    if deleted_special_file(step, kernel, laminafs_side) {
+        Verdict::Part
+    } else if kernel == laminafs
         || stale_map(step, laminafs, kernel_side)
         || absent_acl(step, kernel, laminafs)
         || listed_whiteouts(step, kernel, laminafs, kernel_side)
@@ -42,6 +44,7 @@ pub fn judge(step: &Step, kernel: &Outcome, laminafs: &Outcome, context: &Contex
         || flags_of_special_files(step, kernel, laminafs)
         || chown_to_nobody(step, kernel, laminafs)
         || holes(step, kernel, laminafs)
+        || inherited_flags(step, kernel, laminafs)
         || deleted_lower_directory(step, laminafs, laminafs_side) && not_copied_up(kernel)
     {
         Verdict::Agree
@@ -100,6 +103,22 @@ fn chown_to_nobody(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bool {
 /// Where holes are is up to the file system below: a copy can have others than its source.
 fn holes(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bool {
     matches!(step.op, Op::Seek { .. }) && kernel.is_ok() && laminafs.is_ok()
+}
+
+/// What is made by others than the mounting user comes from the work directory and has no inode flags of its directory.
+fn inherited_flags(step: &Step, kernel: &Outcome, laminafs: &Outcome) -> bool {
+    const INHERITED: u32 = 0x40 | 0x80; // nodump, noatime
+    let flags = |outcome: &Outcome| outcome.as_ref().ok().and_then(|text| u32::from_str_radix(text, 16).ok());
+    let (Op::GetInodeFlags { .. }, Some(kernel), Some(laminafs)) = (&step.op, flags(kernel), flags(laminafs)) else {
+        return false;
+    };
+    kernel & !INHERITED == laminafs & !INHERITED && laminafs & !kernel == 0
+}
+
+/// The kernel copies a deleted node of a lower layer up under the name that it had, and there it is again.
+fn deleted_special_file(step: &Step, kernel: &Outcome, laminafs_side: &Side) -> bool {
+    kernel.is_ok()
+        && attribute_slot(step).is_some_and(|slot| laminafs_side.is_deleted(slot) && laminafs_side.is_special(slot))
 }
 
 /// The slot of a step that changes attributes of what is held.

@@ -597,6 +597,12 @@ impl Side {
         self.fd(slot).and_then(calls::fstat).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
+    /// Whether what is held is a device, a pipe or a socket.
+    pub fn is_special(&self, slot: Slot) -> bool {
+        let special = |mode| ![libc::S_IFREG, libc::S_IFDIR, libc::S_IFLNK].contains(&(mode & libc::S_IFMT));
+        self.fd(slot).and_then(calls::fstat).is_ok_and(|stat| special(stat.st_mode))
+    }
+
     /// Closes a slot and all that hold the same object.
     pub fn let_go(&mut self, slot: Slot) {
         let Some(number) = self.slots[usize::from(slot.0)].as_ref().map(|held| held.ino) else { return };
