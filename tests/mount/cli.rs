@@ -158,6 +158,7 @@ fn errors_about_the_mount_point() {
     refused(&bed, at("file"), &["file", "Not a directory"]);
 }
 
+/// fuse-overlayfs issues 232 and 299: messages that did not say what was missing.
 #[test]
 fn errors_about_permissions_and_the_device() {
     let bed = bed();
@@ -285,6 +286,7 @@ fn escaped(path: &Path) -> String {
     path.to_str().unwrap().replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,")
 }
 
+/// fuse-overlayfs issues 227 and 440: `\:` and the like in the option string.
 #[test]
 fn odd_paths_are_escaped() {
     let mut bed = bed();
@@ -420,6 +422,7 @@ fn lazy_umount() {
     assert_eq!(read(&bed.u("f")), "y");
 }
 
+/// fuse-overlayfs issue 341: SIGTERM unmounts.
 #[test]
 fn signals_unmount() {
     for signal in [libc::SIGTERM, libc::SIGINT] {
@@ -461,6 +464,7 @@ fn other_ways_to_unmount() {
     }
 }
 
+/// fuse-overlayfs issue 388: for service managers.
 #[test]
 fn foreground() {
     let mut bed = bed();
@@ -479,6 +483,7 @@ fn foreground() {
     assert_eq!(said, "", "nothing to say");
 }
 
+/// fuse-overlayfs issue 169 and others: what stays when the daemon was killed, and how it goes.
 #[test]
 fn a_dead_mount_is_removed() {
     let mut bed = Bed::new(|l| put(l, "f", "x"));
@@ -562,7 +567,7 @@ fn over_its_own_layers() {
     }
 }
 
-/// A mount as a lower layer of another one.
+/// A mount as a lower layer of another one (fuse-overlayfs issue 275).
 #[test]
 fn mounts_on_mounts() {
     let below = Bed::new(|l| put(l, "d/f", "x"));

@@ -489,6 +489,7 @@ fn file_system_statistics() {
     assert!(ours.f_bfree.abs_diff(below.f_bfree) < below.f_blocks / 10 && ours.f_bavail > 0);
 }
 
+/// fuse-overlayfs issue 59: chattr(1) and lsattr(1) did not work.
 #[test]
 fn inode_flags() {
     const NODUMP: i64 = 0x40;

@@ -135,6 +135,7 @@ fn reserved_names_are_refused() {
     fs::write(bed.p("x.wh.y"), "").unwrap();
 }
 
+/// fuse-overlayfs issue 326: an overlay inside the mount could not make its whiteouts.
 #[test]
 fn whiteouts_of_an_overlay_inside() {
     let mut bed = Bed::new(|l| {

@@ -177,6 +177,7 @@ impl Case {
     }
 }
 
+/// fuse-overlayfs defect A5: renames in several steps, of which the last may be missing.
 #[test]
 fn rename_of_files_is_old_or_new_at_every_crash_and_failure() {
     enumerate_all(

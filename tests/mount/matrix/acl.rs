@@ -353,6 +353,7 @@ fn access_control_lists_are_changed_as_on_a_bare_directory() {
     check_with("", &USUAL, SET_GROUP_ID, str::to_owned);
 }
 
+/// Defect B8: default lists of files, and access lists that do not follow from the default list.
 #[test]
 fn default_lists_are_inherited_as_on_a_bare_directory() {
     check(INHERITED);

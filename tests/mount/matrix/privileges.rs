@@ -239,6 +239,7 @@ const OTHERS: &[Case] = &[
     },
 ];
 
+/// Defect A18: the file system promises to clear these bits and does not.
 #[test]
 fn privileges_of_files_are_lost_with_writes_as_on_a_bare_directory() {
     check(WRITES);

@@ -251,7 +251,7 @@ fn options_of_other_programs_are_taken() {
     }
 }
 
-/// fuse-overlayfs issue 190 and others: changed layers are not seen while they are mounted, but they are with the next mount.
+/// fuse-overlayfs issues 190, 298 and 320: changed layers are not seen while they are mounted, but they are with the next mount.
 #[test]
 fn layers_that_changed_are_seen_by_the_next_mount() {
     // The bed minds changes of its layers, so this layer is another one.
