@@ -148,12 +148,21 @@ impl Failure {
                 u8::try_from(e.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
             }
             Self::Failed(e) => {
-                complain(&format!("{e:#}"));
+                complain(&with_causes(&e));
                 ExitCode::FAILURE
             }
             Self::Told => ExitCode::FAILURE,
         }
     }
+}
+
+/// An error and its causes, without those that stand in the text before them already.
+fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.is_empty() {
+        true => cause,
+        false if text.contains(&cause) => text,
+        false => format!("{text}: {cause}"),
+    })
 }
 
 /// One line to the user on standard error.
@@ -166,7 +175,7 @@ fn for_each<T>(items: &[T], mut act: impl FnMut(&T) -> anyhow::Result<()>) -> Re
     let mut result = Ok(());
     for item in items {
         if let Err(e) = act(item) {
-            complain(&format!("{e:#}"));
+            complain(&with_causes(&e));
             result = Err(Failure::Told);
         }
     }
@@ -210,6 +219,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
 /// (`mount` aside), or there is an `-o` and the first word is no subcommand.
 fn is_bare_mount(args: &[OsString]) -> bool {
     let args = match args {
+        [root] if root == "--root" => return false,
         [root, _, rest @ ..] if root == "--root" => rest,
         [root, rest @ ..] if root.as_bytes().starts_with(b"--root=") => rest,
         all => all,
@@ -274,10 +284,21 @@ mod tests {
         assert!(!bare("umount -- -o lowerdir=a"));
         assert!(!bare("--help"));
         assert!(!bare("-V"));
+        assert!(!bare("--root"));
         assert!(!bare("--root /s images"));
         assert!(!bare("--root=/s images -q"));
         assert!(bare("--root /s -o lowerdir=a /mnt"));
         assert!(!is_bare_mount(&[]));
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let cause = std::io::Error::from_raw_os_error(libc::EACCES);
+        let error = anyhow::Error::from(cause).context("open /a").context("cannot start");
+        assert_eq!(with_causes(&error), "cannot start: open /a: Permission denied (os error 13)");
+        let source = std::io::Error::from_raw_os_error(libc::EACCES);
+        let error = crate::image::Error::Io { what: "open /a".into(), source };
+        assert_eq!(with_causes(&error.into()), "open /a: Permission denied (os error 13)");
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn what_cannot_be_loaded_is_said_in_a_sentence() {
     oci_layout(&bed.p("dir"), &[(&image, &["one"])]);
     bed.write("text", b"hello");
     let table = [
-        ("load -i nowhere", "nowhere: No such file or directory"),
+        ("load -i nowhere", "laminafs: nowhere: No such file or directory (os error 2)\n"),
         ("load -i text", "text"),
         ("load alpine", "a file is given with -i alpine"),
         ("load docker-store:alpine", "only mount reads"),

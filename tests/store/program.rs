@@ -30,9 +30,10 @@ fn the_store_is_where_it_was_said_to_be() {
     assert!(user(None).contains("/nonexistent/.local/share/laminafs"), "{}", user(None));
     assert!(user(Some("/none/data")).contains("/none/data/laminafs"));
     assert!(user(Some("relative")).contains("/nonexistent/.local"));
-    let output = bed.run("--root /dev/null images");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("cannot open the image store /dev/null"));
+    let said = bed.fails("--root /dev/null images");
+    assert!(said.contains("cannot open the image store /dev/null"), "{said}");
+    assert_eq!(said.matches("Not a directory").count(), 1, "{said}");
+    assert_eq!(bed.run("--root").status.code(), Some(2));
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod tmpfs;
 
 use super::context::Context;
 use super::options::MountOptions;
-use super::{Failure, complain, output};
+use super::{Failure, complain, output, with_causes};
 use crate::fuse::{self, MountError};
 use crate::overlay;
 use crate::sys::process::{self, Reporter, Side};
@@ -141,7 +141,7 @@ fn daemon(request: Request, reporter: Reporter) -> Result<(), Failure> {
         return end.map_err(|_| Failure::Told);
     };
     if let Err(error) = end {
-        reporter.failed(&format!("{error:#}"))?;
+        reporter.failed(&with_causes(&error))?;
     }
     Err(Failure::Told)
 }
