@@ -1,13 +1,11 @@
 //! Owner, mode, extended attributes and times of an object, in the form of the layer.
 
 use super::entry::Meta;
-use super::form::{Form, OVERRIDE_STAT, Owners};
+use super::form::{Form, Owners};
+use crate::layer::override_stat::{self, OverrideStat};
 use crate::layer::xattr::{escape, is_internal};
 use crate::sys::{self, At, Errno, SetTime, Time, xattr};
 use std::ffi::{CStr, CString};
-
-/// Attributes with which rootless tools keep what they may not set begin like this.
-const OVERRIDE: &[u8] = b"user.containers.override_";
 
 /// What new entries of a directory inherit. Set last, so that those of the layer do not.
 pub(super) const DEFAULT_ACL: &CStr = c"system.posix_acl_default";
@@ -24,15 +22,15 @@ pub(super) enum Type {
 }
 
 impl Type {
-    /// As it stands at the end of [`OVERRIDE_STAT`].
-    fn name(self) -> String {
+    /// Type bits, major and minor number.
+    fn numbers(self) -> (u32, u32, u32) {
         match self {
-            Type::File => "file".into(),
-            Type::Directory => "dir".into(),
-            Type::Symlink => "symlink".into(),
-            Type::Fifo => "pipe".into(),
-            Type::Char(major, minor) => format!("char-{major}-{minor}"),
-            Type::Block(major, minor) => format!("block-{major}-{minor}"),
+            Type::File => (libc::S_IFREG, 0, 0),
+            Type::Directory => (libc::S_IFDIR, 0, 0),
+            Type::Symlink => (libc::S_IFLNK, 0, 0),
+            Type::Fifo => (libc::S_IFIFO, 0, 0),
+            Type::Char(major, minor) => (libc::S_IFCHR, major, minor),
+            Type::Block(major, minor) => (libc::S_IFBLK, major, minor),
         }
     }
 }
@@ -73,8 +71,8 @@ pub(super) fn override_stat(at: At<'_>, kind: Type, uid: u32, gid: u32, mode: u3
     if kind == Type::Symlink {
         return Ok(());
     }
-    let value = format!("{uid}:{gid}:{mode:04o}:{}", kind.name());
-    xattr::set(at, OVERRIDE_STAT, value.as_bytes(), 0)
+    let value = OverrideStat { uid, gid, mode, kind: Some(kind.numbers()) }.to_string();
+    xattr::set(at, override_stat::NAME, value.as_bytes(), 0)
 }
 
 /// Sets the times of last access and change.
@@ -107,13 +105,14 @@ fn stored_name(form: Form, name: &CStr) -> Option<CString> {
     if let Some(escaped) = escape(name.to_bytes()) {
         return Some(escaped);
     }
-    if is_internal(name.to_bytes()) || name.to_bytes().starts_with(OVERRIDE) {
+    if is_internal(name.to_bytes()) || override_stat::is_own(name.to_bytes()) {
         return None;
     }
-    let kept_aside = [&b"security."[..], b"system.posix_acl_"].iter().any(|kind| name.to_bytes().starts_with(kind));
-    if form.owners == Owners::OverrideStat && kept_aside {
+    if form.owners == Owners::OverrideStat
+        && let Some(aside) = override_stat::aside(name.to_bytes())
+    {
         // The real ones would act on the real owner, or may not be set.
-        return CString::new([OVERRIDE, name.to_bytes()].concat()).ok();
+        return Some(aside);
     }
     Some(name.into())
 }

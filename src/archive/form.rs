@@ -6,8 +6,8 @@ use crate::sys::{self, At, Fd};
 use std::ffi::{CStr, OsStr};
 use std::os::fd::AsFd;
 
-/// The attribute in which rootless tools keep owner, mode and type: `uid:gid:mode:type`.
-pub const OVERRIDE_STAT: &CStr = c"user.containers.override_stat";
+/// The attribute in which rootless tools keep owner, mode and type.
+pub use crate::layer::override_stat::NAME as OVERRIDE_STAT;
 
 /// How owner, mode and device numbers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
