@@ -33,19 +33,7 @@ impl Overlay {
     /// # Errors
     /// `EINVAL` for an attribute that makes no sense: nobody may be given permissions that it was to take away.
     pub(super) fn shown(&self, at: At<'_>, disk: Stat) -> Result<Stat> {
-        let kept = if self.override_stat && holds_attribute(&disk) { read(at)? } else { None };
-        let Some(OverrideStat { uid, gid, mode, kind }) = kept else { return Ok(disk) };
-        let mut stat = disk;
-        (stat.uid, stat.gid, stat.mode) = (uid, gid, stat.file_type() | mode);
-        if let Some((kind, major, minor)) = kind.filter(|k| k.0 != stat.file_type()) {
-            // A regular file can stand for anything that has no content of its own.
-            if stat.is_dir() || kind == libc::S_IFDIR || kind == libc::S_IFLNK {
-                return Err(malformed());
-            }
-            stat.mode = kind | mode;
-            (stat.rdev_major, stat.rdev_minor) = (major, minor);
-        }
-        Ok(stat)
+        if self.override_stat { apply(read(at, &disk)?, disk) } else { Ok(disk) }
     }
 
     /// chown(2) of an object of upper. As everywhere it takes set-id bits off what is not a directory.
@@ -76,9 +64,10 @@ impl Overlay {
     fn change(&self, at: At<'_>, change: impl FnOnce(&mut Stat)) -> Result<()> {
         let _alone = CHANGING.lock();
         let disk = sys::stat(at)?;
-        let mut shown = self.shown(at, disk)?;
+        let kept = read(at, &disk)?;
+        let mut shown = apply(kept, disk)?;
         change(&mut shown);
-        if !holds_attribute(&disk) || read(at)?.is_some() {
+        if !holds_attribute(&disk) || kept.is_some() {
             return self.give(at, &disk, &shown);
         }
         // Until the attribute is there, what is on disk is shown.
@@ -154,18 +143,13 @@ impl Overlay {
     /// Removes an attribute that was found, from all places where it is.
     pub(super) fn remove_shown_xattr(&self, at: At<'_>, name: &CStr, stored: &CStr) -> Result<()> {
         // Without the right to remove it, one that is not there is EPERM: asked for first.
-        let on_disk = form::is_own(stored.to_bytes()) && xattr::get(at, name)?.is_some();
+        let on_disk = self.override_stat && form::is_own(stored.to_bytes()) && xattr::get(at, name)?.is_some();
         if on_disk {
             xattr::remove(at, name)?;
         }
         match xattr::remove(at, stored) {
-            Err(e) if e.is(Errno::NODATA) => {
-                if on_disk {
-                    Ok(())
-                } else {
-                    Err(Error::NoAttribute)
-                }
-            }
+            Err(e) if e.is(Errno::NODATA) && on_disk => Ok(()),
+            Err(e) if e.is(Errno::NODATA) => Err(Error::NoAttribute),
             done => Ok(done?),
         }
     }
@@ -201,7 +185,10 @@ impl Overlay {
     }
 }
 
-fn read(at: At<'_>) -> Result<Option<OverrideStat>> {
+fn read(at: At<'_>, disk: &Stat) -> Result<Option<OverrideStat>> {
+    if !holds_attribute(disk) {
+        return Ok(None);
+    }
     let mut value = [0; form::MAX_LEN];
     match xattr::get_into(at, form::NAME, &mut value) {
         Ok(Some(len)) => OverrideStat::parse(&value[..len]).ok_or_else(malformed).map(Some),
@@ -211,6 +198,21 @@ fn read(at: At<'_>) -> Result<Option<OverrideStat>> {
         Err(e) if e.is(Errno::RANGE) => Err(malformed()),
         Err(e) => Err(e.into()),
     }
+}
+
+/// What an object on disk shows with the attribute.
+fn apply(kept: Option<OverrideStat>, mut stat: Stat) -> Result<Stat> {
+    let Some(OverrideStat { uid, gid, mode, kind }) = kept else { return Ok(stat) };
+    (stat.uid, stat.gid, stat.mode) = (uid, gid, stat.file_type() | mode);
+    if let Some((kind, major, minor)) = kind.filter(|k| k.0 != stat.file_type()) {
+        // A regular file can stand for anything that has no content of its own.
+        if stat.is_dir() || kind == libc::S_IFDIR || kind == libc::S_IFLNK {
+            return Err(malformed());
+        }
+        stat.mode = kind | mode;
+        (stat.rdev_major, stat.rdev_minor) = (major, minor);
+    }
+    Ok(stat)
 }
 
 fn write(at: At<'_>, shown: &Stat) -> Result<()> {
