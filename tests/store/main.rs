@@ -11,6 +11,7 @@
 )]
 
 mod changes;
+mod engine;
 mod facts;
 mod harness;
 mod images;

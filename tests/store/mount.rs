@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 /// A bed whose mounts end with it.
-struct Mounts(Bed);
+pub struct Mounts(Bed);
 
 impl std::ops::Deref for Mounts {
     type Target = Bed;
@@ -21,7 +21,7 @@ impl std::ops::Deref for Mounts {
 
 impl Mounts {
     /// A store with the images `base` (one layer) and `app` (two), and directories `m` and `n` to mount on.
-    fn new() -> Self {
+    pub fn new() -> Self {
         assert!(rustix::process::geteuid().is_root(), "these tests need root; run them as root or in a VM");
         let (base, app) = (Sample::new(30, &[BASE]), Sample::new(3, &[BASE, APP]));
         let bed = Bed::with(&[(&base, &["base:1"]), (&app, &["app:latest", "quay.io/a/app:2"])]);
@@ -56,11 +56,11 @@ impl Mounts {
         until("the daemon is gone", || !alive(pid));
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub fn write(&self, path: &str, text: &str) {
         fs::write(self.p(path), text).unwrap();
     }
 
-    fn read(&self, path: &str) -> String {
+    pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.p(path)).unwrap()
     }
 }
@@ -198,6 +198,8 @@ fn a_mount_that_fails_leaves_no_writable_layer() {
     let inside = bed.root().join("tmp");
     assert!(bed.fails(&format!("mount app {}", inside.display())).contains("inside the image store"));
     assert!(bed.fails(&format!("mount app {}", bed.dir().display())).contains("would hide the image store"));
+    assert!(bed.writable().is_empty());
+    assert!(bed.fails("mount --kernel -o no_allow_other app m").contains("not possible with --kernel"));
     assert!(bed.writable().is_empty());
     // After the writable layer was made: not enough descriptors for the layers.
     let limited = |line: &str| {
@@ -518,4 +520,50 @@ fn modes_and_owners_are_those_of_the_image() {
     let mode = |path: &str| fs::metadata(bed.p(path)).unwrap().permissions().mode() & 0o7777;
     assert_eq!((mode("m/f"), mode("m/d")), (0o666, 0o777));
     bed.ok("umount m");
+}
+
+/// The commands of an ordinary user: everything that root can do but what the kernel keeps to itself.
+#[test]
+fn ordinary_users_have_stores_too() {
+    let bed = Mounts::new();
+    fs::set_permissions(bed.dir(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::copy(PROGRAM, bed.p("program")).unwrap();
+    for name in ["home", "n"] {
+        fs::create_dir_all(bed.p(name)).unwrap();
+        std::os::unix::fs::chown(bed.p(name), Some(1000), Some(1000)).unwrap();
+    }
+    let script = format!(
+        r#"mount -t tmpfs none /dev; mknod -m 666 /dev/fuse c 10 229; mknod -m 666 /dev/null c 1 3; mknod -m 666 /dev/urandom c 1 9
+        exec setpriv --reuid=1000 --regid=1000 --clear-groups env -u LAMINAFS_ROOT -u XDG_DATA_HOME HOME={0}/home sh -euc '
+            cd {0}; ./program load -q -i images.tar >/dev/null
+            ./program mount --name web app n
+            cat n/etc/os; echo; stat -c %u:%a n/etc n/bin/sh; (: >n/etc/os) 2>&- || echo as the image says
+            ./program ps | grep -c web
+            ./program umount web
+            ./program mount -o no_default_permissions --name web n; echo two >n/etc/os; rm n/bin/sh; ./program umount n
+            ./program mount --name web n; cat n/etc/os; ls n/bin
+            ./program umount n
+            unshare -r -m sh -euc "./program --root home/.local/share/laminafs mount --name web n
+                echo three >n/etc/os; stat -c %u:%g:%s n/etc/os; ./program umount n"
+            ./program mount --rm app n; ./program umount n
+            ./program mount --read-only app n; ./program umount n
+            for refused in --kernel --tmpfs-upper; do ./program mount $refused app n 2>&1 || echo "exit $?"; done
+            ./program mount containers-storage:web n 2>&1 || true
+            ./program ps -aq; ./program rm web; ls home/.local/share/laminafs/writable'"#,
+        bed.dir().display()
+    );
+    let mut command = Command::new("unshare");
+    let output =
+        command.args(["-m", "--propagation", "slave", "sh", "-euc", &script]).env("LC_ALL", "C").output().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success() && err.is_empty(), "{out}\n{err}");
+    let (before, rest) = out.split_once("laminafs: cannot mount on n: --kernel needs root").unwrap();
+    let lines: Vec<&str> = before.lines().collect();
+    assert_eq!(lines[..4], ["web", "one", "0:755", "0:644"], "{out}");
+    assert_eq!(lines[4..9], ["as the image says", "1", "web", "web", "two"], "{out}");
+    assert_eq!(lines[9..11], ["web", "0:0:6"], "{out}");
+    assert_eq!(rest.matches("exit 1").count(), 2, "{out}");
+    assert!(rest.contains("an ordinary user may not mount a tmpfs; use --rm"), "{out}");
+    assert!(rest.contains("home/.local/share/containers/storage: No such file or directory (os error 2)\n"), "{out}");
+    assert!(rest.ends_with("web\nweb\n"), "{out}");
 }

@@ -1,6 +1,7 @@
 //! From an image argument to layers that are held.
 
 use super::held::{Held, Writable};
+use super::kernel;
 use crate::cli::context::Context;
 use crate::cli::options::MountOptions;
 use crate::engine::{self, Found};
@@ -82,6 +83,14 @@ impl Ground {
         Ok(Self { layers, held: Held::default(), not_for_kernel: None })
     }
 
+    /// Adds the upper directory in memory, and refuses what the kernel is to mount and cannot.
+    pub fn fit(&mut self, how: &ImageArgs, options: &MountOptions) -> anyhow::Result<()> {
+        if let Some(size) = &how.tmpfs_upper {
+            self.make_tmpfs(size)?;
+        }
+        if how.kernel { kernel::check(self, options) } else { Ok(()) }
+    }
+
     fn pinned(pin: Pin) -> Self {
         let (lower, override_stat) = (pin.lower().to_vec(), pin.override_stat());
         let layers = overlay::Options { lower, override_stat, ..overlay::Options::default() };
@@ -130,7 +139,7 @@ pub fn find(
         how.need_image()?;
         let store = open(context, mountpoint)?;
         let lease = store.lease(name)?;
-        return not_empty(Ground::leased(store, lease, false));
+        return Ok(Ground::leased(store, lease, false));
     };
     let ImageArg { location, layers } = ImageArg::parse(image)?;
     match location {
@@ -159,7 +168,11 @@ fn from_engine(
         bail!("an engine's layers are mounted read-only, or with --tmpfs-upper; load the image for a writable layer");
     }
     let root = how.storage_root.clone().map_or_else(|| engine_root(usual), Ok)?;
-    not_empty(Ground::of_engine(find(&std::path::absolute(root)?)?))
+    let found = find(&std::path::absolute(root)?)?;
+    if found.lower.is_empty() {
+        bail!("there are no layers, so that there is nothing to mount");
+    }
+    Ok(Ground::of_engine(found))
 }
 
 /// Opens the store, unless the mount would hide it or lie in it.
@@ -193,13 +206,6 @@ fn from_store(
     let new = NewWritable { layers, name: how.name.as_deref(), ephemeral: how.rm };
     let lease = store.lease_new(&image.id, new)?;
     Ok(Ground::leased(store, lease, true))
-}
-
-fn not_empty(ground: Ground) -> anyhow::Result<Ground> {
-    if ground.layers.lower.is_empty() {
-        bail!("there are no layers, so that there is nothing to mount");
-    }
-    Ok(ground)
 }
 
 /// Where an engine keeps its images unless it is told otherwise.

@@ -3,9 +3,9 @@
 //! Nobody needs to serve such a mount. A process stays all the same, asleep until the file system ends: it keeps the
 //! layers from being removed, and afterwards does what is to be done with the writable layer.
 
+use super::Request;
 use super::image::{Ground, OVERRIDE_STAT};
 use super::serve::Stopper;
-use super::{Request, sentence};
 use crate::cli::options::MountOptions;
 use crate::overlay::RedirectMode;
 use crate::sys::process::is_root;
@@ -49,7 +49,7 @@ pub fn serve(request: &Request, stopper: &Stopper, started: impl FnOnce() -> any
     let empty = tempfile::Builder::new().prefix("laminafs-empty-").tempdir().context("making an empty directory")?;
     // The descriptor of the mount is closed at once: it would keep the mount busy.
     let attached = make(request, empty.path()).map(|mount| sys::attach(mount.as_fd(), &mountpoint))?;
-    attached.map_err(sentence)?;
+    attached?;
     let up = EndOfMount::watch(&mountpoint).map_err(anyhow::Error::from).and_then(|end| {
         request.held.mounted(&mountpoint, true)?;
         started()?;

@@ -166,11 +166,9 @@ impl Request {
             how.need_image()?;
             Ground::directories(&options)?
         };
-        if let Some(size) = &how.tmpfs_upper {
-            ground.make_tmpfs(size)?;
-        }
-        if how.kernel {
-            kernel::check(&ground, &options)?;
+        if let Err(error) = ground.fit(&how, &options) {
+            ground.held.end(false);
+            return Err(error);
         }
         let layers = overlay::Options {
             redirect: options.redirect,
@@ -213,11 +211,6 @@ fn advise(error: MountError) -> anyhow::Error {
         MountError::MountPoint { path, source } if source.raw_os_error() == Some(libc::ENOTCONN) => {
             anyhow!("a mount whose daemon has died is in the way; remove it with: laminafs umount {}", path.display())
         }
-        _ => sentence(error),
+        _ => error.into(),
     }
-}
-
-/// An error whose message includes its cause, without the chain that would name the cause again.
-fn sentence(error: impl std::fmt::Display) -> anyhow::Error {
-    anyhow::Error::msg(error.to_string())
 }

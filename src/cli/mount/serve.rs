@@ -1,6 +1,6 @@
 //! The life of a mount: open, mount, answer, end.
 
-use super::{Request, advise, kernel, sentence};
+use super::{Request, advise, kernel};
 use crate::fuse::{self, Session, Unmounter};
 use crate::overlay::{self, Overlay};
 use crate::sys::process::{self, HeldSignals};
@@ -18,7 +18,7 @@ pub fn serve(request: &Request, started: impl FnOnce() -> anyhow::Result<()>) ->
     let mountpoint = request.mount.mountpoint.clone();
     process::clear_umask();
     let layers = overlay::Options { fd_limit: process::raise_nofile_limit(), ..request.layers.clone() };
-    let overlay = Overlay::open(&layers).map_err(sentence)?;
+    let overlay = Overlay::open(&layers)?;
     stopper.mounting();
     let mut session = Session::mount(overlay, &request.mount).map_err(advise)?;
     if let Err(error) = request.held.mounted(&mountpoint, false).and_then(|()| started()) {
