@@ -39,7 +39,18 @@ fn the_store_is_where_it_was_said_to_be() {
 #[test]
 fn every_command_has_help_with_exit_codes() {
     let bed = Bed::new();
-    for command in STORE_COMMANDS.iter().chain(&["mount", "umount", "ps", "rm", "demo", "completion", "man"]) {
+    for command in STORE_COMMANDS.iter().chain(&[
+        "mount",
+        "umount",
+        "ps",
+        "rm",
+        "diff",
+        "commit",
+        "export",
+        "demo",
+        "completion",
+        "man",
+    ]) {
         let text = bed.ok(&format!("{command} --help"));
         let summary = text.lines().next().unwrap();
         assert!(summary.len() < 80 && text.lines().nth(1) == Some(""), "{command}: {summary}");
