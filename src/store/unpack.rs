@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Calls `job` with 0 to `count - 1`, on up to `threads` threads, and returns the results in that order.
 ///
-/// After an error nothing new is begun; of several errors that of the lowest number is returned. With one thread all
-/// is done by the caller's.
+/// After an error nothing new is begun. Of several errors that of the lowest number is returned, [`Error::GivenUp`] last.
+/// With one thread all is done by the caller's.
 pub(super) fn in_parallel<T: Send>(
     threads: usize,
     count: usize,
@@ -43,7 +43,7 @@ pub(super) fn in_parallel<T: Send>(
         }
         Ok(())
     })?;
-    done.sort_by_key(|(number, _)| *number);
+    done.sort_by_key(|(number, result)| (matches!(result, Err(Error::GivenUp)), *number));
     done.into_iter().map(|(_, result)| result).collect()
 }
 
@@ -141,6 +141,7 @@ struct Tee<'a> {
 impl Read for Tee<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.stop.load(Ordering::Relaxed) {
+            *self.fault.lock() = Some(Error::GivenUp);
             return Err(io::Error::other("another layer of the image failed"));
         }
         let n = self.stream.read(buf)?;

@@ -64,6 +64,47 @@ fn during_a_load(place: &TempDir, sample: &Sample, meanwhile: &dyn Fn(&Store)) -
     })
 }
 
+/// Gives its byte again and again, slowly, once the channel says that it may begin; not for ever.
+struct Long(mpsc::Receiver<()>, u32);
+
+impl Read for Long {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        // Nobody sends: the other layer, and with it the sender, is gone when it has failed.
+        self.0.recv_timeout(Duration::from_secs(20)).unwrap_err();
+        std::thread::sleep(Duration::from_millis(5));
+        self.1 -= 1;
+        let len = if self.1 == 0 { 0 } else { buf.len().min(1000) };
+        buf[..len].fill(b'x');
+        Ok(len)
+    }
+}
+
+struct Failing(Option<mpsc::Sender<()>>);
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        drop(self.0.take());
+        Err(std::io::Error::other("the disk of the source is broken"))
+    }
+}
+
+#[test]
+fn the_error_that_is_told_is_that_of_the_layer_that_failed() {
+    let (place, (sample, _)) = (place(), two());
+    let mut store = open(&place);
+    store.threads = 2;
+    let mut incoming = sample.incoming(&["x"]);
+    let (sender, receiver) = mpsc::channel();
+    let readers: [Box<dyn Read + Send>; 2] = [Box::new(Long(receiver, 1000)), Box::new(Failing(Some(sender)))];
+    for (layer, reader) in incoming.layers.iter_mut().zip(readers) {
+        let reader = parking_lot::Mutex::new(Some(reader));
+        layer.size = None;
+        layer.open = Box::new(move || Ok(reader.lock().take().unwrap()));
+    }
+    let message = store.load(incoming, None).unwrap_err().to_string();
+    assert!(message.contains("layer 2") && message.contains("is broken"), "{message}");
+}
+
 #[test]
 fn prune_and_rmi_take_nothing_that_a_load_needs() {
     let (place, (a, b)) = (place(), two());
