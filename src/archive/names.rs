@@ -31,7 +31,10 @@ pub(super) fn normalise(name: &[u8], limits: &Limits) -> Result<Vec<u8>, &'stati
                     return Err("leads out of the layer with '..'");
                 }
             }
-            _ if part.len() > COMPONENT => return Err("has a component of more than 255 bytes in its name"),
+            // Whiteouts are no files, so that one of a long name is longer than a name can be.
+            _ if part.strip_prefix(AUFS_PREFIX.as_bytes()).unwrap_or(part).len() > COMPONENT => {
+                return Err("has a component of more than 255 bytes in its name");
+            }
             _ => parts.push(part),
         }
     }
@@ -130,6 +133,8 @@ mod tests {
         assert!(clean(&format!("{}x", "a/".repeat(256))).is_err());
         assert!(clean(&format!("{}x", "ab/".repeat(1400))).is_err());
         assert!(clean(&"x".repeat(255)).is_ok());
+        assert!(clean(&format!(".wh.{}", "x".repeat(255))).is_ok());
+        assert!(clean(&format!(".wh.{}", "x".repeat(256))).is_err());
     }
 
     #[test]

@@ -158,3 +158,11 @@ fn whiteouts_below_what_is_no_directory_any_more_hide_nothing_else() {
         }
     }
 }
+
+#[test]
+fn whiteouts_of_the_longest_names() {
+    let long = "n".repeat(255);
+    let base = layer(tar().dir("d").pax(&[("path", format!("d/{long}").as_bytes())]).file("x", "x"), &[]);
+    let whiteout = tar().pax(&[("path", format!("d/.wh.{long}").as_bytes())]).file("x", "");
+    layer(whiteout, &[&base]).assert_tree(&[("d", "dir"), (&format!("d/{long}"), "whiteout")]);
+}
