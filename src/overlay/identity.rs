@@ -131,24 +131,32 @@ impl Overlay {
     }
 
     /// Finds the lower file of an `overlay.origin` value. `None` when it cannot be decoded: no privilege to open
-    /// handles, another file system, or the file is gone.
+    /// handles, another file system, or the file is gone. What says nothing about the file (`EIO`, no descriptors, no
+    /// memory) is an error: without its origin a copied-up hard link would be taken for a file of its own, and its
+    /// data would go with the first name that is removed.
     ///
     /// Mounts without that privilege write, and believe, what the lower file was: `number`.
-    pub(super) fn origin(&self, value: &[u8], number: Option<Number>) -> Option<Origin> {
-        let (uuid, handle) = OverlayHandle::parse(value)?;
+    pub(super) fn origin(&self, value: &[u8], number: Option<Number>) -> Result<Option<Origin>> {
+        let Some((uuid, handle)) = OverlayHandle::parse(value) else { return Ok(None) };
         let mut tried: Vec<u64> = Vec::new();
         for layer in self.lowers.iter().filter(|l| l.handles && l.uuid.unwrap_or_default() == uuid) {
             if tried.contains(&layer.dev) {
                 continue;
             }
             tried.push(layer.dev);
-            let Ok(fd) = sys::open_handle(layer.root.as_fd(), &handle) else { continue };
-            let stat = sys::stat(At::Fd(fd.as_fd())).ok()?;
-            return Some(Origin { ino: self.id(&stat), nlink: stat.nlink });
+            let fd = match sys::open_handle(layer.root.as_fd(), &handle) {
+                Ok(fd) => fd,
+                Err(e) if [Errno::IO, Errno::MFILE, Errno::NFILE, Errno::NOMEM].contains(&e.errno) => {
+                    return Err(e.into());
+                }
+                Err(_) => continue,
+            };
+            let stat = sys::stat(At::Fd(fd.as_fd()))?;
+            return Ok(Some(Origin { ino: self.id(&stat), nlink: stat.nlink }));
         }
-        let number = number.filter(|_| self.markers == Namespace::User)?;
-        let dev = *tried.first()?;
-        Some(Origin { ino: self.ids.map(dev, number.ino), nlink: number.nlink })
+        let number = number.filter(|_| self.markers == Namespace::User);
+        let told = number.zip(tried.first());
+        Ok(told.map(|(number, &dev)| Origin { ino: self.ids.map(dev, number.ino), nlink: number.nlink }))
     }
 
     /// Whether a lower object with several links can be in the index: that needs `overlay.nlink`, and `user.*` attributes

@@ -76,7 +76,10 @@ impl Overlay {
                 continue;
             }
             let markers = self.index_markers(&name)?;
-            let origin = markers.origin.as_ref().and_then(|value| self.origin(value, markers.number));
+            let origin = match &markers.origin {
+                Some(value) => self.origin(value, markers.number)?,
+                None => None,
+            };
             let lower = origin.map_or(stat.nlink.saturating_sub(1), |origin| origin.nlink);
             let place = OnDisk { upper: true, dev: stat.dev, ino: stat.ino };
             each(place, self.union_nlink(&name, &stat, lower)?);

@@ -285,7 +285,9 @@ impl Overlay {
             if let Some(lower) = content.lowers.first() {
                 let fd = sys::open_path_rel(self.layer(lower.layer)?.root.as_fd(), &lower.path)?;
                 found.ino = self.id(&sys::stat(At::Fd(fd.as_fd()))?);
-            } else if let Some(origin) = markers.origin.as_ref().and_then(|value| self.origin(value, markers.number)) {
+            } else if let Some(value) = &markers.origin
+                && let Some(origin) = self.origin(value, markers.number)?
+            {
                 found.ino = origin.ino;
             }
         } else {
@@ -348,7 +350,7 @@ impl Overlay {
         let markers = self.as_owner(at, || Ok(markers::read_file_markers(at)?))?;
         self.attach_data(ns, name, &mut found, &markers)?;
         let Some(value) = &markers.origin else { return Ok(found) };
-        let origin = match self.origin(value, markers.number) {
+        let origin = match self.origin(value, markers.number)? {
             None if stat.nlink <= 1 => self.origin_by_name(ns, name, value, below)?,
             origin => origin,
         };

@@ -1,7 +1,7 @@
 //! The fault seam: one place through which every system call of [`crate::sys`] passes.
 //!
 //! In a normal build [`enter`] is an inlined no-op. Under `cfg(test)` the current thread can carry a
-//! `Plan` that makes the n-th call that changes the file system fail, or that stops everything from
+//! `Plan` that makes the n-th call that changes the file system fail, or the n-th that reads it, or that stops everything from
 //! the n-th such call on, which is what a `kill -9` at that moment leaves behind on disk.
 
 use super::Result;
@@ -43,6 +43,13 @@ mod planned {
             /// What it fails with.
             errno: Errno,
         },
+        /// The n-th reading call does nothing and fails with `errno`; all others work.
+        FailNthReading {
+            /// Which reading call, from 1.
+            n: usize,
+            /// What it fails with.
+            errno: Errno,
+        },
         /// The n-th mutating call and every later call of any kind do nothing and fail with `EIO`.
         KillNth {
             /// Which mutating call, from 1.
@@ -57,6 +64,8 @@ mod planned {
         pub mutating: usize,
         /// The names of those calls, in order.
         pub trace: Vec<&'static str>,
+        /// The names of the calls that only read, in order.
+        pub readings: Vec<&'static str>,
     }
 
     struct Running {
@@ -92,7 +101,11 @@ mod planned {
                 return killed;
             }
             if kind == Kind::Reading {
-                return Ok(());
+                self.report.readings.push(call);
+                return match self.plan {
+                    Plan::FailNthReading { n, errno } if n == self.report.readings.len() => Err(Error { call, errno }),
+                    _ => Ok(()),
+                };
             }
             self.report.mutating += 1;
             self.report.trace.push(call);
@@ -102,7 +115,7 @@ mod planned {
                     self.dead = true;
                     killed
                 }
-                Plan::Count | Plan::FailNth { .. } | Plan::KillNth { .. } => Ok(()),
+                Plan::Count | Plan::FailNth { .. } | Plan::FailNthReading { .. } | Plan::KillNth { .. } => Ok(()),
             }
         }
     }

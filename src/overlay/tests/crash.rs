@@ -42,7 +42,7 @@ const BEST_EFFORT: [&str; 3] = ["utimensat", "unlinkat", "FICLONE"];
 
 /// A view in a form that can be compared between runs: numbers are told by the first name that had them before (or, for
 /// new objects, has them now), and times of this run are all alike.
-fn canonical(before: &View, now: &View) -> BTreeMap<String, (String, super::walk::Entry)> {
+pub fn canonical(before: &View, now: &View) -> BTreeMap<String, (String, super::walk::Entry)> {
     let first = |view: &View, ino| view.iter().find(|(_, e)| e.ino == ino).map(|(p, _)| p.clone());
     now.iter()
         .map(|(path, entry)| {
@@ -63,17 +63,17 @@ fn canonical(before: &View, now: &View) -> BTreeMap<String, (String, super::walk
         .collect()
 }
 
-type Canonical = BTreeMap<String, (String, super::walk::Entry)>;
+pub type Canonical = BTreeMap<String, (String, super::walk::Entry)>;
 
 /// Whose times do not count in a comparison.
 #[derive(Clone, Copy)]
-struct Forgive {
-    dirs: bool,
-    files: bool,
+pub struct Forgive {
+    pub dirs: bool,
+    pub files: bool,
 }
 
 /// What differs between two states.
-fn differs(a: &Canonical, b: &Canonical, forgive: Forgive) -> String {
+pub fn differs(a: &Canonical, b: &Canonical, forgive: Forgive) -> String {
     let mut out = String::new();
     let paths: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
     for path in paths {
@@ -90,21 +90,21 @@ fn differs(a: &Canonical, b: &Canonical, forgive: Forgive) -> String {
     out
 }
 
-struct Run {
-    before: View,
-    result: Result<()>,
-    report: seam::Report,
+pub struct Run {
+    pub before: View,
+    pub result: Result<()>,
+    pub report: seam::Report,
     /// What the union that ran it shows then; not after a kill.
-    live: Option<View>,
+    pub live: Option<View>,
     /// What a mount afterwards shows.
-    after: View,
-    left: Vec<std::ffi::OsString>,
+    pub after: View,
+    pub left: Vec<std::ffi::OsString>,
     /// Running it again on the same union: `Some` if the first time failed.
     again: Option<(Result<()>, View)>,
 }
 
 /// Runs the case once under the plan. `warm`: every object is known already.
-fn run(case: &Case, act: fn(&Fs) -> Result<()>, plan: Plan, warm: bool, again: bool) -> Run {
+pub fn run(case: &Case, act: fn(&Fs) -> Result<()>, plan: Plan, warm: bool, again: bool) -> Run {
     let stack = case.stack();
     let before = stack.view();
     let fs = stack.mount();

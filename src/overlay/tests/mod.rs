@@ -7,6 +7,7 @@
 mod concurrent;
 mod crash;
 mod crash_cases;
+mod crash_reading;
 mod directories;
 mod durability;
 pub(crate) mod harness;
