@@ -108,7 +108,7 @@ impl FromStr for Digest {
         if is_any_digest(text) && !text.starts_with("sha256:") {
             return Err(DigestError::Algorithm(shown));
         }
-        Err(DigestError::Malformed(shown))
+        Err(DigestError::Malformed(super::format::printable(&shown)))
     }
 }
 
@@ -347,6 +347,12 @@ mod tests {
         for text in bad {
             assert!(matches!(text.parse::<Digest>(), Err(DigestError::Malformed(_))), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_is_no_digest_does_not_steer_the_terminal() {
+        let e = "sha256:\u{7f}\u{1b}[2J".parse::<Digest>().unwrap_err().to_string();
+        assert!(!e.contains(char::is_control) && e.contains("[2J"), "{e}");
     }
 
     #[test]
