@@ -1,7 +1,7 @@
 //! From the tar stream to entries: everything that stands before an entry's data is taken together here.
 
 use super::api::Limits;
-use super::error::{Error, Result};
+use super::error::{Error, Result, shown};
 use super::header::{BLOCK, Header};
 use super::names;
 use super::pax::Extensions;
@@ -191,9 +191,7 @@ impl<'a> Reader<'a> {
         let wrong = |what: &'static str| Error::entry(&name, what);
         let path = names::normalise(&name, self.limits).map_err(wrong)?;
         let size = ext.size.map_or_else(|| unsigned(header.size()), Ok).map_err(wrong)?;
-        if size > self.limits.bytes {
-            return Err(wrong("is too large"));
-        }
+        self.check_size(&name, size)?;
         let link = one_of(ext.gnu_linkpath.take(), ext.linkpath.take()).map_err(wrong)?;
         let link = || link.clone().unwrap_or_else(|| header.link());
         let what = match header.kind() {
@@ -217,6 +215,14 @@ impl<'a> Reader<'a> {
             self.data_of_no_file(size)?;
         }
         Ok(entry)
+    }
+
+    fn check_size(&self, name: &[u8], size: u64) -> Result<()> {
+        let most = self.limits.bytes;
+        if size <= most {
+            return Ok(());
+        }
+        Err(Error::Limit(format!("entry '{}' has {size} bytes, more than {most}", shown(name)).into()))
     }
 
     /// Whether anything but a file has data is told apart by what follows: some programs give the length of the file
@@ -273,9 +279,7 @@ impl<'a> Reader<'a> {
         } else {
             return Ok(());
         }
-        if entry.size > self.limits.bytes {
-            return Err(wrong("is too large"));
-        }
+        self.check_size(&entry.name, entry.size)?;
         entry.sparse = Some(sparse::check(pieces, entry.size, self.left).map_err(wrong)?);
         Ok(())
     }

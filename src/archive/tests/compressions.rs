@@ -55,6 +55,28 @@ fn every_compression_gives_the_same_layer_and_diff_id() {
 }
 
 #[test]
+fn layers_for_lazy_pulling_are_tars_like_any_other() {
+    // eStargz: a member an entry, its own files, and a footer with an extra field and no data.
+    let entries = [tar().dir("d"), tar().file("d/f", "data"), tar().file(".prefetch.landmark", "\u{f}")];
+    let toc = tar().file("stargz.index.json", "{\"version\":1,\"entries\":[]}").end();
+    let footer = [&[0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 26, 0][..], b"SG\x16\x000000000000000000STARGZ"].concat();
+    let footer = [&footer[..], &[1, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let members = entries.iter().map(|tar| gzip(&tar.0)).chain([gzip(&toc), footer]);
+    let layer = Layer::new();
+    layer.apply(&members.collect::<Vec<_>>().concat(), &[]).unwrap();
+    let json = "{\\\"version\\\":1,\\\"entries\\\":[]}";
+    layer.assert_tree(&[(".prefetch.landmark", "\\x0f"), ("d", "dir"), ("d/f", "data"), ("stargz.index.json", json)]);
+    // zstd:chunked: its table of contents, in a frame that decoders skip, says something else than the tar.
+    let toc = zstd(b"{\"version\":1,\"entries\":[{\"type\":\"reg\",\"name\":\"evil\",\"size\":4}]}");
+    let mut frame = vec![0x50, 0x2a, 0x4d, 0x18];
+    frame.extend((toc.len() as u32).to_le_bytes());
+    let blob = [zstd(&tar().file("good", "data").end()), frame, toc].concat();
+    let layer = Layer::new();
+    layer.apply(&blob, &[]).unwrap();
+    layer.assert_tree(&[("good", "data")]);
+}
+
+#[test]
 fn an_empty_blob_is_an_empty_layer() {
     for blob in [vec![], gzip(b""), vec![0; 1024], gzip(&[0; 1024])] {
         let layer = Layer::new();
@@ -167,10 +189,11 @@ fn a_failing_reader_is_the_error() {
 #[test]
 fn bombs() {
     let zeros = vec![0; 65 << 20];
+    let gzip = gzip(&zeros);
     let limits = Limits { ratio: 100, ..Limits::default() };
-    let e = digests(&gzip(&zeros)[..], Expected::default(), &limits).unwrap_err();
+    let e = digests(&gzip[..], Expected::default(), &limits).unwrap_err();
     assert!(matches!(e, Error::Limit(_)), "{e}");
-    for blob in [gzip(&zeros), zstd(&zeros)] {
+    for blob in [gzip, zstd(&zeros)] {
         let limits = Limits { bytes: 10 << 20, ..Limits::default() };
         assert!(digests(&blob[..], Expected::default(), &limits).is_err());
     }

@@ -1,6 +1,7 @@
 //! Archives made to do harm, and archives that are merely broken: a clear error each, nothing outside the layer.
 
 use super::build::{Layer, head, layer, refused, tar};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 #[test]
@@ -66,6 +67,53 @@ fn the_root_stays_a_directory() {
             assert!(message.contains("root of the layer") || message.contains("hard link"), "{message}");
         }
     }
+}
+
+#[test]
+fn a_slash_at_the_end_follows_no_link() {
+    // With host rules `l/` is what the link leads to.
+    let layer = Layer::new();
+    let outside = layer.path().parent().unwrap().to_owned();
+    let mode = std::fs::metadata(&outside).unwrap().mode();
+    let tar = tar().symlink("l", outside.to_str().unwrap()).raw(head(b'5', "l/").mode(0o777).owner(7, 7));
+    let tar = tar.symlink("m/", outside.to_str().unwrap()).raw(head(b'5', "m/.").mode(0o777)).file("l/victim", "evil");
+    layer.apply(&tar.end(), &[]).unwrap();
+    layer.assert_tree(&[("l", "dir"), ("l/victim", "evil"), ("m", "dir")]);
+    assert_eq!(std::fs::metadata(&outside).unwrap().mode(), mode);
+}
+
+#[test]
+fn a_directory_that_somebody_exchanges_for_a_link_meanwhile() {
+    use crate::sys::{self, RenameFlags};
+    use std::ffi::OsStr;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let layer = Layer::new();
+    let outside = layer.path().parent().unwrap().to_owned();
+    let mut tar = tar().dir("d");
+    for i in 0..3000 {
+        tar = tar.file(format!("d/{i}/victim"), "evil").file("e", "").raw(head(b'5', "d").mode(0o777));
+    }
+    let blob = tar.end();
+    let done = AtomicBool::new(false);
+    let exchanged = std::thread::scope(|scope| {
+        let exchanging = scope.spawn(|| {
+            let (dir, mut count) = (sys::open_root(&layer.path()).unwrap(), 0);
+            let names = (OsStr::new("d"), OsStr::new("link"));
+            sys::symlink(outside.as_os_str(), dir.as_fd(), names.1).unwrap();
+            while !done.load(Ordering::Relaxed) {
+                let exchange = sys::rename(dir.as_fd(), names.0, dir.as_fd(), names.1, RenameFlags::EXCHANGE);
+                count += u32::from(exchange.is_ok());
+            }
+            count
+        });
+        // Unpacked or refused: what matters is `check_outside`, and that nothing was given rights outside.
+        drop(layer.unpack(&blob));
+        done.store(true, Ordering::Relaxed);
+        exchanging.join().unwrap()
+    });
+    assert!(exchanged > 0);
+    layer.check_outside();
+    assert_ne!(std::fs::metadata(&outside).unwrap().mode() & 0o777, 0o777);
 }
 
 #[test]

@@ -91,6 +91,18 @@ fn times_with_fractions_before_1970_and_of_directories() {
 }
 
 #[test]
+fn times_that_no_file_system_holds() {
+    // The system takes the nearest one that it can keep; an error is better than a time that is another one by chance.
+    let far =
+        tar().pax(&[("mtime", b"9223372036854775807")]).file("f", "").pax(&[("mtime", b"99999999999.5")]).dir("d");
+    let layer = layer(far, &[]);
+    assert!(layer.stat("f").mtime.sec > 1_700_000_000 && layer.stat("d").mtime.sec > 1_700_000_000);
+    assert!(refused(tar().pax(&[("mtime", b"9223372036854775808")]).file("f", "")).contains("time"));
+    let binary = head(b'0', "b").set(136, &[0x80, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert!(refused(tar().with(binary, b"")).contains("time out of range"));
+}
+
+#[test]
 fn modes_are_set_after_the_owner() {
     let tar = tar().with(head(b'0', "su").mode(0o104755).owner(1000, 1000), b"x").raw(head(b'5', "t").mode(0o1777));
     let layer = layer(tar, &[]);
