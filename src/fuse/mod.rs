@@ -9,6 +9,7 @@ pub mod about;
 mod adapter;
 mod convert;
 mod ioctl;
+mod mount;
 mod seek;
 mod session;
 mod unmount;

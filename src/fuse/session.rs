@@ -1,12 +1,13 @@
-//! Mounting, serving and unmounting.
+//! A mount and the threads that answer for it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use fuser::{Config, MountOption, SessionACL};
+use fuser::{Config, SessionACL};
 
 use super::adapter::Adapter;
+use super::mount::Mount;
 use crate::overlay::Overlay;
 use crate::sys;
 
@@ -93,18 +94,26 @@ pub enum MountError {
     },
 }
 
-/// A mounted union that answers requests once [`Session::run`] is called.
+/// A mounted union that answers requests once [`Session::run`] is called. Dropped before, it is unmounted.
 pub struct Session {
-    session: fuser::Session<Adapter>,
+    /// None once it runs.
+    session: Option<fuser::Session<Adapter>>,
+    mount: Arc<Mount>,
 }
 
 /// Unmounts a session from another thread.
-pub struct Unmounter(parking_lot::Mutex<fuser::SessionUnmounter>);
+#[derive(Clone)]
+pub struct Unmounter(Arc<Mount>);
 
 impl Unmounter {
     /// Unmounts unless that happened already. Fails with `EBUSY` while files are in use.
     pub fn unmount(&self) -> io::Result<()> {
-        self.0.lock().unmount()
+        self.0.unmount(false)
+    }
+
+    /// Takes the mount out of the tree, also while files are in use; it ends with its last user.
+    pub fn detach(&self) -> io::Result<()> {
+        self.0.unmount(true)
     }
 }
 
@@ -112,56 +121,49 @@ impl Session {
     /// Mounts `overlay`. When this returns, the kernel was answered and the mount can be used as soon as
     /// [`Session::run`] runs; requests wait until then.
     pub fn mount(overlay: Overlay, options: &Options) -> Result<Self, MountError> {
-        let path = &options.mountpoint;
-        check_mountpoint(path)?;
-        check_device()?;
+        check_mountpoint(&options.mountpoint)?;
         let notifier = Arc::new(OnceLock::new());
         let read_only = options.read_only || overlay.read_only();
         let adapter = Adapter::new(Arc::new(overlay), notifier.clone(), options.default_permissions, options.writeback);
         let mut config = Config::default();
-        config.mount_options = mount_options(options, read_only);
-        config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
         config.n_threads = Some(options.threads.max(2));
         config.clone_fd = true;
-        let session = fuser::Session::new(adapter, path, &config)
-            .map_err(|source| MountError::Mount { path: path.clone(), source })?;
+        let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
+        let (device, mount) = Mount::new(options, read_only)?;
+        // From here on unmounted when it is dropped.
+        let mut this = Self { session: None, mount: Arc::new(mount) };
+        let session = fuser::Session::from_fd(adapter, device, acl, config)
+            .map_err(|source| MountError::Mount { path: options.mountpoint.clone(), source })?;
         if notifier.set(session.notifier()).is_err() {
             log::debug!("notifier was set before");
         }
-        Ok(Self { session })
+        this.session = Some(session);
+        Ok(this)
     }
 
     /// Answers requests until the file system is unmounted.
-    pub fn run(self) -> io::Result<()> {
-        self.session.run()
+    pub fn run(mut self) -> io::Result<()> {
+        let Some(session) = self.session.take() else { return Ok(()) };
+        session.run()?;
+        self.mount.ended();
+        Ok(())
     }
 
     /// A handle that unmounts from another thread.
-    pub fn unmounter(&mut self) -> Unmounter {
-        Unmounter(self.session.unmount_callable().into())
+    #[must_use]
+    pub fn unmounter(&self) -> Unmounter {
+        Unmounter(Arc::clone(&self.mount))
     }
 }
 
-fn mount_options(options: &Options, read_only: bool) -> Vec<MountOption> {
-    let mut list = vec![MountOption::FSName(options.fsname.clone())];
-    if !options.subtype.is_empty() {
-        // fuser hands `Subtype` to fusermount3 only; both it and the kernel understand the text.
-        list.push(MountOption::CUSTOM(format!("subtype={}", options.subtype)));
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Closes the device first: whoever waits for an answer would keep the mount busy.
+        drop(self.session.take());
+        if let Err(e) = self.mount.unmount(true) {
+            log::error!("cannot unmount: {e}");
+        }
     }
-    if options.default_permissions {
-        list.push(MountOption::DefaultPermissions);
-    }
-    list.push(if options.suid { MountOption::Suid } else { MountOption::NoSuid });
-    list.push(if options.dev { MountOption::Dev } else { MountOption::NoDev });
-    list.push(if options.exec { MountOption::Exec } else { MountOption::NoExec });
-    let flags = [
-        (options.no_atime, MountOption::NoAtime),
-        (options.dir_sync, MountOption::DirSync),
-        (options.sync, MountOption::Sync),
-    ];
-    list.extend(flags.into_iter().filter(|f| f.0).map(|f| f.1));
-    list.push(if read_only { MountOption::RO } else { MountOption::RW });
-    list
 }
 
 /// Whether something can be mounted at `path`: it must be a directory.
@@ -169,14 +171,4 @@ pub fn check_mountpoint(path: &Path) -> Result<(), MountError> {
     let bad = |source| MountError::MountPoint { path: path.into(), source };
     let meta = std::fs::metadata(path).map_err(bad)?;
     if meta.is_dir() { Ok(()) } else { Err(bad(sys::Errno::NOTDIR.into())) }
-}
-
-fn check_device() -> Result<(), MountError> {
-    match std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
-        Ok(_) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(MountError::DevicePermission),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(MountError::NoDevice),
-        // ENODEV, ENXIO: a device node without a driver behind it.
-        Err(_) => Err(MountError::NoDevice),
-    }
 }

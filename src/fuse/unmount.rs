@@ -1,5 +1,6 @@
 //! Taking a mount away from outside, and finding the daemon behind it.
 
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::AsFd;
@@ -34,23 +35,26 @@ pub fn unmount(path: &Path, lazy: bool) -> io::Result<()> {
             other => return other.map_err(io::Error::from),
         }
     }
-    match fusermount("fusermount3", path, lazy) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => fusermount("fusermount", path, lazy),
-        other => other,
+    let mut args = vec![OsStr::new("-u"), OsStr::new("--"), path.as_os_str()];
+    if lazy {
+        args.insert(1, OsStr::new("-z"));
     }
-}
-
-fn fusermount(program: &str, path: &Path, lazy: bool) -> io::Result<()> {
-    let mut command = Command::new(program);
-    command.arg("-u").args(lazy.then_some("-z")).arg("--").arg(path).env("LC_ALL", "C");
-    let output = command.output().map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => io::Error::new(e.kind(), "fusermount3 is not installed (package fuse3)"),
-        _ => e,
-    })?;
+    let output = fusermount(|command| command.args(&args).output())?;
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.success() {
         true => Ok(()),
         false if said.contains("busy") => Err(io::Error::from_raw_os_error(libc::EBUSY)),
         false => Err(io::Error::other(said.trim().to_owned())),
     }
+}
+
+/// Starts the program that mounts and unmounts for ordinary users, under the name that it has here.
+pub(super) fn fusermount<T>(mut start: impl FnMut(&mut Command) -> io::Result<T>) -> io::Result<T> {
+    for program in ["fusermount3", "fusermount"] {
+        match start(Command::new(program).env("LC_ALL", "C")) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, "fusermount3 is not installed (package fuse3)"))
 }

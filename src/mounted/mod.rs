@@ -97,7 +97,7 @@ impl Mounted {
         };
         let mountpoint = place.path().join("root");
         let options = fuse::Options { mountpoint: mountpoint.clone(), ..fuse::Options::default() };
-        let mut session = Session::mount(overlay, &options)?;
+        let session = Session::mount(overlay, &options)?;
         let unmounter = session.unmounter();
         let serve = move || {
             // New files get the mode that was asked for, whatever the mask of the process.
@@ -131,7 +131,7 @@ impl Mounted {
         let Some(Serving { unmounter, thread }) = self.serving.take() else { return Ok(()) };
         if let Err(error) = unmounter.unmount() {
             // Somebody has a file open, perhaps the caller: waiting for him would be for ever.
-            fuse::unmount(&self.mountpoint, true)?;
+            unmounter.detach()?;
             return Err(error);
         }
         thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread that served the mount broke down")))

@@ -14,6 +14,7 @@ mod handle;
 mod lock;
 pub mod memory;
 mod mount;
+mod mountinfo;
 mod new_mount;
 mod open;
 pub mod process;
@@ -32,7 +33,8 @@ pub use data::{
 pub use dirent::{RawEntry, read_dir};
 pub use handle::{FileHandle, fs_uuid, handle, open_handle};
 pub use lock::{LockKind, byte_is_locked, lock_byte, unlock_byte};
-pub use mount::{private_clone, umount};
+pub use mount::{MountFlags, mount, private_clone, umount};
+pub use mountinfo::{MountEntry, MountId, mount_at, mounts};
 pub use new_mount::{EndOfMount, MountAttrFlags, Parameter, Refusal, attach, new_mount};
 pub use open::{
     create_file, dup, nameless_file, open_dir, open_dir_path, open_file, open_file_path, open_path, open_path_rel,

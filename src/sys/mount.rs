@@ -1,12 +1,15 @@
-//! Mounts: private clones to hold layers by, and unmounting.
+//! Mounts: made and taken away, and private clones to hold layers by.
 #![allow(unsafe_code)]
 
 use super::raw::check;
 use super::{Errno, Fd, Result, reading};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{OpenTreeFlags, UnmountFlags};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+
+pub use rustix::mount::MountFlags;
 
 const MOUNT_ATTR_RDONLY: u64 = 0x1;
 const MOUNT_ATTR_ATIME: u64 = 0x70;
@@ -60,6 +63,13 @@ fn set_attributes(mount: Fd<'_>, attr: &MountAttr) -> rustix::io::Result<()> {
         )
     })
     .map(drop)
+}
+
+/// Mounts a file system of type `kind` at `path`; `data` are its own options, separated by commas.
+///
+/// `EPERM` without `CAP_SYS_ADMIN` over the mount namespace.
+pub fn mount(source: &str, path: &Path, kind: &str, flags: MountFlags, data: &CStr) -> Result<()> {
+    reading("mount", || rustix::mount::mount(source, path, kind, flags, data))
 }
 
 /// Unmounts what is mounted at `path`, which is not followed; `lazy` detaches it while it is in use.

@@ -585,6 +585,49 @@ fn mounts_on_mounts() {
     drop(above);
 }
 
+/// What is mounted at the same place, before and since, is nobody's business: the end of a mount is the end of that one.
+#[test]
+fn other_mounts_at_the_same_place_stay() {
+    for program in [vec![PROGRAM, "umount"], vec!["umount"]] {
+        let mut bed = Bed::unmounted(Setup::default(), |l| put(&l[0], "f", "x"));
+        let tmpfs = |name: &str| {
+            assert!(run(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&bed.m)).status.success());
+            fs::write(bed.m.join(name), name).unwrap();
+        };
+        tmpfs("before");
+        let output = run(Command::new(PROGRAM).args(["mount", "-o", &bed.option_string()]).arg(&bed.m));
+        assert!(output.status.success(), "{}", text_of(output.stderr));
+        let pid = text_of(os::get_xattr(&bed.m, "user.laminafs.pid").unwrap()).parse().unwrap();
+        assert_eq!(entries(&bed.m), ["f"]);
+        let ended = run(Command::new(program[0]).args(&program[1..]).arg(&bed.m));
+        assert!(ended.status.success(), "{}", text_of(ended.stderr));
+        tmpfs("since");
+        until("the daemon ends", PATIENCE, || !alive(pid));
+        assert_eq!(entries(&bed.m), ["since"]);
+        for name in ["before", ""] {
+            assert!(run(Command::new("umount").arg(&bed.m)).status.success());
+            assert_eq!(entries(&bed.m).join(""), name);
+        }
+        bed.pid = None;
+    }
+}
+
+/// A signal that cannot unmount, because something else is mounted over it, takes nothing else away.
+#[test]
+fn a_signal_does_not_unmount_others() {
+    let mut bed = Bed::new(|l| put(l, "f", "x"));
+    let pid = bed.pid.take().unwrap();
+    assert!(run(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&bed.m)).status.success());
+    fs::write(bed.m.join("over"), "").unwrap();
+    unsafe { libc::kill(pid as i32, libc::SIGTERM) };
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(alive(pid));
+    assert_eq!(entries(&bed.m), ["over"]);
+    assert!(run(Command::new("umount").arg(&bed.m)).status.success());
+    bed.pid = Some(pid);
+    bed.unmount();
+}
+
 #[test]
 fn the_demonstration_works_and_leaves_nothing() {
     let home = tempfile::Builder::new().prefix("laminafs-test-").tempdir().unwrap();

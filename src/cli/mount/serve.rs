@@ -1,7 +1,7 @@
 //! The life of a mount: open, mount, answer, end.
 
 use super::{Request, advise, kernel};
-use crate::fuse::{self, Session, Unmounter};
+use crate::fuse::{Session, Unmounter};
 use crate::overlay::{self, Overlay};
 use crate::sys::process::{self, HeldSignals};
 use anyhow::Context;
@@ -20,7 +20,7 @@ pub fn serve(request: &Request, started: impl FnOnce() -> anyhow::Result<()>) ->
     let layers = overlay::Options { fd_limit: process::raise_nofile_limit(), ..request.layers.clone() };
     let overlay = Overlay::open(&layers)?;
     stopper.mounting();
-    let mut session = Session::mount(overlay, &request.mount).map_err(advise)?;
+    let session = Session::mount(overlay, &request.mount).map_err(advise)?;
     if let Err(error) = request.held.mounted(&mountpoint, false).and_then(|()| started()) {
         session.unmounter().unmount()?;
         return Err(error);
@@ -33,11 +33,7 @@ pub fn serve(request: &Request, started: impl FnOnce() -> anyhow::Result<()>) ->
 
 /// Unmounts, or where somebody uses the mount takes it out of the tree; the daemon serves the last user to the end.
 fn unmount(unmounter: &Unmounter, mountpoint: &Path) {
-    let Err(error) = unmounter.unmount() else { return };
-    // Something else may be mounted there by now.
-    let ours = fuse::daemon_of(mountpoint).is_ok_and(|pid| pid == Some(std::process::id()));
-    let detached = if ours { fuse::unmount(mountpoint, true) } else { Err(error) };
-    if let Err(e) = detached {
+    if let Err(e) = unmounter.unmount().or_else(|_| unmounter.detach()) {
         log::error!("cannot unmount {}: {e}", mountpoint.display());
     }
 }

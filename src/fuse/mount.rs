@@ -1,0 +1,158 @@
+//! Mounting: by the kernel itself, or through fusermount3 where the right to do that is missing.
+//!
+//! `fuser` could do it as well, but at the end of a mount it unmounts what is at the path then: what was there before, or
+//! what somebody has mounted meanwhile. So the mount is made here, and only this mount is taken away.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+use super::session::{MountError, Options};
+use super::unmount::{fusermount, unmount};
+use crate::sys::{self, Errno, MountFlags, MountId};
+
+/// A mount that was made here.
+pub struct Mount {
+    path: PathBuf,
+    id: MountId,
+    /// It is known to be gone.
+    ended: AtomicBool,
+}
+
+impl Mount {
+    /// Mounts. The file system is served through the descriptor, and until it is, whoever uses it waits.
+    pub fn new(options: &Options, read_only: bool) -> Result<(OwnedFd, Self), MountError> {
+        let failed = |source| MountError::Mount { path: options.mountpoint.clone(), source };
+        let path = options.mountpoint.canonicalize().map_err(failed)?;
+        let device = open_device()?;
+        let device = match mount(&device, &path, options, read_only) {
+            Ok(()) => device.into(),
+            Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
+                mount_as_user(&path, options, read_only).map_err(failed)?
+            }
+            Err(e) => return Err(failed(e)),
+        };
+        match sys::mount_at(&path) {
+            Ok(id) => Ok((device, Self { path, id, ended: AtomicBool::new(false) })),
+            Err(e) => {
+                unmount(&path, true).map_err(failed)?;
+                Err(failed(e.into()))
+            }
+        }
+    }
+
+    /// Takes the mount away, unless that happened already. `EBUSY` while it is in use; with `lazy` out of the tree then.
+    pub fn unmount(&self, lazy: bool) -> io::Result<()> {
+        if self.ended.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if sys::mount_at(&self.path).is_ok_and(|on_top| on_top == self.id) {
+            return unmount(&self.path, lazy);
+        }
+        let covered = sys::mounts()?.iter().any(|m| m.place == self.path && m.dev == self.id.dev);
+        match covered {
+            true => Err(io::Error::other("something else is mounted over it")),
+            false => Ok(()),
+        }
+    }
+
+    /// The file system has ended; its numbers may be those of another one from now on.
+    pub fn ended(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+}
+
+fn open_device() -> Result<File, MountError> {
+    let device = File::options().read(true).write(true).open("/dev/fuse");
+    device.map_err(|e| match e.kind() {
+        io::ErrorKind::PermissionDenied => MountError::DevicePermission,
+        // ENODEV, ENXIO: a device node without a driver behind it.
+        _ => MountError::NoDevice,
+    })
+}
+
+fn mount(device: &File, path: &Path, options: &Options, read_only: bool) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let mut data = vec![
+        format!("fd={}", device.as_raw_fd()),
+        format!("rootmode={:o}", path.metadata()?.mode()),
+        format!("user_id={}", rustix::process::getuid().as_raw()),
+        format!("group_id={}", rustix::process::getgid().as_raw()),
+    ];
+    data.extend(own_options(options));
+    let data = std::ffi::CString::new(data.join(","))?;
+    let flags = switches(options, read_only).into_iter().filter(|(on, ..)| *on).map(|(_, flag, ..)| flag).collect();
+    Ok(sys::mount(&options.fsname, path, "fuse", flags, &data)?)
+}
+
+/// Options that the file system of the kernel reads.
+fn own_options(options: &Options) -> Vec<String> {
+    let mut own = Vec::new();
+    if !options.subtype.is_empty() {
+        own.push(format!("subtype={}", options.subtype));
+    }
+    let switches = [(options.default_permissions, "default_permissions"), (options.allow_other, "allow_other")];
+    own.extend(switches.iter().filter(|(on, _)| *on).map(|(_, name)| (*name).to_owned()));
+    own
+}
+
+/// What every mount has: whether it is on, as a flag, and as words for on and off.
+fn switches(options: &Options, read_only: bool) -> [(bool, MountFlags, &'static str, &'static str); 7] {
+    [
+        (!options.suid, MountFlags::NOSUID, "nosuid", "suid"),
+        (!options.dev, MountFlags::NODEV, "nodev", "dev"),
+        (!options.exec, MountFlags::NOEXEC, "noexec", "exec"),
+        (read_only, MountFlags::RDONLY, "ro", "rw"),
+        (options.no_atime, MountFlags::NOATIME, "noatime", ""),
+        (options.dir_sync, MountFlags::DIRSYNC, "dirsync", ""),
+        (options.sync, MountFlags::SYNCHRONOUS, "sync", ""),
+    ]
+}
+
+/// Mounts through fusermount3, which sends the open device through a socket.
+fn mount_as_user(path: &Path, options: &Options, read_only: bool) -> io::Result<OwnedFd> {
+    let words = switches(options, read_only).map(|(is_on, _, on, off)| if is_on { on } else { off });
+    let mut list = vec![format!("fsname={}", options.fsname)];
+    list.extend(own_options(options));
+    list.extend(words.iter().filter(|word| !word.is_empty()).map(|word| (*word).to_owned()));
+    let list = list.join(",");
+    let mut ours = None;
+    let child = fusermount(|command| {
+        let (socket, theirs) = UnixStream::pair()?;
+        ours = Some(socket);
+        // The socket is its standard input, so that it is inherited by nobody else.
+        command.args(["-o", &list, "--"]).arg(path).env("_FUSE_COMMFD", "0").stdin(OwnedFd::from(theirs));
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+    })?;
+    let device = ours.map(|socket| receive(&socket)).transpose();
+    let output = child.wait_with_output()?;
+    match device? {
+        Some(Some(device)) if output.status.success() => Ok(device),
+        _ => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+    }
+}
+
+/// The descriptor that comes through the socket; none when it is closed.
+fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    let (mut byte, mut space) = ([0], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))]);
+    let mut messages = RecvAncillaryBuffer::new(&mut space);
+    loop {
+        let mut data = [IoSliceMut::new(&mut byte)];
+        match recvmsg(socket.as_fd(), &mut data, &mut messages, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => {}
+            received => break received.map(drop)?,
+        }
+    }
+    let descriptor = |message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    };
+    Ok(messages.drain().find_map(descriptor))
+}

@@ -1,0 +1,120 @@
+//! Which mount is where.
+
+use super::{Error, Result, reading};
+use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// `STATX_MNT_ID_UNIQUE` (Linux 6.8): a number that no other mount gets later. Older kernels give one that may be used again.
+const MNT_ID_UNIQUE: u32 = 0x4000;
+
+/// A mount, to be recognised again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MountId {
+    /// Device number of its file system, in the encoding of `makedev`.
+    pub dev: u64,
+    number: u64,
+}
+
+/// The mount that is on top at `path`, which is not followed. Its file system is not asked, so that it need not answer.
+pub fn mount_at(path: &Path) -> Result<MountId> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let wanted = StatxFlags::MNT_ID | StatxFlags::from_bits_retain(MNT_ID_UNIQUE);
+    let found = reading("statx", || statx(CWD, path, flags, wanted))?;
+    Ok(MountId { dev: makedev(found.stx_dev_major, found.stx_dev_minor), number: found.stx_mnt_id })
+}
+
+/// A line of the table of mounts (proc_pid_mountinfo(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountEntry {
+    /// Device number of the file system, in the encoding of `makedev`.
+    pub dev: u64,
+    /// Where it is mounted.
+    pub place: PathBuf,
+    /// Type of the file system, with subtype: `fuse.laminafs`.
+    pub kind: OsString,
+    /// What is mounted, as the file system says.
+    pub source: OsString,
+    /// Options of the file system.
+    pub options: Vec<OsString>,
+}
+
+/// All mounts that this process sees. Lines that cannot be understood are left out.
+pub fn mounts() -> Result<Vec<MountEntry>> {
+    let path = Path::new("/proc/self/mountinfo");
+    let table = std::fs::read(path);
+    let failed = |e: std::io::Error| super::Errno::from_io_error(&e).unwrap_or(super::Errno::IO);
+    let table = table.map_err(|e| Error { call: "reading /proc/self/mountinfo", errno: failed(e) })?;
+    Ok(table.split(|b| *b == b'\n').filter_map(entry).collect())
+}
+
+fn entry(line: &[u8]) -> Option<MountEntry> {
+    let mut words = line.split(|b| *b == b' ');
+    let (major, minor) = std::str::from_utf8(words.nth(2)?).ok()?.split_once(':')?;
+    let place = PathBuf::from(unescape(words.nth(1)?));
+    // Optional fields, then a hyphen.
+    words.find(|word| *word == b"-")?;
+    let (kind, source, options) = (unescape(words.next()?), unescape(words.next()?), words.next()?);
+    let options = options.split(|b| *b == b',').map(unescape).collect();
+    Some(MountEntry { dev: makedev(major.parse().ok()?, minor.parse().ok()?), place, kind, source, options })
+}
+
+/// Undoes `\NNN`, with which the kernel writes what would break the line.
+fn unescape(text: &[u8]) -> OsString {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..3).filter(|_| *first == b'\\');
+        match code.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()) {
+            Some(byte) => {
+                plain.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                plain.push(*first);
+                rest = after;
+            }
+        }
+    }
+    OsString::from_vec(plain)
+}
+
+impl MountEntry {
+    /// The value of `NAME=VALUE` among the options of the file system.
+    #[must_use]
+    pub fn option(&self, name: &str) -> Option<&OsStr> {
+        let value = |option: &'_ OsString| -> Option<usize> {
+            option.as_bytes().strip_prefix(name.as_bytes())?.starts_with(b"=").then_some(name.len() + 1)
+        };
+        self.options.iter().find_map(|option| option.as_bytes().get(value(option)?..).map(OsStr::from_bytes))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_understood() {
+        let line = b"36 35 0:42 / /mnt/a\\040b\xff rw,relatime shared:1 - overlay my\\134src rw,lowerdir=/l,upperdir=/s\\075\\054/u";
+        let entry = entry(line).unwrap();
+        assert_eq!(entry.dev, makedev(0, 42));
+        assert_eq!(entry.place.as_os_str().as_bytes(), b"/mnt/a b\xff");
+        assert_eq!((entry.kind.to_str(), entry.source.to_str()), (Some("overlay"), Some("my\\src")));
+        assert_eq!(entry.option("upperdir"), Some(OsStr::new("/s=,/u")));
+        assert_eq!((entry.option("upper"), entry.option("rw")), (None, None));
+        assert_eq!(super::entry(b""), None);
+        assert_eq!(unescape(b"\\1\\13\\9990\\134040"), OsStr::new("\\1\\13\\9990\\040"));
+    }
+
+    #[test]
+    fn every_mount_has_its_number() {
+        let proc = mount_at(Path::new("/proc")).unwrap();
+        assert!(mounts().unwrap().iter().any(|m| m.place == Path::new("/proc") && m.dev == proc.dev));
+        assert_eq!(mount_at(Path::new("/proc/self")).unwrap(), proc);
+        assert_ne!(mount_at(Path::new("/")).unwrap(), proc);
+        assert!(mount_at(Path::new("/nowhere")).unwrap_err().is(super::super::Errno::NOENT));
+    }
+}
