@@ -4,6 +4,7 @@ use super::complain;
 use super::context::Context;
 use crate::fuse::{daemon_of, unmount};
 use crate::store::{Error, MountRecord, Store};
+use crate::sys;
 use crate::sys::process::{open_pid, wait_pid};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
@@ -76,10 +77,15 @@ fn kernel_mount(store: Store, target: &Path) -> Option<(Store, String, MountReco
 
 /// Unmounts a writable layer and, unless `lazy`, returns when nobody holds it any more.
 pub fn unmount_writable(store: &Store, name: &str, mount: &MountRecord, lazy: bool) -> anyhow::Result<()> {
+    let failed = || format!("cannot unmount {}", mount.mountpoint.display());
+    // Something else may be mounted over it, which is not what was named.
+    let on_top = daemon_of(&mount.mountpoint).unwrap_or(Some(mount.pid));
+    if on_top != (!mount.kernel).then_some(mount.pid) {
+        return Err(anyhow!("something else is mounted over it; unmount that first")).with_context(failed);
+    }
     if !mount.kernel {
         return unmount_and_wait(&mount.mountpoint, lazy);
     }
-    let failed = || format!("cannot unmount {}", mount.mountpoint.display());
     unmount(&mount.mountpoint, lazy).map_err(|e| explain(e, &mount.mountpoint)).with_context(failed)?;
     // The process that waited for this may have been killed, and its number been given to another one: only the lock
     // of the writable layer tells.
@@ -112,7 +118,7 @@ pub fn unmount_and_wait(mountpoint: &Path, lazy: bool) -> anyhow::Result<()> {
 fn find_daemon(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
     match daemon_of(path) {
         Ok(Some(pid)) => Ok(open_pid(pid)?),
-        Ok(None) if is_kernel_mount(path) => Ok(None),
+        Ok(None) if is_kernel_mount(path)? => Ok(None),
         Ok(None) => bail!("it is not the mount point of a laminafs mount"),
         Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => Ok(None),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -123,12 +129,9 @@ fn find_daemon(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
 }
 
 /// Whether `mount --kernel` made the mount at `path`: its source is our name.
-fn is_kernel_mount(path: &Path) -> bool {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let escapes = [("\\", "\\134"), (" ", "\\040"), ("\t", "\\011"), ("\n", "\\012")];
-    let place =
-        escapes.iter().fold(path.to_string_lossy().into_owned(), |text, (plain, code)| text.replace(plain, code));
-    mounts.lines().any(|line| line.starts_with(&format!("laminafs {place} overlay ")))
+fn is_kernel_mount(path: &Path) -> anyhow::Result<bool> {
+    let mounts = sys::mounts()?;
+    Ok(mounts.iter().any(|m| m.place == path && m.kind == "overlay" && m.source == "laminafs"))
 }
 
 /// Adds what to do.

@@ -22,3 +22,4 @@ mod program;
 mod sample;
 mod save;
 mod space;
+mod stacked;
