@@ -10,7 +10,7 @@ use super::record::{self, SCHEMA, now};
 use super::temp::{Trash, random_hex};
 use crate::image::digest::{ChainId, Digest};
 use crate::layer::root;
-use crate::sys::Errno;
+use crate::sys::{self, Errno};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -147,7 +147,10 @@ impl Store {
         };
         let busy = self.locks()?.is_held(Key::writable(name))?;
         let mount: Option<MountRecord> = record::read(&dir, "mount.json").unwrap_or(None);
-        let mount = mount.filter(|m| if m.kernel { is_kernel_mount(&m.mountpoint, &dir.at("upper")) } else { busy });
+        let mount = match mount {
+            Some(m) if m.kernel => is_kernel_mount(&m.mountpoint, &dir.at("upper"))?.then_some(m),
+            other => other.filter(|_| busy),
+        };
         Ok(Writable { record, busy: busy || mount.is_some(), mount, upper: dir.at("upper"), work: dir.at("work") })
     }
 
@@ -214,29 +217,20 @@ impl Store {
 }
 
 /// Whether kernel overlayfs is mounted there with this upper directory, as far as this process sees mounts.
-fn is_kernel_mount(mountpoint: &Path, upper: &Path) -> bool {
-    let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else { return false };
-    mounts.lines().any(|line| is_overlay_line(line, mountpoint, upper))
+///
+/// # Errors
+/// When the mounts cannot be seen: what may be mounted must not be taken for unused.
+fn is_kernel_mount(mountpoint: &Path, upper: &Path) -> Result<bool> {
+    let mounts = sys::mounts().map_err(io("look at", Path::new("/proc/self/mountinfo")))?;
+    Ok(mounts.iter().any(|mount| is_overlay(mount, mountpoint, upper)))
 }
 
-/// Whether a line of mountinfo (proc_pid_mountinfo(5)) is about that mount.
-fn is_overlay_line(line: &str, mountpoint: &Path, upper: &Path) -> bool {
-    let Some((mount, file_system)) = line.split_once(" - ") else { return false };
-    let place = mount.split(' ').nth(4).map(unescape);
-    let mut words = file_system.splitn(3, ' ');
-    let (kind, options) = (words.next(), words.nth(1).unwrap_or_default());
-    let upper = format!("upperdir={}", upper.display());
-    kind == Some("overlay")
-        && place.is_some_and(|p| Path::new(&p) == mountpoint)
+fn is_overlay(mount: &sys::MountEntry, mountpoint: &Path, upper: &Path) -> bool {
+    let its_upper = mount.option("upperdir").map(Path::new);
+    mount.kind == "overlay"
+        && mount.place == mountpoint
         // A path that does not fit into the option was given by descriptor.
-        && options.split(',').map(unescape).any(|o| o == upper || o.starts_with("upperdir=/proc/self/fd/"))
-}
-
-/// Undoes the octal escapes of white space and backslashes.
-fn unescape(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
+        && its_upper.is_some_and(|path| path == upper || path.starts_with("/proc/self/fd"))
 }
 
 #[cfg(test)]
@@ -245,12 +239,18 @@ mod tests {
 
     #[test]
     fn overlay_mounts_are_recognised() {
-        let line = "36 35 0:42 / /mnt/a\\040b rw,relatime shared:1 - overlay overlay rw,lowerdir=/l,upperdir=/s/u,workdir=/s/w";
-        let (place, upper) = (Path::new("/mnt/a b"), Path::new("/s/u"));
-        assert!(is_overlay_line(line, place, upper));
-        assert!(!is_overlay_line(line, Path::new("/mnt/a"), upper));
-        assert!(!is_overlay_line(line, place, Path::new("/s/w")));
-        assert!(is_overlay_line(&line.replace("/s/u", "/proc/self/fd/7"), place, upper));
-        assert!(!is_overlay_line("", place, upper));
+        let mount = |upper: &str| sys::MountEntry {
+            dev: 42,
+            place: "/mnt/a b".into(),
+            kind: "overlay".into(),
+            source: "laminafs".into(),
+            options: vec!["rw".into(), "lowerdir=/l".into(), format!("upperdir={upper}").into(), "workdir=/s/w".into()],
+        };
+        let (place, upper) = (Path::new("/mnt/a b"), Path::new("/s,x=1/u"));
+        assert!(is_overlay(&mount("/s,x=1/u"), place, upper));
+        assert!(is_overlay(&mount("/proc/self/fd/7"), place, upper));
+        assert!(!is_overlay(&mount("/s,x=1/u"), Path::new("/mnt/a"), upper));
+        assert!(!is_overlay(&mount("/s/w"), place, upper));
+        assert!(!is_overlay(&sys::MountEntry { kind: "tmpfs".into(), ..mount("/s,x=1/u") }, place, upper));
     }
 }
