@@ -58,7 +58,6 @@ pub struct Mounted {
     upper: PathBuf,
     // Removed after the mount is gone.
     _place: TempDir,
-    _pin: Option<Pin>,
 }
 
 /// The threads that answer, and how to end them.
@@ -100,6 +99,8 @@ impl Mounted {
         let session = Session::mount(overlay, &options)?;
         let unmounter = session.unmounter();
         let serve = move || {
+            // Held as long as the mount lives, which can be longer than the value.
+            let _pin = pin;
             // New files get the mode that was asked for, whatever the mask of the process.
             own_empty_umask()?;
             session.run()
@@ -107,7 +108,7 @@ impl Mounted {
         let thread = std::thread::Builder::new().name("laminafs".to_owned()).spawn(serve);
         let thread = thread.map_err(|source| Error::Io { doing: "start a thread", source })?;
         let serving = Some(Serving { unmounter, thread });
-        Ok(Self { serving, mountpoint, upper: place.path().join("upper"), _place: place, _pin: pin })
+        Ok(Self { serving, mountpoint, upper: place.path().join("upper"), _place: place })
     }
 
     /// The root of the merged tree.

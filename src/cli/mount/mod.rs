@@ -132,18 +132,21 @@ pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
 /// The life of the daemon. Whatever goes wrong before the mount answers is the parent's to print and to clean up.
 fn daemon(request: Request, reporter: Reporter) -> Result<(), Failure> {
     let mut reporter = Some(reporter);
+    let mut answered = false;
     let end = serve::serve(&request, || {
         process::detach()?;
-        reporter.take().map_or(Ok(()), Reporter::started).context("nobody waits for the mount any more")
+        let told = reporter.take().map_or(Ok(()), Reporter::started);
+        answered = told.is_ok();
+        told.context("nobody waits for the mount any more")
     });
-    let Some(reporter) = reporter else {
-        request.held.end(true);
-        return end.map_err(|_| Failure::Told);
+    let cleaned_by_parent = match (reporter, &end) {
+        (Some(reporter), Err(error)) => reporter.failed(&with_causes(error)).is_ok(),
+        _ => false,
     };
-    if let Err(error) = end {
-        reporter.failed(&with_causes(&error))?;
+    if !cleaned_by_parent {
+        request.held.end(answered);
     }
-    Err(Failure::Told)
+    end.map_err(|_| Failure::Told)
 }
 
 impl Request {
