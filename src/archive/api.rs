@@ -49,6 +49,14 @@ pub struct Limits {
     pub ratio: u64,
 }
 
+impl Limits {
+    /// For what was accepted before, or was made here: a file with a large hole shrinks more than anything that is offered.
+    #[must_use]
+    pub fn of_own_content() -> Self {
+        Self { entries: u64::MAX, bytes: u64::MAX, ratio: u64::MAX, ..Self::default() }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -193,7 +193,7 @@ impl Work<'_> {
         let bars = progress::wanted(false).then(|| Layers::new([None]));
         let step = |n, step: Step| bars.iter().filter(|_| n == count).for_each(|bars| bars.step(0, step));
         let references = reference.into_iter().collect();
-        let incoming = Incoming { documents, layers, references, limits: no_limits() };
+        let incoming = Incoming { documents, layers, references, limits: Limits::of_own_content() };
         let loaded = self.store.load(incoming, Some(&step));
         loaded.with_context(|| format!("cannot commit {}", self.args.name))
     }
@@ -223,9 +223,4 @@ fn is_broken_pipe(e: &anyhow::Error) -> bool {
         Some(crate::changes::Error::Write(e)) => broken(e),
         _ => e.downcast_ref::<io::Error>().is_some_and(broken),
     }
-}
-
-/// What is in the tree came from here; a file with a large hole shrinks more than anything that is offered elsewhere.
-fn no_limits() -> Limits {
-    Limits { entries: u64::MAX, bytes: u64::MAX, ratio: u64::MAX, ..Limits::default() }
 }

@@ -116,7 +116,8 @@ impl Store {
             documents: Documents::Given { manifest, config },
             layers: record.layers.iter().map(layer).collect(),
             references: Vec::new(),
-            limits: Limits::default(),
+            // It was let in once.
+            limits: Limits::of_own_content(),
         };
         match self.load(incoming, None) {
             Ok(loaded) => Ok(loaded.layers.into_iter().filter(|(_, unpacked)| *unpacked).map(|(c, _)| c).collect()),
