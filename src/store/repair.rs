@@ -37,13 +37,15 @@ impl Store {
             done.left = self.verify()?;
             return Ok(done);
         }
-        let mut quarantine = Quarantine { store: self, locks: self.locks()?, dir: None, why: String::new() };
+        let mut quarantine = Quarantine { store: self, locks: self.locks()?, dir: None, why: String::new(), moved: 0 };
         let broken = |fault: &&Fault| matches!(fault.object, Object::Blob(_) | Object::Layer(_) | Object::Stray);
         quarantine.take(done.faults.iter().filter(broken))?;
         // The record of a sound image is still there, and says which layers are missing now.
         for record in self.sound_records()? {
             done.rebuilt.extend(self.rebuild(&record)?);
         }
+        // A layer that goes takes the ground from the one on it.
+        while quarantine.take(self.orphans()?.iter())? > 0 {}
         // What still lacks something, then the names of what that took away.
         for _ in 0..2 {
             let faults = self.verify()?.faults;
@@ -54,6 +56,25 @@ impl Store {
         done.quarantine = quarantine.finish()?;
         done.left = self.verify()?;
         Ok(done)
+    }
+
+    /// Layers whose record says that they stand on one that is not there.
+    fn orphans(&self) -> Result<Vec<Fault>> {
+        let layers = self.layers()?;
+        let mut found = Vec::new();
+        for chain in self.layer_ids()? {
+            let parent = match self.layer(&chain) {
+                // It is a fault of its own.
+                Err(Error::Damaged { .. }) => None,
+                record => record?.and_then(|record| record.parent),
+            };
+            let Some(parent) = parent else { continue };
+            if !layers.has(parent.0.hex())? {
+                let what = format!("the layer {parent} below it is missing");
+                found.push(Fault { path: layers.at(chain.0.hex()), what, object: Object::Layer(chain) });
+            }
+        }
+        Ok(found)
     }
 
     /// The records that can be read.
@@ -138,11 +159,14 @@ struct Quarantine<'a> {
     dir: Option<Dir>,
     /// What is in it and why, a line each.
     why: String,
+    /// How much is in it.
+    moved: usize,
 }
 
 impl Quarantine<'_> {
-    /// Moves what is not in use.
-    fn take<'f>(&mut self, faults: impl Iterator<Item = &'f Fault>) -> Result<()> {
+    /// Moves what is not in use, and says how much that was.
+    fn take<'f>(&mut self, faults: impl Iterator<Item = &'f Fault>) -> Result<usize> {
+        let before = self.moved;
         let _removing = self.locks.clone().lock(Key::STORE, LockKind::Exclusive)?;
         for fault in faults {
             let (place, name, new, key) = match &fault.object {
@@ -170,7 +194,7 @@ impl Quarantine<'_> {
             }
             self.put(&place, Path::new(&name), Path::new(&new), fault)?;
         }
-        Ok(())
+        Ok(self.moved - before)
     }
 
     fn take_stray(&mut self, fault: &Fault) -> Result<()> {
@@ -194,6 +218,7 @@ impl Quarantine<'_> {
         let renamed = place.rename(name, &dir, new);
         self.dir = Some(dir);
         renamed?;
+        self.moved += 1;
         self.why.push_str(&format!("{}: {fault}\n", new.display()));
         place.sync()
     }

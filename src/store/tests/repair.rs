@@ -91,6 +91,24 @@ fn what_cannot_be_made_again_goes_to_quarantine_and_comes_back_by_loading() {
 }
 
 #[test]
+fn a_lost_layer_takes_all_above_it_away() {
+    let (place, (other, _)) = (place(), two());
+    let store = open(&place);
+    let tall = Sample::new("tall", &[APP, BASE, DATA, APP, BASE, DATA, APP, BASE]);
+    tall.load(&store, &["tall"]);
+    other.load(&store, &["other"]);
+    rot(&store.path().join("blobs/sha256").join(tall.blob(0).hex()));
+    rot(&store.layer_dir(&tall.chains()[0]).join("app/run"));
+    // The other image has the same blob, not on top of the same layers.
+    let repaired = store.repair().unwrap();
+    assert_eq!(repaired.left.faults, []);
+    assert_eq!(store.layer(&tall.chains()[7]).unwrap(), None);
+    tall.load(&store, &["tall"]);
+    other.load(&store, &["other"]);
+    assert_sound(&store);
+}
+
+#[test]
 fn damaged_records_and_strangers_are_taken_out() {
     let (place, (a, b)) = (place(), two());
     let store = open(&place);
