@@ -45,10 +45,14 @@ pub fn check(ground: &Ground, options: &MountOptions) -> anyhow::Result<()> {
 pub fn serve(request: &Request, stopper: &Stopper, started: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mountpoint = request.mount.mountpoint.clone();
     stopper.mounting();
-    // Without an upper directory the kernel wants two lower ones.
-    let empty = tempfile::Builder::new().prefix("laminafs-empty-").tempdir().context("making an empty directory")?;
+    // Without an upper directory the kernel wants two lower ones. It stays as long as the mount: the kernel lists no
+    // directory that was removed.
+    let empty = (request.layers.upper.is_none() && request.layers.lower.len() == 1)
+        .then(|| tempfile::Builder::new().prefix("laminafs-empty-").tempdir().context("making an empty directory"))
+        .transpose()?;
     // The descriptor of the mount is closed at once: it would keep the mount busy.
-    let attached = make(request, empty.path()).map(|mount| sys::attach(mount.as_fd(), &mountpoint))?;
+    let empty_path = empty.as_ref().map(tempfile::TempDir::path);
+    let attached = make(request, empty_path).map(|mount| sys::attach(mount.as_fd(), &mountpoint))?;
     attached?;
     let up = EndOfMount::watch(&mountpoint).map_err(anyhow::Error::from).and_then(|end| {
         request.held.mounted(&mountpoint, true)?;
@@ -74,14 +78,14 @@ fn unmount(mountpoint: &Path) {
     }
 }
 
-fn make(request: &Request, empty: &Path) -> anyhow::Result<OwnedFd> {
+fn make(request: &Request, empty: Option<&Path>) -> anyhow::Result<OwnedFd> {
     let layers = &request.layers;
     let mut paths = Paths::default();
     let mut texts: Vec<(&str, OsString)> = vec![("source", request.mount.fsname.clone().into())];
     for path in &layers.lower {
         texts.push(("lowerdir+", paths.short(path)?));
     }
-    if layers.upper.is_none() && layers.lower.len() == 1 {
+    if let Some(empty) = empty {
         texts.push(("lowerdir+", paths.short(empty)?));
     }
     for path in &layers.data_only {
