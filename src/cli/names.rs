@@ -28,8 +28,11 @@ pub fn check_in_store(text: &str) -> anyhow::Result<()> {
 
 /// A name that an image shall get.
 pub fn new_name(text: &str) -> anyhow::Result<Reference> {
-    if !matches!(ImageArg::parse(OsStr::new(text))?, ImageArg { location: Location::Store(_), layers: None }) {
-        bail!("{text} cannot be the name of an image: the word before the colon is a transport");
+    match ImageArg::parse(OsStr::new(text))? {
+        ImageArg { location: Location::Store(_), layers: None } => Ok(text.parse()?),
+        ImageArg { location: Location::Store(_), layers: Some(_) } => {
+            bail!("{text} cannot be the name of an image: a number after '@' counts layers")
+        }
+        _ => bail!("{text} cannot be the name of an image: the word before the colon is a transport"),
     }
-    Ok(text.parse()?)
 }

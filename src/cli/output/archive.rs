@@ -38,8 +38,7 @@ impl ArchiveFile {
         if real.metadata().is_ok_and(|found| !found.is_file()) {
             return Ok(Self { file: File::options().write(true).open(&real).with_context(failed)?, names: None });
         }
-        let dir = real.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let temporary = NamedTempFile::with_prefix_in(".laminafs-", dir).with_context(failed)?;
+        let temporary = NamedTempFile::with_prefix_in(".laminafs-", directory_of(&real)).with_context(failed)?;
         let (file, name) = temporary.into_parts();
         remove_on_signal(&name)?;
         Ok(Self { file, names: Some((name, real)) })
@@ -51,8 +50,13 @@ impl ArchiveFile {
         let Some((temporary, path)) = self.names else { return Ok(()) };
         let failed = || format!("cannot write {}", path.display());
         self.file.sync_all().with_context(failed)?;
-        temporary.persist(&path).with_context(failed)
+        temporary.persist(&path).with_context(failed)?;
+        File::open(directory_of(&path)).and_then(|dir| dir.sync_all()).with_context(failed)
     }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 impl Write for ArchiveFile {
