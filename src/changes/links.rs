@@ -95,14 +95,13 @@ impl Union {
                 frames.push(Frame { dir: attr.ino, path: path.len(), names });
                 continue;
             }
-            if attr.nlink > 1 {
-                let place = self.top.on_disk(attr.ino).map_err(Error::read(&path))?;
-                if let Some(left) = wanted.get_mut(&place) {
-                    found.0.insert(path.clone());
-                    *left -= 1;
-                    if *left == 0 {
-                        wanted.remove(&place);
-                    }
+            // Also where this is the last name: the one through which the file was changed can be gone.
+            let place = self.top.on_disk(attr.ino).map_err(Error::read(&path))?;
+            if let Some(left) = wanted.get_mut(&place) {
+                found.0.insert(path.clone());
+                *left -= 1;
+                if *left == 0 {
+                    wanted.remove(&place);
                 }
             }
             tree.forget(attr.ino);

@@ -84,6 +84,18 @@ fn the_name_by_which_a_file_was_changed_is_gone() {
 }
 
 #[test]
+fn only_one_name_is_left_of_a_file_that_was_changed_by_another() {
+    let stack = stack();
+    let fs = stack.mount();
+    fs.write("a/h", 0, "L").unwrap();
+    fs.unlink("a/h").unwrap();
+    fs.unlink("a/h2").unwrap();
+    drop(fs);
+    assert_eq!(told(&stack), ["C /a", "D /a/h", "D /a/h2", "C /b", "C /b/h"]);
+    both(&stack);
+}
+
+#[test]
 fn a_name_that_moves_away_stays_a_link() {
     let stack = stack();
     let fs = stack.mount();
