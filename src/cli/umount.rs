@@ -79,8 +79,11 @@ fn kernel_mount(store: Store, target: &Path) -> Option<(Store, String, MountReco
 pub fn unmount_writable(store: &Store, name: &str, mount: &MountRecord, lazy: bool) -> anyhow::Result<()> {
     let failed = || format!("cannot unmount {}", mount.mountpoint.display());
     // Something else may be mounted over it, which is not what was named.
-    let on_top = daemon_of(&mount.mountpoint).unwrap_or(Some(mount.pid));
-    if on_top != (!mount.kernel).then_some(mount.pid) {
+    let on_top = match mount.kernel {
+        true => store.writable(name)?.is_kernel_mount_on_top()?,
+        false => daemon_of(&mount.mountpoint).map_or(true, |pid| pid == Some(mount.pid)),
+    };
+    if !on_top {
         return Err(anyhow!("something else is mounted over it; unmount that first")).with_context(failed);
     }
     if !mount.kernel {

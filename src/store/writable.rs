@@ -65,6 +65,19 @@ pub struct Writable {
     pub work: PathBuf,
 }
 
+impl Writable {
+    /// Whether the kernel's mount of it is what one sees at its mount point, with nothing mounted over it.
+    ///
+    /// # Errors
+    /// When the mounts cannot be seen.
+    pub fn is_kernel_mount_on_top(&self) -> Result<bool> {
+        let Some(mount) = &self.mount else { return Ok(false) };
+        let top = sys::mount_at(&mount.mountpoint).map_err(io("look at", &mount.mountpoint))?;
+        let mounts = sys::mounts().map_err(io("look at", Path::new("/proc/self/mountinfo")))?;
+        Ok(mounts.iter().any(|m| m.dev == top.dev && is_overlay(m, &mount.mountpoint, &self.upper)))
+    }
+}
+
 impl Store {
     /// Makes a writable layer on `chains`, with a generated name if none is given, and returns its name.
     ///
@@ -230,7 +243,12 @@ fn is_overlay(mount: &sys::MountEntry, mountpoint: &Path, upper: &Path) -> bool 
     mount.kind == "overlay"
         && mount.place == mountpoint
         // A path that does not fit into the option was given by descriptor.
-        && its_upper.is_some_and(|path| path == upper || path.starts_with("/proc/self/fd"))
+        && its_upper.is_some_and(|path| path.starts_with("/proc/self/fd") || is_same(path, upper))
+}
+
+/// Whether two paths lead to one directory: the store can be reached by several.
+fn is_same(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 #[cfg(test)]
