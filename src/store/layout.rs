@@ -53,10 +53,17 @@ pub(super) fn open(path: &Path) -> Result<Dir> {
     Ok(root)
 }
 
+/// Makes the directory and those above it that are missing, durably: what is later reported done is in it.
 fn make_root(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
+    let missing = path.ancestors().take_while(|dir| !dir.exists()).count();
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| Error::Io { doing: "create", path: path.to_owned(), source })
+    made.map_err(|source| Error::Io { doing: "create", path: path.to_owned(), source })?;
+    path.ancestors().skip(1).take(missing).try_for_each(|parent| match Dir::open_root(parent) {
+        // One may make directories where one may not look.
+        Err(e) if e.is(Errno::ACCESS) => Ok(()),
+        parent => parent?.sync(),
+    })
 }
 
 /// Makes what a killed process or another one at this moment has not made yet.
