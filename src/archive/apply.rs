@@ -28,7 +28,7 @@ pub(super) struct Applier<'a> {
 impl<'a> Applier<'a> {
     /// Starts in the empty directory `layer`.
     pub fn new(layer: Fd<'a>, options: &Options<'_>) -> Result<Self> {
-        let mut pending = Pending::new();
+        let mut pending = Pending::new(layer);
         xattr::set(At::Fd(layer), options.form.implied(), b"y", 0)?;
         pending.add(&Task::Implied(Vec::new()))?;
         let tree = Tree::new(layer, options.limits);

@@ -1,8 +1,9 @@
 //! What is left to do once all entries are in place: a list on disk, in the order of the entries.
 
 use super::{Error, Result};
-use crate::sys::Time;
+use crate::sys::{Fd, Time};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use tempfile::SpooledTempFile;
 
 /// A list up to this long stays in memory.
@@ -38,8 +39,11 @@ const OPAQUE: u8 = 4;
 const LINK: u8 = 5;
 
 impl Pending {
-    pub(super) fn new() -> Self {
-        let file = BufWriter::with_capacity(16 << 10, SpooledTempFile::new(IN_MEMORY));
+    /// A long list goes into a file without a name in the file system of `layer`, where there is room for layers; that
+    /// must stay open until everything has been added.
+    pub(super) fn new(layer: Fd<'_>) -> Self {
+        let dir = format!("/proc/self/fd/{}", layer.as_raw_fd());
+        let file = BufWriter::with_capacity(16 << 10, SpooledTempFile::new_in(IN_MEMORY, dir));
         Self { file, links: 0, default_acls: false }
     }
 
@@ -144,10 +148,13 @@ fn read_bytes(from: &mut impl Read) -> io::Result<Vec<u8>> {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
 
     #[test]
     fn tasks_come_back_in_order_more_than_once() {
-        let mut pending = Pending::new();
+        let dir = tempfile::tempdir().unwrap();
+        let layer = std::fs::File::open(dir.path()).unwrap();
+        let mut pending = Pending::new(layer.as_fd());
         let long = vec![b'x'; 4000];
         let mut want = vec![
             Task::Implied(Vec::new()),
@@ -172,5 +179,9 @@ mod tests {
             assert_eq!(got, want);
         }
         assert_eq!((pending.links(), pending.has_default_acls()), (1, true));
+        assert!(pending.file.get_ref().is_rolled());
+        let place = std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|fd| fd.path().read_link().ok());
+        assert!(place.into_iter().any(|file| file.starts_with(dir.path()) && file != dir.path()), "beside the layer");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "without a name");
     }
 }
