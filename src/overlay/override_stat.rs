@@ -175,9 +175,9 @@ impl Overlay {
         let set_mode = || self.change(at, |shown| shown.mode = shown.mode & !0o777 | bits);
         if acl::is_minimal(value) {
             set_mode()?;
-            return match xattr::remove(at, &stored) {
-                Err(e) if e.is(Errno::NODATA) => Ok(()),
-                done => Ok(done?),
+            return match self.remove_shown_xattr(at, name, &stored) {
+                Err(Error::NoAttribute) => Ok(()),
+                done => done,
             };
         }
         set(at, &stored, value, flags)?;

@@ -307,7 +307,11 @@ fn access_control_lists_are_kept_aside_and_in_step_with_the_mode() {
     let s = stack(1);
     s.lower(1).file("f", "");
     kept(&s.lower(1), "f", "0:0:4640:file");
+    // One that another program left on disk.
+    s.upper().file("real", "").xattr("real", ACCESS, &acl(6, 6, 4, 6, 0));
+    kept(&s.upper(), "real", "0:0:0660:file");
     let fs = s.mount();
+    assert_eq!(fs.get_xattr("real", ACCESS).unwrap(), acl(6, 6, 4, 6, 0));
     set_acl(&fs, "f", ACCESS, &acl(7, 6, 4, 6, 1)).unwrap();
     assert_eq!(shown(&fs, "f").0, libc::S_IFREG | 0o4761);
     fs.chmod("f", 0o752).unwrap();
@@ -316,8 +320,10 @@ fn access_control_lists_are_kept_aside_and_in_step_with_the_mode() {
     // Without the named user it says no more than a mode.
     let minimal =
         [&2u32.to_le_bytes()[..], &acl(6, 0, 4, 0, 0)[4..12], &acl(6, 0, 4, 0, 0)[20..28], &acl(6, 0, 4, 0, 0)[36..]];
-    set_acl(&fs, "f", ACCESS, &minimal.concat()).unwrap();
-    assert_eq!((shown(&fs, "f").0, errno(fs.get_xattr("f", ACCESS))), (libc::S_IFREG | 0o640, libc::ENODATA));
+    for path in ["f", "real"] {
+        set_acl(&fs, path, ACCESS, &minimal.concat()).unwrap();
+        assert_eq!((shown(&fs, path).0, errno(fs.get_xattr(path, ACCESS))), (libc::S_IFREG | 0o640, libc::ENODATA));
+    }
     assert_private(&s.upper());
     settled(&s, fs);
 }
