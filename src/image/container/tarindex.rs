@@ -333,3 +333,43 @@ fn pax_record(data: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let equals = record.iter().position(|b| *b == b'=')?;
     (*newline == b'\n').then_some((&record[..equals], &record[equals + 1..], &data[length..]))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    const LARGE: u64 = (9 << 30) + 5;
+
+    fn header(name: &str, kind: EntryType, size: u64) -> Header {
+        let mut header = Header::new_ustar();
+        header.set_path(name).unwrap();
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_size(size);
+        header.set_cksum();
+        header
+    }
+
+    /// Eleven octal digits end at 8 GiB: then the size is binary, or in a PAX record.
+    #[test]
+    fn members_of_more_than_8_gib() {
+        let record = format!("19 size={LARGE}\n");
+        assert_eq!(record.len(), 19);
+        let binary = header("large", EntryType::Regular, LARGE).as_bytes().to_vec();
+        let mut pax = header("pax", EntryType::XHeader, 19).as_bytes().to_vec();
+        pax.extend(record.as_bytes());
+        pax.resize(1024, 0);
+        pax.extend(header("large", EntryType::Regular, 0).as_bytes());
+        for start in [binary, pax] {
+            let file = tempfile::tempfile().unwrap();
+            let (offset, behind) = (start.len() as u64, start.len() as u64 + LARGE.next_multiple_of(BLOCK));
+            file.write_all_at(&start, 0).unwrap();
+            file.write_all_at(header("small", EntryType::Regular, 1).as_bytes(), behind).unwrap();
+            file.set_len(behind + 4 * BLOCK).unwrap();
+            let index = TarIndex::read(&file, "large.tar").unwrap();
+            assert_eq!(index.find("large", "large.tar").unwrap(), Some(Range { offset, size: LARGE }));
+            assert_eq!(index.find("small", "large.tar").unwrap(), Some(Range { offset: behind + BLOCK, size: 1 }));
+        }
+    }
+}
