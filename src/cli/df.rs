@@ -14,7 +14,10 @@ use serde_json::{Value, json};
 #[command(
     after_help = "Counted is what is allocated on disk: the directories of layers, the blobs that they came from, and \
     writable layers. Everything counts once: the unique sizes, what several images share, and what belongs to no image add \
-    up to the size of all images."
+    up to the size of all images.\n\n\
+    Examples:\n  \
+    laminafs df -v\n  \
+    laminafs df --json | jq .reclaimable"
 )]
 pub struct DfArgs {
     /// List every image and every writable layer

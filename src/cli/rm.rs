@@ -7,6 +7,11 @@ use clap::Args;
 
 /// Arguments of `laminafs rm`.
 #[derive(Debug, Args)]
+#[command(after_help = "What was written into them goes with them; `laminafs commit` makes an image of it first.\n\n\
+    Examples:\n  \
+    laminafs rm web\n  \
+    laminafs rm -f web                   also while it is mounted\n  \
+    laminafs rm $(laminafs ps -aq)")]
 pub struct RmArgs {
     /// Unmount first what is mounted
     #[arg(short, long)]

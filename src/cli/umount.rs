@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 
 /// Arguments of `laminafs umount`.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    laminafs umount web                  the writable layer of this name, wherever it is mounted\n  \
+    laminafs umount /mnt                 whatever laminafs has mounted there\n  \
+    laminafs umount --lazy /mnt          also while somebody uses it")]
 pub struct UmountArgs {
     /// Take the mount out of the tree at once, even in use, and do not wait for its daemon
     #[arg(long)]

@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 #[command(
     after_help = "Reads every blob and every layer. Repair deletes nothing: what is damaged goes to the directory \
     quarantine of the store, layers whose blobs are good are unpacked again, writable layers are left alone.\n\n\
+    Examples:\n  \
+    laminafs verify\n  \
+    laminafs verify --repair\n\n\
     Exit code 0: the store is sound (with --repair: now). 1: it is not, or could not be looked at."
 )]
 pub struct VerifyArgs {

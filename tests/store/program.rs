@@ -55,6 +55,8 @@ fn every_command_has_help_with_exit_codes() {
         let summary = text.lines().next().unwrap();
         assert!(summary.len() < 80 && text.lines().nth(1) == Some(""), "{command}: {summary}");
         assert!(text.contains("Exit code"), "{command}");
+        // The demonstration is an example itself.
+        assert!(text.contains("\nExample") || *command == "demo", "{command} has no example");
         assert!(!text.contains('\u{1b}'));
     }
     for line in ["images --frob", "frob", "rmi", "save", "tag a", "inspect", "import", "load -i"] {
