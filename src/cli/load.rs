@@ -96,8 +96,7 @@ const NOTHING_TO_READ: &str = "nothing to load: give an archive with -i FILE, a 
     or pipe an archive into it, as in: docker save alpine | laminafs load\n";
 
 fn load(store: &Store, source: &Source, image: &ImageInSource, args: &LoadArgs) -> anyhow::Result<Loaded> {
-    let (names, others): (Vec<&Reference>, Vec<&Reference>) =
-        image.references.iter().partition(|name| name.tag().is_some() && name.digest().is_none());
+    let (names, others): (Vec<&Reference>, Vec<&Reference>) = image.references.iter().partition(|name| is_tag(name));
     let others = others.into_iter().map(Reference::to_string);
     for name in image.unusable_names.iter().cloned().chain(others) {
         complain(&format!(
@@ -114,6 +113,11 @@ fn load(store: &Store, source: &Source, image: &ImageInSource, args: &LoadArgs) 
     store.load(incoming, Some(&step)).map_err(advise).with_context(|| format!("cannot load {shown}"))
 }
 
+/// Only such a name is given to an image.
+fn is_tag(name: &Reference) -> bool {
+    name.tag().is_some() && name.digest().is_none()
+}
+
 fn report(image: &ImageInSource, loaded: &Loaded, quiet: bool) -> anyhow::Result<()> {
     if quiet {
         return output::line(&loaded.id.to_string());
@@ -122,8 +126,9 @@ fn report(image: &ImageInSource, loaded: &Loaded, quiet: bool) -> anyhow::Result
         let name = name.familiar();
         output::line(&format!("The image {name} already exists, renaming the old one with ID {old} to empty string"))?;
     }
-    if image.references.is_empty() {
+    let names: Vec<&Reference> = image.references.iter().filter(|name| is_tag(name)).collect();
+    if names.is_empty() {
         output::line(&format!("Loaded image ID: {}", loaded.id))?;
     }
-    output::lines(image.references.iter().map(|name| format!("Loaded image: {}", name.familiar())))
+    output::lines(names.into_iter().map(|name| format!("Loaded image: {}", name.familiar())))
 }

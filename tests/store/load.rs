@@ -43,6 +43,13 @@ fn names_that_cannot_be_had_are_told() {
     let output = bed.run("load oci:dir");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "Loaded image: good:1\n");
     assert!(String::from_utf8(output.stderr).unwrap().contains("without the name 'Not A Name'"));
+    let digest = format!("pinned@sha256:{}", "a".repeat(64));
+    oci_layout(&bed.p("pinned"), &[(&image, &[&digest])]);
+    let output = bed.run("load oci:pinned");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("Loaded image ID: {}\n", image.id()));
+    assert!(
+        String::from_utf8(output.stderr).unwrap().contains(&format!("without the name 'docker.io/library/{digest}'"))
+    );
 }
 
 #[test]
