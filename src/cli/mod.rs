@@ -29,6 +29,7 @@ mod reading;
 mod rm;
 mod rmi;
 mod save;
+mod stats;
 mod tag;
 mod umount;
 mod verify;
@@ -65,6 +66,8 @@ enum Command {
     Umount(umount::UmountArgs),
     /// List writable layers and where they are mounted
     Ps(ps::PsArgs),
+    /// Show what a mount holds in memory and what the kernel asked it
+    Stats(stats::StatsArgs),
     /// Remove writable layers
     Rm(rm::RmArgs),
     /// Load images from an archive or a layout into the store
@@ -193,6 +196,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
     match cli.command {
         Command::Mount(args) => mount::run(args, &context),
         Command::Umount(args) => Ok(umount::run(&args, &context)?),
+        Command::Stats(args) => Ok(stats::run(&args)?),
         Command::Ps(args) => Ok(ps::run(&args, &context)?),
         Command::Rm(args) => rm::run(&args, &context),
         Command::Load(args) => load::run(&args, &context),

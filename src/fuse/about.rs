@@ -2,11 +2,19 @@
 //!
 //! Reading one is a `getxattr(2)` like any other, so whoever may not use the mount, or not read its root, learns nothing.
 
+use std::collections::BTreeMap;
 use std::ffi::CStr;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::requests::Requests;
 use crate::overlay::Overlay;
+use crate::sys::{self, At, Errno};
 
 /// Process id of the daemon, in decimal.
 pub const PID: &CStr = c"user.laminafs.pid";
@@ -25,10 +33,12 @@ pub struct Stats {
     pub cached_descriptors: u64,
     /// Descriptors of objects that were deleted and are still in use.
     pub pinned_descriptors: u64,
+    /// Requests of the kernel since the mount began, by the names of the FUSE protocol.
+    pub requests: BTreeMap<String, u64>,
 }
 
 impl Stats {
-    fn of(overlay: &Overlay) -> Self {
+    fn of(overlay: &Overlay, requests: &Requests) -> Self {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let usage = overlay.usage();
         Self {
@@ -36,6 +46,7 @@ impl Stats {
             indexed_entries: count(usage.index_entries),
             cached_descriptors: count(usage.cached_descriptors),
             pinned_descriptors: count(usage.pinned_descriptors),
+            requests: requests.by_name(),
         }
     }
 }
@@ -46,12 +57,29 @@ pub fn is_about(name: &[u8]) -> bool {
 }
 
 /// The value of such an attribute of the root, if there is one of this name.
-pub fn value(name: &[u8], overlay: &Overlay) -> Option<Vec<u8>> {
+pub fn value(name: &[u8], overlay: &Overlay, requests: &Requests) -> Option<Vec<u8>> {
     if name == PID.to_bytes() {
         Some(std::process::id().to_string().into_bytes())
     } else if name == STATS.to_bytes() {
-        serde_json::to_vec(&Stats::of(overlay)).ok()
+        serde_json::to_vec(&Stats::of(overlay, requests)).ok()
     } else {
         None
+    }
+}
+
+/// The counters of the laminafs mount at `path`; `None` when nothing of ours is mounted there.
+///
+/// `ENOTCONN` when its daemon has died.
+pub fn stats(path: &Path) -> io::Result<Option<Stats>> {
+    let parse = |value: Vec<u8>| serde_json::from_slice(&value).map_err(io::Error::other);
+    read(path, STATS)?.map(parse).transpose()
+}
+
+/// One of these attributes of what is mounted at `path`; `None` when nothing of ours is.
+pub(super) fn read(path: &Path, name: &CStr) -> io::Result<Option<Vec<u8>>> {
+    let root = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(path)?;
+    match sys::xattr::get(At::Fd(root.as_fd()), name) {
+        Err(e) if e.is(Errno::OPNOTSUPP) => Ok(None),
+        value => Ok(value?),
     }
 }

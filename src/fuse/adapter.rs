@@ -17,6 +17,7 @@ use fuser::{
 use super::about;
 use super::convert::{errno, file_type, major_minor, node, set_time, shown};
 use super::ioctl;
+use super::requests::{Kind, Requests};
 use super::seek::{Seek, SeekQueue};
 use crate::overlay::{Attr, Caller, Change, Error, Listed, New, Overlay, RenameMode, Result};
 
@@ -29,6 +30,7 @@ const MAX_IO: u32 = 1 << 20;
 /// The file system as `fuser` sees it.
 pub struct Adapter {
     overlay: Arc<Overlay>,
+    requests: Requests,
     /// Set when the session exists; used to have dirty pages written before holes are looked for.
     notifier: Arc<OnceLock<Notifier>>,
     /// Seeks that wait for dirty pages to be written, see [`Seek`].
@@ -115,7 +117,7 @@ impl Adapter {
         check_permissions: bool,
         writeback: bool,
     ) -> Self {
-        Self { overlay, notifier, seeks: None, writeback, check_permissions }
+        Self { overlay, requests: Requests::new(), notifier, seeks: None, writeback, check_permissions }
     }
 
     /// Before `writer` changes data: drops set-id bits. The kernel does not expect a write to change the mode, and would run
@@ -136,7 +138,6 @@ impl fuser::Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
         let wanted = [
             InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_ASYNC_DIO,
             InitFlags::FUSE_CACHE_SYMLINKS,
@@ -183,6 +184,7 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.requests.count(Kind::Lookup);
         match self.overlay.lookup(parent.0, name) {
             Err(Error::NotFound) => reply.entry(&FOR_EVER, &no_node(), Generation(0)),
             result => entry("lookup", result, reply),
@@ -190,10 +192,12 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.requests.count(Kind::Forget);
         self.overlay.forget(ino.0, nlookup);
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        self.requests.count(Kind::GetAttr);
         attributes("getattr", self.overlay.get_attr(ino.0), reply);
     }
 
@@ -215,11 +219,13 @@ impl fuser::Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        self.requests.count(Kind::SetAttr);
         let change = Change { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
         attributes("setattr", self.overlay.set_attr(ino.0, &change, caller(req)), reply);
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        self.requests.count(Kind::ReadLink);
         match self.overlay.read_link(ino.0) {
             Ok(target) => reply.data(&target),
             Err(e) => reply.error(errno("readlink", e)),
@@ -227,6 +233,7 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
+        self.requests.count(Kind::Mknod);
         let kind = mode & libc::S_IFMT;
         let (major, minor) = major_minor(rdev);
         let new = if kind == libc::S_IFREG { New::File } else { New::Node(kind, major, minor) };
@@ -234,18 +241,22 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        self.requests.count(Kind::Mkdir);
         entry("mkdir", self.overlay.create(parent.0, name, New::Directory, mode, umask, caller(req)), reply);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.requests.count(Kind::Unlink);
         done("unlink", self.overlay.unlink(parent.0, name), reply);
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.requests.count(Kind::Rmdir);
         done("rmdir", self.overlay.rmdir(parent.0, name), reply);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
+        self.requests.count(Kind::Symlink);
         let new = New::Symlink(target.as_os_str());
         entry("symlink", self.overlay.create(parent.0, link_name, new, 0o777, 0, caller(req)), reply);
     }
@@ -260,6 +271,7 @@ impl fuser::Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        self.requests.count(Kind::Rename);
         let whiteout = flags.contains(RenameFlags::RENAME_WHITEOUT);
         let mode = match flags - RenameFlags::RENAME_WHITEOUT {
             RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
@@ -277,15 +289,18 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        self.requests.count(Kind::Link);
         entry("link", self.overlay.link(ino.0, newparent.0, newname), reply);
     }
 
     fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.requests.count(Kind::Open);
         // From now on the kernel opens files without asking.
         reply.error(Errno::ENOSYS);
     }
 
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.requests.count(Kind::OpenDir);
         reply.error(Errno::ENOSYS);
     }
 
@@ -299,6 +314,7 @@ impl fuser::Filesystem for Adapter {
         _flags: i32,
         reply: ReplyCreate,
     ) {
+        self.requests.count(Kind::Create);
         // The kernel makes files with MKNOD then: one round trip, and no handle to release.
         reply.error(Errno::ENOSYS);
     }
@@ -314,6 +330,7 @@ impl fuser::Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        self.requests.count(Kind::Read);
         BUFFER.with_borrow_mut(|buffer| {
             if buffer.len() < size as usize {
                 buffer.resize(size as usize, 0);
@@ -337,6 +354,7 @@ impl fuser::Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        self.requests.count(Kind::Write);
         let writer = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then(|| caller(req));
         match self.before_write(ino, writer).and_then(|()| self.overlay.write(ino.0, offset, data)) {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
@@ -345,15 +363,18 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        self.requests.count(Kind::Flush);
         // Dirty pages were written before; there is nothing else to do at a close, so the kernel need not ask.
         reply.error(Errno::ENOSYS);
     }
 
     fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        self.requests.count(Kind::Fsync);
         done("fsync", self.overlay.fsync(ino.0, datasync), reply);
     }
 
     fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        self.requests.count(Kind::ReadDir);
         let listed = self.overlay.read_dir(ino.0, offset, false, &mut |e: &Listed<'_>| {
             !reply.add(INodeNo(e.ino), e.cookie, file_type(e.kind), e.name)
         });
@@ -364,6 +385,7 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn readdirplus(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        self.requests.count(Kind::ReadDirPlus);
         let listed = self.overlay.read_dir(ino.0, offset, true, &mut |e: &Listed<'_>| {
             let attr = match &e.attr {
                 Some(attr) => node(attr),
@@ -379,10 +401,12 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.requests.count(Kind::FsyncDir);
         done("fsyncdir", self.overlay.fsync_dir(ino.0), reply);
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.requests.count(Kind::StatFs);
         match self.overlay.statfs() {
             Ok(s) => reply.statfs(s.blocks, s.bfree, s.bavail, s.files, s.ffree, s.bsize, s.namelen, s.frsize),
             Err(e) => reply.error(errno("statfs", e)),
@@ -399,6 +423,7 @@ impl fuser::Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        self.requests.count(Kind::SetXattr);
         if ino == INodeNo::ROOT && about::is_about(name.as_bytes()) {
             return reply.error(Errno::EPERM);
         }
@@ -407,16 +432,20 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let about = (ino == INodeNo::ROOT).then(|| about::value(name.as_bytes(), &self.overlay)).flatten();
+        self.requests.count(Kind::GetXattr);
+        let about =
+            (ino == INodeNo::ROOT).then(|| about::value(name.as_bytes(), &self.overlay, &self.requests)).flatten();
         let result = about.map_or_else(|| c_name(name).and_then(|name| self.overlay.get_xattr(ino.0, &name)), Ok);
         value("getxattr", result, size, reply);
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.requests.count(Kind::ListXattr);
         value("listxattr", self.overlay.list_xattr(ino.0, caller(req)), size, reply);
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.requests.count(Kind::RemoveXattr);
         done("removexattr", c_name(name).and_then(|name| self.overlay.remove_xattr(ino.0, &name)), reply);
     }
 
@@ -430,6 +459,7 @@ impl fuser::Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        self.requests.count(Kind::Fallocate);
         let allocated = self
             .before_write(ino, ordinary_caller(req))
             .and_then(|()| self.overlay.fallocate(ino.0, mode, offset, length));
@@ -437,6 +467,7 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        self.requests.count(Kind::Lseek);
         let seek = Seek { ino, offset, whence, reply };
         match &self.seeks {
             None => seek.answer(&self.overlay),
@@ -457,6 +488,7 @@ impl fuser::Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        self.requests.count(Kind::CopyFileRange);
         let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
         let copied =
             self.before_write(ino_out, ordinary_caller(req)).and_then(|()| self.overlay.copy_range(from, to, len));
@@ -477,6 +509,7 @@ impl fuser::Filesystem for Adapter {
         out_size: u32,
         reply: ReplyIoctl,
     ) {
+        self.requests.count(Kind::Ioctl);
         ioctl::answer(&self.overlay, ino.0, cmd, in_data, out_size, reply);
     }
 }

@@ -10,6 +10,7 @@ mod adapter;
 mod convert;
 mod ioctl;
 mod mount;
+mod requests;
 mod seek;
 mod session;
 mod unmount;

@@ -1,27 +1,20 @@
 //! Taking a mount away from outside, and finding the daemon behind it.
 
 use std::ffi::OsStr;
-use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
 
 use super::about;
 use crate::sys::process::is_root;
-use crate::sys::{self, At, Errno};
+use crate::sys::{self, Errno};
 
 /// The process that serves the laminafs mount at `path`; `None` when nothing of ours is mounted there.
 ///
 /// `ENOTCONN` when its daemon has died.
 pub fn daemon_of(path: &Path) -> io::Result<Option<u32>> {
-    let root = OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(path)?;
-    match sys::xattr::get(At::Fd(root.as_fd()), about::PID) {
-        Ok(value) => Ok(value.and_then(|value| std::str::from_utf8(&value).ok()?.parse().ok())),
-        Err(e) if e.is(Errno::OPNOTSUPP) => Ok(None),
-        Err(e) => Err(e.into()),
-    }
+    let value = about::read(path, about::PID)?;
+    Ok(value.and_then(|value| std::str::from_utf8(&value).ok()?.parse().ok()))
 }
 
 /// Takes away what is mounted at `path`, itself as root and through fusermount3 as anybody else.

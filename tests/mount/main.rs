@@ -25,6 +25,7 @@ mod os;
 mod override_stat;
 mod permissions;
 mod ro;
+mod round_trips;
 mod seek;
 mod snapshot;
 mod traps;

@@ -1,0 +1,145 @@
+//! How often the kernel has to ask. A request costs more than all that the daemon does for it, so these numbers are what
+//! speed is made of, and they are the same on every machine.
+//!
+//! Two of them follow from the kernel, not from us: a directory that was listed and a file that was read through a
+//! request have lost their access time in its cache, so that the next `stat` asks; and so has a directory in which
+//! something changed, whose permissions are looked at before the next change.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use super::harness::{Bed, only_one_drops_caches, put};
+
+/// What the kernel asks while `act` runs, the asking for it left out.
+fn requests(bed: &Bed, act: impl FnOnce()) -> BTreeMap<String, u64> {
+    let count = || -> BTreeMap<String, u64> { serde_json::from_value(bed.stats()["requests"].clone()).unwrap() };
+    let before = count();
+    act();
+    let mut asked = count();
+    asked.retain(|kind, count| {
+        *count -= before[kind];
+        // A FORGET may come at any time later. The counters are read through `getxattr`.
+        *count > 0 && kind != "forget" && kind != "getxattr"
+    });
+    asked
+}
+
+fn want(asked: &BTreeMap<String, u64>, wanted: &[(&str, u64)]) {
+    let wanted: BTreeMap<String, u64> = wanted.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
+    assert_eq!(*asked, wanted);
+}
+
+/// `lstat` of everything below, listed before.
+fn walk(dir: &Path) -> u64 {
+    let mut directories = 1;
+    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    for path in names {
+        if fs::symlink_metadata(&path).unwrap().is_dir() {
+            directories += walk(&path);
+        }
+    }
+    directories
+}
+
+/// 31 directories from two layers, one of them with 2,000 names.
+fn tree() -> Bed {
+    let bed = Bed::layers(2, |l| {
+        for d in 0..20 {
+            for f in 0..20 {
+                put(&l[d % 2], &format!("d{d}/f{f}"), "content");
+            }
+        }
+        for d in 0..10 {
+            put(&l[0], &format!("both{d}/above"), "1");
+            put(&l[1], &format!("both{d}/below"), "2");
+        }
+        // From one layer.
+        (0..2_000).for_each(|f| put(&l[0], &format!("d0/many{f:04}"), ""));
+    });
+    // What the kernel learns once for all.
+    fs::metadata(bed.p("d1/f1")).unwrap();
+    assert_eq!(fs::read(bed.p("d1/f1")).unwrap(), b"content");
+    bed
+}
+
+#[test]
+fn a_walk_asks_for_listings_and_the_next_one_for_directories_only() {
+    let _alone = only_one_drops_caches();
+    let bed = tree();
+    let mut directories = 0;
+    let first = requests(&bed, || directories = walk(&bed.m));
+    assert_eq!(directories, 31);
+    // Attributes come with the names: no lookup, also not in the directory that takes several requests. The end of each
+    // directory is one more request.
+    let kinds: Vec<_> = first.keys().map(String::as_str).filter(|kind| *kind != "opendir").collect();
+    assert_eq!(kinds, ["readdirplus"]);
+    assert!((62..100).contains(&first["readdirplus"]), "{first:?}");
+    // Listings lost the access times of the directories. All else is known, at last for good.
+    let second = requests(&bed, || assert_eq!(walk(&bed.m), 31));
+    want(&second, &[("getattr", 31)]);
+    let third = requests(&bed, || assert_eq!(walk(&bed.m), 31));
+    want(&third, &[]);
+}
+
+#[test]
+fn a_file_that_was_read_is_opened_and_read_without_a_request() {
+    let _alone = only_one_drops_caches();
+    let bed = tree();
+    let path = bed.p("d2/f2");
+    let read = || {
+        let mut content = String::new();
+        File::open(&path).unwrap().read_to_string(&mut content).unwrap();
+        assert_eq!(content, "content");
+    };
+    fs::metadata(&path).unwrap();
+    // `read_to_string` asks for the length first, which is known.
+    want(&requests(&bed, read), &[("read", 1)]);
+    // What was read has a new access time, as far as the kernel knows.
+    want(&requests(&bed, read), &[("getattr", 1)]);
+    want(&requests(&bed, || (0..100).for_each(|_| read())), &[]);
+}
+
+#[test]
+fn a_name_that_is_missing_is_asked_for_once() {
+    let _alone = only_one_drops_caches();
+    let bed = tree();
+    let miss = || assert!(fs::symlink_metadata(bed.p("d3/no such name")).is_err());
+    fs::metadata(bed.p("d3")).unwrap();
+    want(&requests(&bed, miss), &[("lookup", 1)]);
+    want(&requests(&bed, || (0..100).for_each(|_| miss())), &[]);
+}
+
+#[test]
+fn what_changes_cost() {
+    let _alone = only_one_drops_caches();
+    let bed = tree();
+    fs::create_dir(bed.p("new")).unwrap();
+    // The first file tells the kernel that there are no CREATE and FLUSH.
+    File::create(bed.p("new/first")).unwrap().write_all(b"x").unwrap();
+
+    // As tar(1) does it. GETATTR is about the directory, in which something was made before.
+    let unpacked = requests(&bed, || {
+        let mut file = File::create_new(bed.p("new/file")).unwrap();
+        file.write_all(b"content").unwrap();
+        std::os::unix::fs::fchown(&file, Some(1), Some(1)).unwrap();
+        file.set_permissions(fs::Permissions::from_mode(0o640)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    });
+    want(&unpacked, &[("getattr", 1), ("lookup", 1), ("mknod", 1), ("setattr", 3), ("write", 1)]);
+
+    let made = requests(&bed, || fs::create_dir(bed.p("new/dir")).unwrap());
+    want(&made, &[("getattr", 1), ("lookup", 1), ("mkdir", 1)]);
+    let renamed = requests(&bed, || fs::rename(bed.p("new/file"), bed.p("new/other")).unwrap());
+    want(&renamed, &[("getattr", 1), ("lookup", 1), ("rename", 1)]);
+    let removed = requests(&bed, || fs::remove_file(bed.p("new/other")).unwrap());
+    want(&removed, &[("getattr", 1), ("unlink", 1)]);
+    // Of a lower file: the kernel knows all that it needs, and the copy-up is our business.
+    fs::metadata(bed.p("d4/f4")).unwrap();
+    let changed = requests(&bed, || fs::set_permissions(bed.p("d4/f4"), fs::Permissions::from_mode(0o600)).unwrap());
+    want(&changed, &[("setattr", 1)]);
+    assert_eq!(fs::metadata(bed.p("d4/f4")).unwrap().mode() & 0o777, 0o600);
+}
