@@ -3,8 +3,8 @@
 
   space.py --laminafs PROGRAM [--scratch DIR] [--entries N]
 
-The store is on a tmpfs of 40 MB. With less and less space free, and with too few inodes, a load and an
-import are tried. Each fails with exit code 1 and one line that says what is missing, or succeeds; after it
+The store is on a tmpfs of 40 MB. With less and less space free, and with too few inodes, a load, an
+import and a commit are tried. Each fails with exit code 1 and one line that says what is missing, or succeeds; after it
 `laminafs verify` finds the store sound, what was there is there, tmp is empty, and rmi works; with the
 space free again the same command succeeds. Then layers that grow without end: compressed zeros, N entries
 (default 120000), a terabyte of hole. Needs root; run it in a mount namespace of its own.
@@ -84,11 +84,24 @@ class Space:
         """Frees the disk again."""
         shutil.rmtree(self.filler) if os.path.isdir(self.filler) else os.unlink(self.filler)
 
+    def make_writable(self):
+        """Makes a writable layer with files of random bytes in it."""
+        mountpoint = os.path.join(self.dir, "mnt")
+        os.mkdir(mountpoint)
+        self.store.must("mount", "--name", "web", "small:1", mountpoint)
+        try:
+            for number in range(200):
+                with open(os.path.join(mountpoint, str(number)), "wb") as file:
+                    file.write(os.urandom(20000))
+        finally:
+            self.store.must("umount", mountpoint)
+
     def full(self):
         """Loads and imports on disks that are full to different degrees."""
         self.store.must("load", "-q", "-i", self.small)
+        self.make_writable()
         commands = {"load": ["load", "-q", "-i", self.large], "load of a stream": ["load", "-q"],
-                    "import": ["import", self.root, "large:1"]}
+                    "import": ["import", self.root, "large:1"], "commit": ["commit", "web", "large:1"]}
         fillings = [(self.leave, free << 10) for free in (0, 8, 100, 1000, 3000, 5000, 7000, 9000, 11000, 13000, 15000)]
         fillings += [(self.leave_inodes, free) for free in (0, 1, 3, 10, 200)]
         for title, words in commands.items():
@@ -115,6 +128,7 @@ class Space:
             wrong += [] if done.returncode == 0 else [f"rmi on a full disk: {done.stderr}"]
             self.clear()
             self.store.must("prune", "-f")
+            wrong += [] if refused else ["no disk was too full"]
             self.report(f"{title}: refused on {refused} of {len(fillings)} full disks", wrong + self.sound())
 
     def bombs(self, entries):
