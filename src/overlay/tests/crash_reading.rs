@@ -48,6 +48,7 @@ fn hard_links_stay_one_file_when_a_call_that_reads_fails() {
         run,
         between: &[],
         fills_in: false,
+        overridden: false,
     };
     let cases = [
         case("unlink", |fs| fs.unlink("h1")),

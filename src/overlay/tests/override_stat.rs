@@ -410,14 +410,13 @@ fn objects_without_the_attribute_show_what_is_on_disk_until_they_are_changed() {
 }
 
 fn common_overridden(stack: &mut Stack) {
-    stack.options.override_stat = true;
     common(stack);
     kept(&stack.lower(1), "f", "0:0:4711:file");
     kept(&stack.upper(), "u", "7:7:0600:file");
 }
 
 const fn case(name: &'static str, run: fn(&Fs) -> Result<()>) -> Case {
-    Case { name, build: common_overridden, prepare: None, run, between: &[], fills_in: false }
+    Case { name, build: common_overridden, prepare: None, run, between: &[], fills_in: false, overridden: true }
 }
 
 fn make(fs: &Fs, path: &str, new: New<'_>) -> Result<()> {
