@@ -33,7 +33,6 @@ import interop_tree as model
 from trees import Mount, differences, digest, identity_problems, run, snapshot
 
 NATIVE = "redirect_dir=on,index=on,metacopy=on"
-HALF_SPARSE = (64 << 20) // 512 // 2
 
 
 class Case:
@@ -105,7 +104,7 @@ class Case:
         lines = []
         for copy in "ab":
             path = f"{self.upper}/{name}.upper/special/sparse-{copy}"
-            if os.path.exists(path) and os.stat(path).st_blocks > HALF_SPARSE:
+            if os.path.exists(path) and os.stat(path).st_blocks > model.HALF_SPARSE:
                 lines.append(f"{path} lost its holes")
         left = os.listdir(f"{self.upper}/{name}.work/work")
         lines += [f"left in the work directory: {entry}" for entry in left if not entry.startswith("#") and entry != "incompat"]

@@ -16,6 +16,9 @@ from trees import Mount, run
 LONG = b"n" * 255
 ODD = b"odd:na\\me,with\nall\xff\xfe"
 NOREPLACE, EXCHANGE = 1, 2
+# The length of sparse files, in bytes, and half of what one would take that is not sparse, in blocks.
+SPARSE = 16 << 20
+HALF_SPARSE = SPARSE // 512 // 2
 OLD = -1_234_567_890_123_456_789 // 10 * 10
 CAP_NET_RAW = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
 ACL = struct.pack("<I", 2) + b"".join(
@@ -129,9 +132,9 @@ def base_layer(d):
         os.chown(f"{special}/sgid-dir-{copy}", 0, 1000)
         os.chmod(f"{special}/sgid-dir-{copy}", 0o3775)
         with open(f"{special}/sparse-{copy}", "xb") as f:
-            f.truncate(64 << 20)
-            os.pwrite(f.fileno(), b"island", 10 << 20)
-            os.pwrite(f.fileno(), b"end", (64 << 20) - 3)
+            f.truncate(SPARSE)
+            os.pwrite(f.fileno(), b"island", 4 << 20)
+            os.pwrite(f.fileno(), b"end", SPARSE - 3)
     names = f"{d}/names"
     os.mkdir(names)
     for name in (LONG, ODD, b"%s", b"-rf", b" ", b"...", "ünï".encode()):
@@ -295,8 +298,8 @@ FIRST = {
     "write to suid": lambda m: update(_special(m, "suid"), b"##"),
     "chown sgid": lambda m: os.chown(_special(m, "sgid"), 9, 9),
     "write mode 000": lambda m: update(_special(m, "none"), b"SEC"),
-    "write sparse": lambda m: update(_special(m, "sparse"), b"second island", 30 << 20),
-    "punch": lambda m: run("fallocate", "-p", "-o", "10M", "-l", "1M", f"{m}/special/sparse-b") and None,
+    "write sparse": lambda m: update(_special(m, "sparse"), b"second island", 9 << 20),
+    "punch": lambda m: run("fallocate", "-p", "-o", "4M", "-l", "1M", f"{m}/special/sparse-b") and None,
     "old": lambda m: os.chmod(_special(m, "old"), 0o600),
     "future": lambda m: os.chmod(_special(m, "future"), 0o600),
     "fifo copy-up": lambda m: os.chmod(_special(m, "fifo"), 0o622),

@@ -13,6 +13,7 @@ All are in one OCI layout (but for the zstd copy), under these tags:
   zstd          debian-3, its layers compressed with zstd by skopeo
 """
 
+import functools
 import os
 import shutil
 import stat
@@ -55,9 +56,31 @@ class Images:
         """The name it has in the store of laminafs."""
         return f"localhost/{os.path.basename(self._layout(tag))}:{tag}"
 
+    @staticmethod
+    def store(tag):
+        """The store of laminafs that it goes into: images of which one would hide that another is read have different ones."""
+        return tag.partition("-")[0]
+
+    def load(self, tag):
+        """Loads an image into its store; returns its name there."""
+        self.tools.lamina("load", "-q", self.at(tag), store=self.store(tag))
+        return self.name(tag)
+
     def layers(self, tag):
         """The digests of its layers, the lowest first."""
         return self.tools.inspect(self.at(tag))["Layers"]
+
+    @functools.cache
+    def implied(self, tag):
+        """The directories for which the topmost layer that has anything in them has no entry."""
+        found, explicit = set(), set()
+        same = "debian-3" if tag == "zstd" else tag
+        for number in reversed(range(len(self.layers(same)))):
+            names = {os.path.normpath(os.fsencode(name)) for name in self._names(same, number)}
+            parents = {parent for name in names for parent in _parents(name)}
+            found |= parents - names - explicit
+            explicit |= names
+        return found
 
     def blob(self, tag, number):
         """The file of one of its layers."""
@@ -166,6 +189,13 @@ class Images:
 
     def _names(self, tag, number):
         return {member.name for member in self._members(tag, number)}
+
+
+def _parents(name):
+    """The directories that a relative path goes through, and the root."""
+    while name != b".":
+        name = os.path.dirname(name) or b"."
+        yield name
 
 
 def _start(path):

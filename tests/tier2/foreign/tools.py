@@ -18,11 +18,13 @@ class Tools:
     def __init__(self, scratch, laminafs):
         """scratch is a directory on a disk file system; laminafs is the path of the program."""
         self.scratch, self.laminafs = scratch, laminafs
-        self.temporary = self.dir("tmp")
-        self.env = {**os.environ, "TMPDIR": self.temporary, "LC_ALL": "C"}
-        self.policy = f"{scratch}/policy.json"
+        self.policy, config = f"{scratch}/policy.json", f"{scratch}/containers.conf"
         with open(self.policy, "w", encoding="utf-8") as f:
             json.dump(POLICY, f)
+        # Without it they make a lock in /etc/cni.
+        with open(config, "w", encoding="utf-8") as f:
+            f.write(f'[network]\nnetwork_config_dir = "{self.dir("network")}"\n[engine]\ncgroup_manager = "cgroupfs"\n')
+        self.env = {**os.environ, "TMPDIR": self.dir("tmp"), "LC_ALL": "C", "CONTAINERS_CONF": config}
         self.storage = ["--root", f"{scratch}/storage", "--runroot", "/run/storage", "--storage-driver", "overlay"]
 
     def dir(self, name):
@@ -43,7 +45,7 @@ class Tools:
 
     def podman(self, *argv):
         """Runs podman; returns what it prints."""
-        return self._text("podman", *self.storage, "--cgroup-manager", "cgroupfs", *argv)
+        return self._text("podman", *self.storage, *argv)
 
     def buildah(self, *argv):
         """Runs buildah; returns what it prints."""
@@ -53,6 +55,10 @@ class Tools:
         """What skopeo says of an image, with its layers."""
         return json.loads(self.skopeo("inspect", reference))
 
-    def lamina(self, *argv, store="store", timeout=300):
-        """Runs laminafs on a store in the scratch directory; returns what it prints."""
-        return self._text(self.laminafs, "--root", f"{self.scratch}/{store}", *argv, timeout=timeout)
+    def store(self, name):
+        """The directory of a store of laminafs."""
+        return f"{self.dir('stores')}/{name}"
+
+    def lamina(self, *argv, store, timeout=300):
+        """Runs laminafs on one of its stores; returns what it prints."""
+        return self._text(self.laminafs, "--root", self.store(store), *argv, timeout=timeout)

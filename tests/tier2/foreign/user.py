@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 
+from trees import run
+
 NOBODY = 65534
 # One that the user can reach, which that of this program need not be.
 PYTHON = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
@@ -28,16 +30,17 @@ sys.stdout.buffer.write(pickle.dumps((tree, problems + identity_problems(tree)))
 
 def user(this):
     """Compares the trees that the user sees with those that root sees."""
-    home = this.tools.dir("home")
+    # The user need not be able to enter the scratch directory, nor those of the sources and of the program.
+    home = "/run/home"
+    os.mkdir(home)
+    run("mount", "--bind", this.tools.dir("home"), home)
     os.chown(home, NOBODY, NOBODY)
-    os.chmod(this.tools.scratch, 0o711)
-    # The user need not be able to enter the directories of the sources and of the program.
     shutil.copy(os.path.join(os.path.dirname(HERE), "trees.py"), home)
     shutil.copy(this.tools.laminafs, f"{home}/laminafs")
     for tag in TAGS:
         ours = {path: _for_user(record) for path, record in this.tree(tag).items()}
         archive = f"{home}/{tag}.tar"
-        this.tools.lamina("save", "-o", archive, this.images.name(tag))
+        this.tools.lamina("save", "-o", archive, this.images.name(tag), store=this.images.store(tag))
         os.chmod(archive, 0o644)
         _run(home, "load", "-i", archive)
         os.unlink(archive)

@@ -45,7 +45,7 @@ def buildah(tools, name):
 
 
 @contextlib.contextmanager
-def mounted(tools, name, *options, store="store"):
+def mounted(tools, name, *options, store):
     """A laminafs mount of an image in a store; its writable layer, if any, goes at the end."""
     place = tools.dir("mnt")
     tools.lamina("mount", *options, name, place, store=store)
@@ -55,7 +55,7 @@ def mounted(tools, name, *options, store="store"):
         tools.lamina("umount", place, store=store)
 
 
-def laminafs(tools, name, problems, *options, store="store"):
+def laminafs(tools, name, problems, *options, store):
     """What a mount through FUSE shows; problems gets a line for each disagreement about inode numbers."""
     with mounted(tools, name, "-o", "dev", *(options or ("--rm",)), store=store) as place:
         tree = snapshot(place, problems=problems)
@@ -63,7 +63,7 @@ def laminafs(tools, name, problems, *options, store="store"):
     return tree
 
 
-def kernel(tools, name):
+def kernel(tools, name, store):
     """What `laminafs mount --kernel` shows."""
-    with mounted(tools, name, "--kernel", "--rm") as place:
+    with mounted(tools, name, "--kernel", "--rm", store=store) as place:
         return snapshot(place)
