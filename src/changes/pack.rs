@@ -143,7 +143,8 @@ impl<W: Write> Packer<'_, W> {
             What::Link(_) => Vec::new(),
             _ => Tree(&self.union.top).xattrs(attr.ino, path)?,
         };
-        let meta = Meta { uid: attr.uid, gid: attr.gid, mode: attr.mode & 0o7777, mtime, xattrs };
+        let (uid, gid) = self.union.owner(attr);
+        let meta = Meta { uid, gid, mode: attr.mode & 0o7777, mtime, xattrs };
         self.writer.entry(path, what, attr.size, &meta).map_err(Error::Write)
     }
 }

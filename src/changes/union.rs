@@ -1,9 +1,11 @@
 //! The two trees: the one that is shown, and what it would be without its upper directory.
 
 use super::error::{Error, Result};
-use crate::overlay::{Attr, Caller, Ino, Options, Overlay, ROOT};
+use super::same::kind;
+use crate::overlay::{self, Attr, Caller, Ino, Options, Overlay, ROOT};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Who asks: `trusted.*` attributes are listed to root only, and belong into a layer.
@@ -17,6 +19,8 @@ pub struct Union {
     pub(super) top: Overlay,
     /// Absent when there is nothing below: then everything counts as added.
     pub(super) base: Option<Overlay>,
+    /// Where owners are in attributes, which symbolic links cannot have: to whom all is on disk.
+    disk_owner: Option<u32>,
 }
 
 /// What a merged tree consists of.
@@ -41,7 +45,7 @@ impl Union {
         let half = Stack { fd_limit: stack.fd_limit / 2, ..*stack };
         let below = Stack { writable: None, ..half };
         let base = if stack.lower.is_empty() { None } else { Some(Overlay::open(&options(&below))?) };
-        Ok(Self { top: Overlay::open(&options(&half))?, base })
+        Ok(Self { top: Overlay::open(&options(&half))?, base, disk_owner: disk_owner(stack)? })
     }
 
     /// A tree that is compared with nothing: all of it is told, as added.
@@ -49,7 +53,25 @@ impl Union {
     /// # Errors
     /// [`Error::Open`], also when there is no layer at all.
     pub fn of_all(stack: &Stack<'_>) -> Result<Self> {
-        Ok(Self { top: Overlay::open(&options(stack))?, base: None })
+        Ok(Self { top: Overlay::open(&options(stack))?, base: None, disk_owner: disk_owner(stack)? })
+    }
+
+    /// The owner that an archive says. A link whose own one is lost is root's, as nearly all links of images are, and not
+    /// that of somebody on this machine.
+    pub(super) fn owner(&self, attr: &Attr) -> (u32, u32) {
+        match kind(attr) {
+            libc::S_IFLNK if self.disk_owner == Some(attr.uid) => (0, 0),
+            _ => (attr.uid, attr.gid),
+        }
+    }
+}
+
+fn disk_owner(stack: &Stack<'_>) -> Result<Option<u32>> {
+    let Some(path) = stack.lower.first().filter(|_| stack.override_stat) else { return Ok(None) };
+    match path.metadata() {
+        // Links that root made have the owner that they were given.
+        Ok(metadata) => Ok(Some(metadata.uid()).filter(|uid| *uid != 0)),
+        Err(source) => Err(overlay::OpenError::Directory { role: "lower layer", path: path.clone(), source }.into()),
     }
 }
 

@@ -1,13 +1,14 @@
 //! One thing at a time, and what once went wrong.
 
-use super::apply::{check_round_trip, lasting, pack, union};
+use super::apply::{check_round_trip, lasting, pack, union, unpack};
 use super::differ::{self, diff};
 use super::fixture::stack;
-use crate::changes::Rule;
+use crate::changes::{self, Rule, Union};
 use crate::overlay::tests::harness::Stack;
 use crate::overlay::tests::tree::{marker, root};
 use crate::overlay::tests::walk::{digest, view};
 use crate::overlay::{Options, Overlay};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A new empty upper directory over `layer` and what was below.
@@ -197,4 +198,26 @@ fn times_after_the_given_one_become_it() {
     assert_eq!(clamped.entries, 3);
     let octal = format!("{:011o}", 1_000_000_000);
     assert_eq!(clamped.out.windows(11).filter(|w| *w == octal.as_bytes()).count(), 3);
+}
+
+#[test]
+fn a_link_whose_owner_is_lost_is_roots() {
+    if !root() {
+        // The layer's owner is who runs the test; the round trips of the others hold it.
+        return;
+    }
+    let mut stack = Stack::new(1);
+    stack.options.override_stat = true;
+    let layer = stack.lower(1);
+    layer.file("f", "f").symlink("lost", "f").symlink("kept", "f");
+    for (name, uid, gid) in [("", 1234, 1235), ("lost", 1234, 1235), ("kept", 7, 8)] {
+        std::os::unix::fs::lchown(stack.options.lower[0].join(name), Some(uid), Some(gid)).unwrap();
+    }
+    let whole = changes::Stack { writable: None, lower: &stack.options.lower, override_stat: true, fd_limit: 1024 };
+    let layer = unpack(&Union::of_all(&whole).unwrap().pack(Vec::new(), None).unwrap().out, &[]);
+    let owner = |name: &str| {
+        let found = layer.path().join(name).symlink_metadata().unwrap();
+        (found.uid(), found.gid())
+    };
+    assert_eq!((owner("lost"), owner("kept")), ((0, 0), (7, 8)));
 }
