@@ -9,7 +9,7 @@ use crate::store::{Image, Usage, Writable};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Arguments of `laminafs ps`.
@@ -136,14 +136,14 @@ struct WritableDocument<'a> {
     ephemeral: bool,
     busy: bool,
     mount: Option<MountDocument<'a>>,
-    upper: &'a Path,
-    work: &'a Path,
+    upper: Cow<'a, str>,
+    work: Cow<'a, str>,
     disk: Option<u64>,
 }
 
 #[derive(Serialize)]
 struct MountDocument<'a> {
-    mountpoint: &'a PathBuf,
+    mountpoint: Cow<'a, str>,
     pid: u32,
     since: String,
     kernel: bool,
@@ -162,13 +162,13 @@ impl<'a> WritableDocument<'a> {
             ephemeral: record.ephemeral,
             busy: *busy,
             mount: mount.as_ref().map(|m| MountDocument {
-                mountpoint: &m.mountpoint,
+                mountpoint: m.mountpoint.to_string_lossy(),
                 pid: m.pid,
                 since: output::time(m.since),
                 kernel: m.kernel,
             }),
-            upper,
-            work,
+            upper: upper.to_string_lossy(),
+            work: work.to_string_lossy(),
             disk: row.disk,
         }
     }

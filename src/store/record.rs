@@ -4,8 +4,10 @@ use super::dir::Dir;
 use super::error::{Error, Result};
 use crate::image::digest::{ChainId, DiffId, Digest};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use std::ffi::OsStr;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The `schema` that is written.
@@ -114,6 +116,30 @@ pub(super) fn publish<T: Serialize>(
         if replace { temp.rename("record", dir, new).map(|()| true)? } else { temp.rename_new("record", dir, new)? };
     dir.sync()?;
     Ok(placed)
+}
+
+/// A path in a record: a text, or an array of its bytes where it is not UTF-8.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum PathForm {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+/// For `serialize_with`.
+pub(super) fn write_path<S: Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    let bytes = path.as_os_str().as_bytes();
+    path.to_str()
+        .map_or_else(|| PathForm::Bytes(bytes.into()), |text| PathForm::Text(text.into()))
+        .serialize(serializer)
+}
+
+/// For `deserialize_with`.
+pub(super) fn read_path<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<PathBuf, D::Error> {
+    Ok(match PathForm::deserialize(deserializer)? {
+        PathForm::Text(text) => text.into(),
+        PathForm::Bytes(bytes) => OsString::from_vec(bytes).into(),
+    })
 }
 
 /// The time now, in seconds since 1970.

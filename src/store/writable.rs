@@ -41,6 +41,7 @@ pub struct WritableRecord {
 pub struct MountRecord {
     pub(super) schema: u32,
     /// The mount point.
+    #[serde(serialize_with = "record::write_path", deserialize_with = "record::read_path")]
     pub mountpoint: PathBuf,
     /// The process that serves it, or made it.
     pub pid: u32,
