@@ -96,8 +96,10 @@ fn command(text: &str) -> Vec<String> {
 
 /// `NAME=value ...`, or the older `NAME value`.
 fn pairs(text: &str, env: &[String]) -> Result<BTreeMap<String, String>, String> {
-    let first = text.split_whitespace().next().unwrap_or_default();
-    if !first.contains('=') {
+    // A quoted name may hold blanks. What does not end as words do can be the older form: ENV NAME don't.
+    let parsed = words(text, env);
+    let first = parsed.as_ref().map_or_else(|_| text.split_whitespace().next(), |all| all.first().map(String::as_str));
+    if !first.is_some_and(|word| word.contains('=')) {
         let (name, value) = text.split_once(char::is_whitespace).ok_or("there is no value; write NAME=value")?;
         return Ok([(name.to_owned(), expand(value.trim(), env)?)].into());
     }
@@ -105,7 +107,7 @@ fn pairs(text: &str, env: &[String]) -> Result<BTreeMap<String, String>, String>
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(format!("'{word}' is not of the form NAME=value")),
     };
-    words(text, env)?.into_iter().map(pair).collect()
+    parsed?.into_iter().map(pair).collect()
 }
 
 /// `80`, `53/udp`, `8000-8010/tcp`.

@@ -36,6 +36,8 @@ fn environment_and_labels() {
     assert_eq!(env("ENV B a  b")[2..], ["B=a  b"]);
     let labels = changed(&[r#"LABEL a.b="1 2" c=3"#]).unwrap().labels.unwrap();
     assert_eq!(labels, [("a.b".to_owned(), "1 2".to_owned()), ("c".to_owned(), "3".to_owned())].into());
+    let labels = changed(&[r#"LABEL "a b"="c d" "e"=f"#]).unwrap().labels.unwrap();
+    assert_eq!(labels, [("a b".to_owned(), "c d".to_owned()), ("e".to_owned(), "f".to_owned())].into());
 }
 
 #[test]
