@@ -29,7 +29,14 @@ pub fn check_in_store(text: &str) -> anyhow::Result<()> {
 /// A name that an image shall get.
 pub fn new_name(text: &str) -> anyhow::Result<Reference> {
     match ImageArg::parse(OsStr::new(text))? {
-        ImageArg { location: Location::Store(_), layers: None } => Ok(text.parse()?),
+        ImageArg { location: Location::Store(_), layers: None } => {
+            let name: Reference = text.parse()?;
+            // As docker refuses it.
+            if name.familiar_name() == "sha256" {
+                bail!("{text} cannot be the name of an image: it would be taken for an id");
+            }
+            Ok(name)
+        }
         ImageArg { location: Location::Store(_), layers: Some(_) } => {
             bail!("{text} cannot be the name of an image: a number after '@' counts layers")
         }

@@ -1,7 +1,7 @@
 //! `laminafs rm`: removes writable layers.
 
 use super::context::Context;
-use super::{Failure, for_each, output, umount};
+use super::{Failure, complain, for_each, output, umount};
 use crate::store::{Error, Store};
 use clap::Args;
 
@@ -13,7 +13,7 @@ use clap::Args;
     laminafs rm -f web                   also while it is mounted\n  \
     laminafs rm $(laminafs ps -aq)")]
 pub struct RmArgs {
-    /// Unmount first what is mounted
+    /// Unmount first what is mounted; no failure if there is no such writable layer
     #[arg(short, long)]
     force: bool,
     /// Writable layers, as `laminafs ps -a` lists them
@@ -24,9 +24,12 @@ pub struct RmArgs {
 /// Removes each of them and prints its name.
 pub fn run(args: &RmArgs, context: &Context) -> Result<(), Failure> {
     let store = context.store()?;
-    for_each(&args.names, |name| {
-        remove(&store, name, args.force)?;
-        output::line(name)
+    for_each(&args.names, |name| match remove(&store, name, args.force) {
+        Err(e) if args.force && matches!(e.downcast_ref(), Some(Error::NoWritable(_))) => {
+            complain(&format!("note: {e}"));
+            Ok(())
+        }
+        removed => removed.and_then(|()| output::line(name)),
     })
 }
 

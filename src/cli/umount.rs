@@ -45,11 +45,14 @@ pub fn run(args: &UmountArgs, context: &Context) -> anyhow::Result<()> {
         match store.writable(name) {
             Ok(writable) => match writable.mount {
                 Some(mount) => return unmount_writable(store, name, &mount, args.lazy),
-                None if here.is_err_and(|e| e.kind() == io::ErrorKind::NotFound) => {
+                None if here.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) => {
                     bail!("writable layer {name} is not mounted; where a daemon has died, name the mount point")
                 }
                 None => {}
             },
+            Err(e @ Error::NoWritable(_)) if here.is_err_and(|e| e.kind() == io::ErrorKind::NotFound) => {
+                return Err(anyhow!(e).context(format!("cannot unmount {name}")));
+            }
             Err(Error::NoWritable(_)) => {}
             Err(e) => return Err(e.into()),
         }

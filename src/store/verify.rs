@@ -181,7 +181,9 @@ impl Check<'_> {
         for (path, fits) in expected {
             let dir = self.store.root.open(path)?;
             for name in dir.names()?.iter().filter(|name| !fits(name)) {
-                self.fault(dir.at(name), Object::Stray, "it does not belong into the store");
+                // As it is written everywhere else: without `.`.
+                let path: PathBuf = dir.at(name).components().collect();
+                self.fault(path, Object::Stray, "it does not belong into the store");
             }
         }
         self.result.leftovers = self.store.root.open("tmp")?.names()?.len();

@@ -3,7 +3,9 @@
 use super::harness::{Bed, PROGRAM};
 use super::sample::{APP, BASE, DATA, Sample, short};
 use serde_json::json;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -488,8 +490,35 @@ fn a_name_is_looked_up_when_it_is_no_path() {
     bed.ok("umount n");
     assert!(!bed.mounted("m"));
     assert!(bed.fails("umount n").contains("n"));
-    assert!(bed.fails("umount nothing").contains("No such file"));
+    assert!(bed.fails("umount nothing").contains("cannot unmount nothing: no such writable layer: nothing"));
+    assert!(bed.fails("umount ./nothing").contains("No such file"));
     assert!(bed.fails(&format!("umount {}", bed.p("m").display())).contains("not the mount point"));
+}
+
+/// In a mount namespace of its own: other tests read the table of mounts as text.
+#[test]
+fn a_mount_point_need_not_be_utf8() {
+    let bed = Mounts::new();
+    let place = bed.dir().join(OsStr::from_bytes(b"m\xff"));
+    fs::create_dir(&place).unwrap();
+    let script = r#""$0" mount --name odd base:1 "$1"; "$0" ps --json; "$0" ps; "$0" umount odd; "$0" rm odd"#;
+    let arguments = ["-m", "--propagation", "slave", "sh", "-euc", script, PROGRAM].map(OsStr::new);
+    let mut command = Command::new("unshare");
+    command.args(arguments).arg(&place).env("LAMINAFS_ROOT", bed.root());
+    let output = command.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(out.contains("/m\u{fffd}\",\n"), "the document: {out}");
+    assert!(out.ends_with("/m\u{fffd}\nodd\n"), "the table, and what rm says: {out}");
+}
+
+#[test]
+fn what_is_not_there_is_no_failure_when_forced() {
+    let bed = Mounts::new();
+    assert!(bed.fails("rm nobody").contains("no such writable layer: nobody"));
+    let forced = bed.run("rm -f nobody");
+    assert!(forced.status.success() && forced.stdout.is_empty(), "{forced:?}");
+    assert!(String::from_utf8(forced.stderr).unwrap().contains("note: no such writable layer: nobody"));
 }
 
 #[test]

@@ -16,6 +16,7 @@ fn names_are_given_and_moved_without_a_word() {
     assert!(bed.fails("tag nothing x").contains("no such image: nothing"));
     assert!(bed.fails("tag a:1 X").contains("'X' is not an image name"));
     assert!(bed.fails("tag a:1 oci:x").contains("is a transport"));
+    assert!(bed.fails("tag a:1 sha256:abc").contains("taken for an id"));
     assert!(bed.fails("tag oci:x y").contains("laminafs load oci:x"));
     assert!(bed.fails("tag a:1@1 y").contains("leave a:1") || bed.fails("tag a:1@1 y").contains("number of layers"));
 }
