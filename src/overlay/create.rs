@@ -103,9 +103,12 @@ impl Overlay {
                 other => other?,
             }
         }
-        let mut stat = self.stat(At::Name(names.fd(), name))?;
+        let stat = self.stat(At::Name(names.fd(), name));
+        // It is there, also if it cannot be looked at now.
+        let number = stat.as_ref().map_or(0, |stat| stat.ino);
+        self.note_upper(&mut names, &parent, name, InUpper::Present, new.kind(), number);
+        let mut stat = stat?;
         stat.mode = new.kind() | stat.mode & !libc::S_IFMT;
-        self.note_upper(&mut names, &parent, name, InUpper::Present, stat.mode, stat.ino);
         let ns = stat.is_dir().then(|| Namespace { upper: true, default_acl: names.ns.default_acl, ..<_>::default() });
         let found = Found { ns, ..Found::new(self.id(&stat), UPPER, stat) };
         let inode = self.bind(&parent, name.into(), found);
