@@ -5,6 +5,7 @@
 //! documentation, filesystems/overlayfs.rst). The value of an SELinux context may be quoted and then hold commas.
 //! Where an option is given twice, the last one counts.
 
+use crate::fuse::Data;
 use crate::overlay::RedirectMode;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -121,6 +122,8 @@ pub struct MountOptions {
     pub sync: bool,
     /// Writes are collected by the kernel.
     pub writeback: bool,
+    /// `data=`.
+    pub data: Data,
     /// Users other than the one who mounts have access.
     pub allow_other: bool,
     /// The kernel checks permissions.
@@ -154,6 +157,7 @@ impl MountOptions {
             dir_sync: false,
             sync: false,
             writeback: false,
+            data: Data::Auto,
             allow_other: root,
             default_permissions: true,
             fsname: NAME.to_owned(),
@@ -188,6 +192,10 @@ impl MountOptions {
             ("writeback", None | Some(b"1")) => self.writeback = true,
             ("writeback", Some(b"0")) => self.writeback = false,
             ("writeback", _) => return Err(OptionError::Value { option: shown(), values: "0, 1" }),
+            ("data", value) => {
+                self.data = data(value.unwrap_or_default())
+                    .ok_or_else(|| OptionError::Value { option: shown(), values: "auto, cache, passthrough" })?;
+            }
             ("xattr_permissions", Some(b"0")) => self.override_stat = false,
             ("xattr_permissions", Some(b"2")) => self.override_stat = true,
             ("fsname", None | Some(b"")) => return Err(OptionError::Value { option: shown(), values: "a name" }),
@@ -345,6 +353,15 @@ fn redirect(value: &[u8]) -> Option<RedirectMode> {
     }
 }
 
+fn data(value: &[u8]) -> Option<Data> {
+    match value {
+        b"auto" => Some(Data::Auto),
+        b"cache" => Some(Data::Cache),
+        b"passthrough" => Some(Data::Passthrough),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -463,6 +480,17 @@ mod tests {
         }
         assert!(good("lowerdir=a").index && good("index=off,index=on").index);
         assert!(!good("index=on,index=off").index);
+    }
+
+    #[test]
+    fn ways_of_data() {
+        assert_eq!(good("lowerdir=a").data, Data::Auto);
+        assert_eq!(good("data=cache").data, Data::Cache);
+        assert_eq!(good("data=cache,data=passthrough").data, Data::Passthrough);
+        assert_eq!(good("data=passthrough,data=auto").data, Data::Auto);
+        for text in ["data", "data=", "data=direct"] {
+            assert!(matches!(parse(text), Err(OptionError::Value { .. })), "{text}");
+        }
     }
 
     #[test]

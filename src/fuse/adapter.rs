@@ -8,17 +8,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, Generation, INodeNo, InitFlags, IoctlFlags,
-    KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::about;
 use super::convert::{errno, file_type, major_minor, node, set_time, shown};
 use super::ioctl;
+use super::open::{OpenFiles, Way, Wish};
 use super::requests::{Kind, Requests};
 use super::seek::{Seek, SeekQueue};
+use super::session::{Data, Options};
 use crate::overlay::{Attr, Caller, Change, Error, Listed, New, Overlay, RenameMode, Result};
 
 /// For ever, as far as the kernel's clock goes: see the module documentation.
@@ -26,6 +28,16 @@ const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Largest WRITE and READ, in bytes; what the kernel allows by default.
 const MAX_IO: u32 = 1 << 20;
+
+/// Files are known by their inodes, also where they are opened by us.
+const NO_HANDLE: FileHandle = FileHandle(0);
+
+/// Files are opened like this through the page cache. Pages are right whenever there are any: where others write behind them,
+/// opening drops them. Nothing is to be done at a close.
+const CACHED: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_NOFLUSH);
+
+/// And like this for passthrough.
+const PASSED_THROUGH: FopenFlags = FopenFlags::FOPEN_NOFLUSH;
 
 /// The file system as `fuser` sees it.
 pub struct Adapter {
@@ -38,6 +50,8 @@ pub struct Adapter {
     /// Asked for; after INIT: in use.
     writeback: bool,
     check_permissions: bool,
+    /// The files that are open, where the kernel reads and writes what is behind them.
+    files: Option<OpenFiles>,
 }
 
 thread_local! {
@@ -57,20 +71,6 @@ fn ordinary_caller(req: &Request) -> Option<Caller> {
 fn done(operation: &str, result: Result<()>, reply: ReplyEmpty) {
     match result {
         Ok(()) => reply.ok(),
-        Err(e) => reply.error(errno(operation, e)),
-    }
-}
-
-fn entry(operation: &str, result: Result<Attr>, reply: ReplyEntry) {
-    match result {
-        Ok(attr) => reply.entry(&FOR_EVER, &node(&attr), Generation(0)),
-        Err(e) => reply.error(errno(operation, e)),
-    }
-}
-
-fn attributes(operation: &str, result: Result<Attr>, reply: ReplyAttr) {
-    match result {
-        Ok(attr) => reply.attr(&FOR_EVER, &shown(&attr)),
         Err(e) => reply.error(errno(operation, e)),
     }
 }
@@ -111,24 +111,72 @@ fn c_name(name: &OsStr) -> Result<CString> {
 }
 
 impl Adapter {
-    pub fn new(
-        overlay: Arc<Overlay>,
-        notifier: Arc<OnceLock<Notifier>>,
-        check_permissions: bool,
-        writeback: bool,
-    ) -> Self {
-        Self { overlay, requests: Requests::new(), notifier, seeks: None, writeback, check_permissions }
+    pub fn new(overlay: Arc<Overlay>, notifier: Arc<OnceLock<Notifier>>, options: &Options) -> Self {
+        Self {
+            overlay,
+            requests: Requests::new(),
+            notifier,
+            seeks: None,
+            writeback: options.writeback,
+            check_permissions: options.default_permissions,
+            files: (options.data == Data::Passthrough).then(OpenFiles::default),
+        }
+    }
+
+    /// How long the kernel may go by the attributes of an object.
+    fn valid(&self, ino: u64) -> &'static Duration {
+        if self.files.as_ref().is_some_and(|files| files.changes_unseen(ino)) { &Duration::ZERO } else { &FOR_EVER }
+    }
+
+    fn entry(&self, operation: &str, result: Result<Attr>, reply: ReplyEntry) {
+        match result {
+            Ok(attr) => reply.entry(self.valid(attr.ino), &node(&attr), Generation(0)),
+            Err(e) => reply.error(errno(operation, e)),
+        }
+    }
+
+    fn attributes(&self, operation: &str, result: Result<Attr>, reply: ReplyAttr) {
+        match result {
+            Ok(attr) => reply.attr(self.valid(attr.ino), &shown(&attr)),
+            Err(e) => reply.error(errno(operation, e)),
+        }
+    }
+
+    /// Has the kernel ask for the attributes again before it goes by them. That touches no pages, so it cannot wait for us.
+    fn forget_attributes(&self, ino: INodeNo) {
+        if let Some(Err(e)) = self.notifier.get().map(|n| n.inval_inode(ino, -1, 0)) {
+            log::debug!("attributes of {ino}: {e}");
+        }
+    }
+
+    /// Agrees with the kernel on the way that data takes.
+    fn init_data(&mut self, config: &mut KernelConfig) -> std::io::Result<()> {
+        if self.files.is_some() {
+            // With a depth of 2 nothing could be stacked on this mount.
+            let stacked = self.overlay.is_stacked().map_err(|e| std::io::Error::from_raw_os_error(e.errno()))?;
+            let depth = if stacked { 2 } else { 1 };
+            let agreed = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH | InitFlags::FUSE_ATOMIC_O_TRUNC).is_ok()
+                && config.set_max_stack_depth(depth).is_ok();
+            return if agreed { Ok(()) } else { Err(std::io::ErrorKind::Unsupported.into()) };
+        }
+        if config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT).is_err() {
+            log::info!("the kernel cannot do without OPEN");
+        }
+        self.writeback = self.writeback
+            && !self.overlay.read_only()
+            && config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE).is_ok();
+        if self.writeback {
+            self.overlay.caller_keeps_times();
+        }
+        Ok(())
     }
 
     /// Before `writer` changes data: drops set-id bits. The kernel does not expect a write to change the mode, and would run
-    /// a program with bits that it no longer has, so it is told to ask for the attributes again before it goes by the
-    /// mode. That touches no pages, so it cannot wait for us.
+    /// a program with bits that it no longer has, so it is told to ask for the attributes again.
     fn before_write(&self, ino: INodeNo, writer: Option<Caller>) -> Result<()> {
         let Some(writer) = writer else { return Ok(()) };
-        if self.overlay.drop_set_id(ino.0, writer)?
-            && let Some(Err(e)) = self.notifier.get().map(|n| n.inval_inode(ino, -1, 0))
-        {
-            log::debug!("attributes of {ino}: {e}");
+        if self.overlay.drop_set_id(ino.0, writer)? {
+            self.forget_attributes(ino);
         }
         Ok(())
     }
@@ -141,7 +189,6 @@ impl fuser::Filesystem for Adapter {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_ASYNC_DIO,
             InitFlags::FUSE_CACHE_SYMLINKS,
-            InitFlags::FUSE_NO_OPEN_SUPPORT,
             InitFlags::FUSE_NO_OPENDIR_SUPPORT,
             InitFlags::FUSE_HAS_IOCTL_DIR,
             InitFlags::FUSE_DONT_MASK,
@@ -154,15 +201,10 @@ impl fuser::Filesystem for Adapter {
                 log::info!("the kernel lacks {flag:?}");
             }
         }
-        self.writeback = self.writeback
-            && !self.overlay.read_only()
-            && config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE).is_ok();
+        self.init_data(config)?;
         if !self.overlay.read_only() {
             // Pages that are dirty through a map are not written either.
             self.seeks = Some(SeekQueue::start(self.overlay.clone(), self.notifier.clone())?);
-        }
-        if self.writeback {
-            self.overlay.caller_keeps_times();
         }
         // Values the kernel does not accept are replaced by its own limits.
         if let Err(limit) = config.set_max_write(MAX_IO) {
@@ -178,8 +220,8 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn destroy(&mut self) {
-        if let Err(e) = self.overlay.sync_all() {
-            log::error!("writing upper to the disk at unmount: {e}");
+        if let Err(e) = self.overlay.end() {
+            log::error!("tidying up and writing upper to the disk at unmount: {e}");
         }
     }
 
@@ -187,18 +229,21 @@ impl fuser::Filesystem for Adapter {
         self.requests.count(Kind::Lookup);
         match self.overlay.lookup(parent.0, name) {
             Err(Error::NotFound) => reply.entry(&FOR_EVER, &no_node(), Generation(0)),
-            result => entry("lookup", result, reply),
+            result => self.entry("lookup", result, reply),
         }
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
         self.requests.count(Kind::Forget);
+        if let Some(files) = &self.files {
+            files.forget(ino.0);
+        }
         self.overlay.forget(ino.0, nlookup);
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         self.requests.count(Kind::GetAttr);
-        attributes("getattr", self.overlay.get_attr(ino.0), reply);
+        self.attributes("getattr", self.overlay.get_attr(ino.0), reply);
     }
 
     fn setattr(
@@ -221,7 +266,13 @@ impl fuser::Filesystem for Adapter {
     ) {
         self.requests.count(Kind::SetAttr);
         let change = Change { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
-        attributes("setattr", self.overlay.set_attr(ino.0, &change, caller(req)), reply);
+        let unseen = change.is_empty() && self.files.as_ref().is_some_and(|files| files.written_unseen(ino.0));
+        let set = if unseen {
+            self.overlay.before_unseen_write(ino.0, caller(req))
+        } else {
+            self.overlay.set_attr(ino.0, &change, caller(req))
+        };
+        self.attributes("setattr", set, reply);
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -237,12 +288,12 @@ impl fuser::Filesystem for Adapter {
         let kind = mode & libc::S_IFMT;
         let (major, minor) = major_minor(rdev);
         let new = if kind == libc::S_IFREG { New::File } else { New::Node(kind, major, minor) };
-        entry("mknod", self.overlay.create(parent.0, name, new, mode, umask, caller(req)), reply);
+        self.entry("mknod", self.overlay.create(parent.0, name, new, mode, umask, caller(req)), reply);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         self.requests.count(Kind::Mkdir);
-        entry("mkdir", self.overlay.create(parent.0, name, New::Directory, mode, umask, caller(req)), reply);
+        self.entry("mkdir", self.overlay.create(parent.0, name, New::Directory, mode, umask, caller(req)), reply);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -258,7 +309,7 @@ impl fuser::Filesystem for Adapter {
     fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
         self.requests.count(Kind::Symlink);
         let new = New::Symlink(target.as_os_str());
-        entry("symlink", self.overlay.create(parent.0, link_name, new, 0o777, 0, caller(req)), reply);
+        self.entry("symlink", self.overlay.create(parent.0, link_name, new, 0o777, 0, caller(req)), reply);
     }
 
     fn rename(
@@ -290,13 +341,41 @@ impl fuser::Filesystem for Adapter {
 
     fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
         self.requests.count(Kind::Link);
-        entry("link", self.overlay.link(ino.0, newparent.0, newname), reply);
+        self.entry("link", self.overlay.link(ino.0, newparent.0, newname), reply);
     }
 
-    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.requests.count(Kind::Open);
-        // From now on the kernel opens files without asking.
-        reply.error(Errno::ENOSYS);
+        let Some(files) = &self.files else {
+            // From now on the kernel opens files without asking.
+            return reply.error(Errno::ENOSYS);
+        };
+        let way = files.open(&self.overlay, ino.0, flags.into(), caller(req), |fd| reply.open_backing(fd));
+        if matches!(way, Ok(Way::Passthrough(_))) && files.changes_unseen(ino.0) {
+            self.forget_attributes(ino);
+        }
+        match way {
+            Ok(Way::Passthrough(id)) => reply.opened_passthrough(NO_HANDLE, PASSED_THROUGH, &id),
+            Ok(Way::Cached) => reply.opened(NO_HANDLE, CACHED),
+            Err(e) => reply.error(errno("open", e)),
+        }
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.requests.count(Kind::Release);
+        if self.files.as_ref().is_some_and(|files| files.release(ino.0, flags)) {
+            self.forget_attributes(ino);
+        }
+        reply.ok();
     }
 
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -306,17 +385,37 @@ impl fuser::Filesystem for Adapter {
 
     fn create(
         &self,
-        _req: &Request,
-        _parent: INodeNo,
-        _name: &OsStr,
-        _mode: u32,
-        _umask: u32,
-        _flags: i32,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
         reply: ReplyCreate,
     ) {
         self.requests.count(Kind::Create);
-        // The kernel makes files with MKNOD then: one round trip, and no handle to release.
-        reply.error(Errno::ENOSYS);
+        let Some(files) = &self.files else {
+            // The kernel makes files with MKNOD then: one round trip, and no handle to release.
+            return reply.error(Errno::ENOSYS);
+        };
+        let made = self.overlay.create(parent.0, name, New::File, mode, umask, caller(req)).and_then(|attr| {
+            let wish = Wish::from(OpenFlags(flags)).of_new();
+            let way = files.open(&self.overlay, attr.ino, wish, caller(req), |fd| reply.open_backing(fd));
+            // The kernel never learns of the file then; it stays, as it does where opening a new file fails elsewhere.
+            Ok((attr, way.inspect_err(|_| self.overlay.forget(attr.ino, 1))?))
+        });
+        match made {
+            Ok((attr, way)) => {
+                let (valid, attr, none) = (self.valid(attr.ino), node(&attr), Generation(0));
+                match way {
+                    Way::Passthrough(id) => {
+                        reply.created_passthrough(valid, &attr, none, NO_HANDLE, PASSED_THROUGH, &id);
+                    }
+                    Way::Cached => reply.created(valid, &attr, none, NO_HANDLE, CACHED),
+                }
+            }
+            Err(e) => reply.error(errno("create", e)),
+        }
     }
 
     fn read(
@@ -392,7 +491,7 @@ impl fuser::Filesystem for Adapter {
                 // `.` and `..`: the kernel takes no node from these.
                 None => FileAttr { ino: INodeNo(e.ino), kind: file_type(e.kind), ..no_node() },
             };
-            !reply.add(INodeNo(e.ino), e.cookie, e.name, &FOR_EVER, &attr, Generation(0))
+            !reply.add(INodeNo(e.ino), e.cookie, e.name, self.valid(e.ino), &attr, Generation(0))
         });
         match listed {
             Ok(()) => reply.ok(),

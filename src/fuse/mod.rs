@@ -3,17 +3,19 @@
 //!
 //! Nothing but this mount changes the merged view, so the kernel may keep entries (missing ones too), attributes, links
 //! and listings for ever. Files and directories have no handles (OPEN and OPENDIR are answered with ENOSYS): the kernel
-//! opens them without asking, and its page cache belongs to the inode.
+//! opens them without asking, and its page cache belongs to the inode. With [`Data::Passthrough`] files are opened by us,
+//! see `open.rs`.
 
 pub mod about;
 mod adapter;
 mod convert;
 mod ioctl;
 mod mount;
+mod open;
 mod requests;
 mod seek;
 mod session;
 mod unmount;
 
-pub use session::{MountError, Options, Session, Unmounter, check_mountpoint};
+pub use session::{Data, MountError, Options, Session, Unmounter, check_mountpoint};
 pub use unmount::{daemon_of, unmount};

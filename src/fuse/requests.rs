@@ -37,6 +37,7 @@ kinds! {
     ReadDir "readdir",
     ReadDirPlus "readdirplus",
     ReadLink "readlink",
+    Release "release",
     RemoveXattr "removexattr",
     Rename "rename",
     Rmdir "rmdir",

@@ -1,6 +1,7 @@
 //! A mount and the threads that answer for it.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -10,6 +11,19 @@ use super::adapter::Adapter;
 use super::mount::Mount;
 use crate::overlay::Overlay;
 use crate::sys;
+
+/// The way that the data of files takes (`-o data=`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Data {
+    /// What suits most mounts: [`Data::Cache`].
+    #[default]
+    Auto,
+    /// Through the page cache of the mount; files are opened and closed without a request.
+    Cache,
+    /// The kernel reads and writes the files of upper, and without an upper directory those of the lower layers, itself.
+    /// Each open is a request. Needs `CAP_SYS_ADMIN` in the initial user namespace and Linux 6.9.
+    Passthrough,
+}
 
 /// How to mount.
 #[derive(Clone, Debug)]
@@ -41,6 +55,8 @@ pub struct Options {
     /// The kernel collects writes and hands them over later. Small writes are several times faster then, but a full
     /// disk or a copy-up that fails shows only at fsync or close, not at the write.
     pub writeback: bool,
+    /// How data is read and written; [`Data::Passthrough`] and `writeback` exclude each other.
+    pub data: Data,
     /// Number of threads; at least two are used.
     pub threads: usize,
 }
@@ -62,6 +78,7 @@ impl Default for Options {
             dir_sync: false,
             sync: false,
             writeback: false,
+            data: Data::Auto,
             threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)),
         }
     }
@@ -84,6 +101,15 @@ pub enum MountError {
     /// `/dev/fuse` may not be opened.
     #[error("no permission to open /dev/fuse; it should have mode 0666, or run as root")]
     DevicePermission,
+    /// [`Data::Passthrough`] was asked for, and the kernel lacks it or grants it to others only.
+    #[error(
+        "data=passthrough needs root in the initial user namespace (CAP_SYS_ADMIN), and Linux 6.9 or later with \
+         CONFIG_FUSE_PASSTHROUGH; mount with data=auto"
+    )]
+    NoPassthrough,
+    /// [`Data::Passthrough`] was asked for, and writes from a cache as well.
+    #[error("data=passthrough and writeback=1 exclude each other in the kernel; leave one of them out")]
+    PassthroughAndWriteback,
     /// Anything else.
     #[error("mounting on {path}: {source}", path = path.display())]
     Mount {
@@ -122,9 +148,13 @@ impl Session {
     /// [`Session::run`] runs; requests wait until then.
     pub fn mount(overlay: Overlay, options: &Options) -> Result<Self, MountError> {
         check_mountpoint(&options.mountpoint)?;
+        let passthrough = options.data == Data::Passthrough;
+        if passthrough && options.writeback {
+            return Err(MountError::PassthroughAndWriteback);
+        }
         let notifier = Arc::new(OnceLock::new());
         let read_only = options.read_only || overlay.read_only();
-        let adapter = Adapter::new(Arc::new(overlay), notifier.clone(), options.default_permissions, options.writeback);
+        let adapter = Adapter::new(Arc::new(overlay), notifier.clone(), options);
         let mut config = Config::default();
         config.n_threads = Some(options.threads.max(2));
         config.clone_fd = true;
@@ -132,8 +162,17 @@ impl Session {
         let (device, mount) = Mount::new(options, read_only)?;
         // From here on unmounted when it is dropped.
         let mut this = Self { session: None, mount: Arc::new(mount) };
-        let session = fuser::Session::from_fd(adapter, device, acl, config)
-            .map_err(|source| MountError::Mount { path: options.mountpoint.clone(), source })?;
+        let failed = |source| MountError::Mount { path: options.mountpoint.clone(), source };
+        let probe = if passthrough { Some(device.try_clone().map_err(failed)?) } else { None };
+        let session = fuser::Session::from_fd(adapter, device, acl, config).map_err(|source| match source.kind() {
+            io::ErrorKind::Unsupported if passthrough => MountError::NoPassthrough,
+            _ => failed(source),
+        })?;
+        if let Some(device) = probe
+            && !may_register(&device)
+        {
+            return Err(MountError::NoPassthrough);
+        }
         if notifier.set(session.notifier()).is_err() {
             log::debug!("notifier was set before");
         }
@@ -154,6 +193,12 @@ impl Session {
     pub fn unmounter(&self) -> Unmounter {
         Unmounter(Arc::clone(&self.mount))
     }
+}
+
+/// Whether this process may register files with the kernel: `EPERM` comes before what is wrong with the descriptor, which
+/// is no regular file here.
+fn may_register(device: &OwnedFd) -> bool {
+    fuser::BackingId::create_raw(device, device).is_err_and(|e| e.raw_os_error() != Some(libc::EPERM))
 }
 
 impl Drop for Session {

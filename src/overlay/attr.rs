@@ -59,7 +59,9 @@ pub struct Change {
 }
 
 impl Change {
-    fn is_empty(&self) -> bool {
+    /// Whether nothing is to change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         let Self { mode, uid, gid, size, atime, mtime } = self;
         mode.is_none() && uid.is_none() && gid.is_none() && size.is_none() && atime.is_none() && mtime.is_none()
     }

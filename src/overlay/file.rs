@@ -89,6 +89,26 @@ impl Overlay {
         Ok(())
     }
 
+    /// A descriptor of the file that holds the object's data from now on, and may be read and, if it was asked for
+    /// `ReadWrite`, written without this union. None while that can change: for what is in a lower layer and could be copied up.
+    ///
+    /// The descriptor itself is for reading. Asking for `ReadWrite` brings the file to upper.
+    pub fn backing(&self, ino: Ino, access: Access) -> Result<Option<OwnedFd>> {
+        let inode = self.inode(ino)?;
+        if inode.kind != libc::S_IFREG {
+            return Ok(None);
+        }
+        if access == Access::ReadWrite {
+            self.writable()?;
+            self.copy_up_whole(&inode)?;
+        }
+        let settled = self.read_only() || {
+            let state = inode.state.lock();
+            state.upper.is_some() && state.extra.as_ref().is_none_or(|e| e.data.is_none())
+        };
+        if settled { self.open_data(&inode, Access::Read).map(Some) } else { Ok(None) }
+    }
+
     /// Reads at `offset`; returns less than asked for only at the end of the file.
     pub fn read(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let fd = self.data(&self.inode(ino)?)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::error::Result;
 use super::inode::{Ino, Inode};
-use super::{Caller, Overlay};
+use super::{Attr, Caller, Overlay};
 use crate::sys::{self, At};
 
 impl Caller {
@@ -52,6 +52,17 @@ impl Overlay {
             self.chmod(at, stat.mode & 0o7777 & !libc::S_ISGID)?;
         }
         Ok(())
+    }
+
+    /// What the kernel asks for before it writes a file by itself, on behalf of `caller`. It asks when set-id bits have to
+    /// go, and when it has removed capabilities; if both may be meant, only root keeps the bits.
+    pub fn before_unseen_write(&self, ino: Ino, caller: Caller) -> Result<Attr> {
+        let inode = self.inode(ino)?;
+        let capabilities = inode.state.lock().extra.as_mut().is_some_and(|e| std::mem::take(&mut e.lost_capabilities));
+        if !capabilities || !caller.keeps_set_id() {
+            self.drop_set_id(ino, caller)?;
+        }
+        self.attr(&inode)
     }
 
     /// A change of nothing: chown(2) to nobody new takes set-id bits away, and so does the kernel on behalf of somebody

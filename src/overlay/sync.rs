@@ -72,6 +72,26 @@ impl Overlay {
         }
     }
 
+    /// The last call: the end of a mount does not wait until all that was deleted in use is forgotten. Removes what is left
+    /// of it, and writes everything.
+    pub fn end(&self) -> Result<()> {
+        if let Some(upper) = self.upper.as_ref().filter(|_| !self.frozen) {
+            super::work::clear_dir(upper.work.fd())?;
+        }
+        self.sync_all()
+    }
+
+    /// Whether a layer is in a file system that is itself stacked on another (overlayfs, ecryptfs).
+    pub fn is_stacked(&self) -> Result<bool> {
+        const STACKED: [u64; 2] = [0x794c_7630, 0xf15f];
+        for layer in self.lowers.iter().chain(self.upper.as_ref().map(|upper| &upper.layer)) {
+            if STACKED.contains(&sys::statfs(layer.root.as_fd())?.f_type) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Space on the file system of upper, or of the topmost lower layer.
     pub fn statfs(&self) -> Result<StatFs> {
         let layer = self.layer(u16::from(self.upper.is_none()))?;

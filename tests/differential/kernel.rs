@@ -25,6 +25,8 @@ struct Arguments {
     jobs: u64,
     scratch: PathBuf,
     failures: PathBuf,
+    /// More options for mounting laminafs.
+    options: String,
     replay: Vec<PathBuf>,
     /// This process is job number so-and-so.
     job: Option<u64>,
@@ -42,6 +44,7 @@ impl Arguments {
             jobs: 2,
             scratch: std::env::temp_dir(),
             failures: std::env::temp_dir().join("laminafs-differential"),
+            options: String::new(),
             replay: Vec::new(),
             job: None,
             shrink: 400,
@@ -59,6 +62,7 @@ impl Arguments {
                 "--shrink" => arguments.shrink = number()? as usize,
                 "--stop-after" => arguments.stop_after = number()? as usize,
                 "--scratch" => arguments.scratch = value.into(),
+                "--options" => arguments.options = value,
                 "--failures" => arguments.failures = value.into(),
                 "--replay" => arguments.replay.push(value.into()),
                 _ => return Err(format!("{word} is not an argument")),
@@ -78,6 +82,7 @@ impl Arguments {
             ("--stop-after", self.stop_after.to_string()),
             ("--scratch", text(&self.scratch)),
             ("--failures", text(&self.failures)),
+            ("--options", self.options.clone()),
         ]
         .into_iter()
         .flat_map(|(name, value)| [name.to_owned(), value])
@@ -93,6 +98,9 @@ pub fn main(words: impl Iterator<Item = String>) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if !arguments.options.is_empty() {
+        stack::MORE_OPTIONS.get_or_init(|| format!(",{}", arguments.options));
+    }
     if call!(geteuid()) != Ok(0) {
         eprintln!("differential: mounting kernel overlayfs needs root");
         return ExitCode::from(2);

@@ -2,6 +2,7 @@
 //!
 //!     cargo test --release --test differential -- kernel [--sequences N] [--seed S] [--length L] [--jobs J]
 //!                                                        [--scratch DIR] [--failures DIR] [--replay FILE]...
+//!                                                        [--options data=passthrough]
 //!
 //!     cargo test --release --test differential -- model  [--sequences N] [--seed S] [--length L] [--jobs J]
 //!                                                        [--scratch DIR] [--failures DIR] [--replay FILE]...

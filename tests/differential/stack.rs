@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use super::calls::{self, Result, c};
 use super::case::Case;
@@ -131,6 +132,9 @@ pub struct Mount {
     mounted: bool,
 }
 
+/// Options of laminafs beside the usual ones, each behind a comma.
+pub static MORE_OPTIONS: OnceLock<String> = OnceLock::new();
+
 const KERNEL_OPTIONS: &str = "index=on,redirect_dir=on,metacopy=off,xino=auto";
 
 impl Mount {
@@ -150,7 +154,8 @@ impl Mount {
                 .map_err(|errno| format!("the kernel does not mount it: errno {errno}"))?;
             }
             Server::Laminafs => {
-                let options = format!("{},dev,suid", stack.options());
+                let more = MORE_OPTIONS.get().map_or("", String::as_str);
+                let options = format!("{},dev,suid{more}", stack.options());
                 let mut command = Command::new(program());
                 command.args(["mount", "-o", &options]).arg(&at).stdin(Stdio::null()).stdout(Stdio::null());
                 let output = command.output().map_err(|e| format!("laminafs does not start: {e}"))?;

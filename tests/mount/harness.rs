@@ -225,8 +225,10 @@ impl Bed {
         if !self.setup.no_upper {
             text += &format!(",upperdir={},workdir={}", self.upper.display(), self.work.display());
         }
-        if !self.setup.options.is_empty() {
-            text += &format!(",{}", self.setup.options);
+        // All tests can be run with other options, such as data=passthrough.
+        let all = std::env::var("LAMINAFS_TEST_OPTIONS").unwrap_or_default();
+        for options in [&all, &self.setup.options].into_iter().filter(|options| !options.is_empty()) {
+            text += &format!(",{options}");
         }
         text
     }

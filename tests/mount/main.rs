@@ -23,6 +23,7 @@ mod matrix;
 mod names;
 mod os;
 mod override_stat;
+mod passthrough;
 mod permissions;
 mod ro;
 mod round_trips;

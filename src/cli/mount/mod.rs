@@ -26,7 +26,8 @@ use std::path::PathBuf;
 /// What is mounted, and how.
 #[derive(Debug, Args)]
 struct Stack {
-    /// Options as for mount(8): lowerdir=A:B:C (topmost first), upperdir=, workdir=, ro, nosuid, dev, volatile, ...
+    /// Options as for mount(8): lowerdir=A:B:C (topmost first), upperdir=, workdir=, ro, nosuid, dev, volatile,
+    /// data=auto|cache|passthrough, writeback=1, ...; all of them are in README.md
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<OsString>,
     /// A lower layer; repeat it for each, topmost first
@@ -202,6 +203,7 @@ fn session(options: MountOptions, layers: &overlay::Options, mountpoint: PathBuf
         dir_sync: options.dir_sync,
         sync: options.sync,
         writeback: options.writeback,
+        data: options.data,
         ..fuse::Options::default()
     }
 }

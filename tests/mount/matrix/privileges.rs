@@ -269,6 +269,13 @@ fn privileges_of_files_with_collected_writes() {
     check_with("writeback=1", &USUAL, lengths, str::to_owned);
 }
 
+/// The same when the kernel writes by itself: it asks before, but not on behalf of which capabilities, which tells for
+/// callers whose capabilities are not those of their user id.
+#[test]
+fn privileges_of_files_that_are_passed_through() {
+    check_with("data=passthrough", &USUAL, WRITES.iter().chain(MAPPED).chain(LENGTHS).chain(OTHERS), str::to_owned);
+}
+
 /// chown(2) that changes neither owner nor group comes to the daemon as what a write sends too, without a check. On a
 /// bare directory it takes bits away and is refused to others; here nobody may strip a program of others by it.
 #[test]

@@ -159,6 +159,11 @@ fn a_database_is_rewritten_under_its_readers_with_collected_writes() {
     rewritten_under_its_readers("writeback=1");
 }
 
+#[test]
+fn a_database_is_rewritten_under_its_readers_past_the_cache() {
+    rewritten_under_its_readers("data=passthrough");
+}
+
 /// A way to replace the content of a file, and what it is.
 type Rewrite = (&'static str, fn(&Path, &[u8]));
 
@@ -196,7 +201,7 @@ fn small_files_over_lower_ones_have_the_new_content_only() {
             }
         }
     };
-    for options in ["", "writeback=1"] {
+    for options in ["", "writeback=1", "data=passthrough"] {
         let setup = Setup { options: options.into(), ..Setup::default() };
         everywhere_with(setup, fill, |site| {
             let new = |len: usize| vec![b'n'; (len * 7919) % 9001];
