@@ -352,35 +352,49 @@ fn same_mount(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> sys::Result<bool> {
     }
 }
 
-fn check_overlaps<'a>(upper: &Path, work: &Path, lowers: impl Iterator<Item = &'a PathBuf>) -> Result<(), OpenError> {
-    let real = |role, p: &Path| match p.canonicalize() {
-        // It was opened, so it is there: no path leads to it (a mount that is known by a descriptor only).
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(p.to_owned()),
-        other => other.map_err(|source| OpenError::Directory { role, path: p.into(), source }),
-    };
-    let (upper_real, work_real) = (real(UPPER_ROLE, upper)?, real(WORK_ROLE, work)?);
-    let mut pairs = vec![((UPPER_ROLE, upper, upper_real.clone()), (WORK_ROLE, work, work_real.clone()))];
-    for lower in lowers {
-        let lower_real = real(LOWER_ROLE, lower)?;
-        pairs.push(((UPPER_ROLE, upper, upper_real.clone()), (LOWER_ROLE, lower, lower_real.clone())));
-        pairs.push(((WORK_ROLE, work, work_real.clone()), (LOWER_ROLE, lower, lower_real)));
+/// A directory of the stack, as far as overlaps are concerned.
+struct Place<'a> {
+    role: &'static str,
+    given: &'a Path,
+    real: PathBuf,
+    /// Device and inode number: by another path, a bind mount, it is the same directory too.
+    id: Option<(u64, u64)>,
+}
+
+impl<'a> Place<'a> {
+    fn new(role: &'static str, given: &'a Path) -> Result<Self, OpenError> {
+        let real = match given.canonicalize() {
+            // It was opened, so it is there: no path leads to it (a mount that is known by a descriptor only).
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => given.to_owned(),
+            other => other.map_err(|source| OpenError::Directory { role, path: given.into(), source })?,
+        };
+        let id = std::fs::metadata(&real).map(|m| (m.dev(), m.ino())).ok();
+        Ok(Self { role, given, real, id })
     }
-    let same = |a: &Path, b: &Path| {
-        let [a, b] = [a, b].map(|p| std::fs::metadata(p).map(|m| (m.dev(), m.ino())));
-        a.ok().zip(b.ok()).is_some_and(|(a, b)| a == b)
+
+    fn is_in(&self, outer: &Self) -> bool {
+        self.real.starts_with(&outer.real) || (self.id.is_some() && self.id == outer.id)
+    }
+}
+
+fn check_overlaps<'a>(upper: &Path, work: &Path, lowers: impl Iterator<Item = &'a PathBuf>) -> Result<(), OpenError> {
+    let overlap = |inner: &Place<'_>, outer: &Place<'_>| OpenError::Overlap {
+        inner_role: inner.role,
+        inner: inner.given.into(),
+        outer_role: outer.role,
+        outer: outer.given.into(),
     };
-    for (a, b) in pairs {
-        for (inner, outer) in [(&a, &b), (&b, &a)] {
-            // By another path, a bind mount, it is the same directory too.
-            if inner.2.starts_with(&outer.2) || same(&inner.2, &outer.2) {
-                return Err(OpenError::Overlap {
-                    inner_role: inner.0,
-                    inner: inner.1.into(),
-                    outer_role: outer.0,
-                    outer: outer.1.into(),
-                });
-            }
-        }
+    let apart = |a: &Place<'_>, b: &Place<'_>| match (a.is_in(b), b.is_in(a)) {
+        (true, _) => Err(overlap(a, b)),
+        (_, true) => Err(overlap(b, a)),
+        _ => Ok(()),
+    };
+    let (upper, work) = (Place::new(UPPER_ROLE, upper)?, Place::new(WORK_ROLE, work)?);
+    apart(&upper, &work)?;
+    for lower in lowers {
+        let lower = Place::new(LOWER_ROLE, lower)?;
+        apart(&upper, &lower)?;
+        apart(&work, &lower)?;
     }
     Ok(())
 }
