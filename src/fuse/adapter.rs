@@ -5,17 +5,17 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, IoctlFlags,
+    KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
 };
 
 use super::about;
-use super::convert::{errno, file_type, major_minor, node, set_time, shown};
+use super::convert::{errno, file_type, major_minor, no_node, node, set_time, shown};
 use super::ioctl;
 use super::open::{OpenFiles, Way, Wish};
 use super::requests::{Kind, Requests};
@@ -25,9 +25,6 @@ use crate::overlay::{Attr, Caller, Change, Error, Listed, New, Overlay, RenameMo
 
 /// For ever, as far as the kernel's clock goes: see the module documentation.
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
-
-/// Largest WRITE and READ, in bytes; what the kernel allows by default.
-const MAX_IO: u32 = 1 << 20;
 
 /// Files are known by their inodes, also where they are opened by us.
 const NO_HANDLE: FileHandle = FileHandle(0);
@@ -41,17 +38,17 @@ const PASSED_THROUGH: FopenFlags = FopenFlags::FOPEN_NOFLUSH;
 
 /// The file system as `fuser` sees it.
 pub struct Adapter {
-    overlay: Arc<Overlay>,
+    pub(super) overlay: Arc<Overlay>,
     requests: Requests,
     /// Set when the session exists; used to have dirty pages written before holes are looked for.
-    notifier: Arc<OnceLock<Notifier>>,
+    pub(super) notifier: Arc<OnceLock<Notifier>>,
     /// Seeks that wait for dirty pages to be written, see [`Seek`].
-    seeks: Option<SeekQueue>,
+    pub(super) seeks: Option<SeekQueue>,
     /// Asked for; after INIT: in use.
-    writeback: bool,
-    check_permissions: bool,
+    pub(super) writeback: bool,
+    pub(super) check_permissions: bool,
     /// The files that are open, where the kernel reads and writes what is behind them.
-    files: Option<OpenFiles>,
+    pub(super) files: Option<OpenFiles>,
 }
 
 thread_local! {
@@ -82,27 +79,6 @@ fn value(operation: &str, result: Result<Vec<u8>>, size: u32, reply: ReplyXattr)
         Ok(v) if v.len() > size as usize => reply.error(Errno::ERANGE),
         Ok(v) => reply.data(&v),
         Err(e) => reply.error(errno(operation, e)),
-    }
-}
-
-/// No node: the kernel remembers that the name does not exist (or, in a listing, that it was told nothing).
-fn no_node() -> FileAttr {
-    FileAttr {
-        ino: INodeNo(0),
-        size: 0,
-        blocks: 0,
-        atime: UNIX_EPOCH,
-        mtime: UNIX_EPOCH,
-        ctime: UNIX_EPOCH,
-        crtime: UNIX_EPOCH,
-        kind: fuser::FileType::RegularFile,
-        perm: 0,
-        nlink: 0,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 0,
-        flags: 0,
     }
 }
 
@@ -149,28 +125,6 @@ impl Adapter {
         }
     }
 
-    /// Agrees with the kernel on the way that data takes.
-    fn init_data(&mut self, config: &mut KernelConfig) -> std::io::Result<()> {
-        if self.files.is_some() {
-            // With a depth of 2 nothing could be stacked on this mount.
-            let stacked = self.overlay.is_stacked().map_err(|e| std::io::Error::from_raw_os_error(e.errno()))?;
-            let depth = if stacked { 2 } else { 1 };
-            let agreed = config.add_capabilities(InitFlags::FUSE_PASSTHROUGH | InitFlags::FUSE_ATOMIC_O_TRUNC).is_ok()
-                && config.set_max_stack_depth(depth).is_ok();
-            return if agreed { Ok(()) } else { Err(std::io::ErrorKind::Unsupported.into()) };
-        }
-        if config.add_capabilities(InitFlags::FUSE_NO_OPEN_SUPPORT).is_err() {
-            log::info!("the kernel cannot do without OPEN");
-        }
-        self.writeback = self.writeback
-            && !self.overlay.read_only()
-            && config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE).is_ok();
-        if self.writeback {
-            self.overlay.caller_keeps_times();
-        }
-        Ok(())
-    }
-
     /// Before `writer` changes data: drops set-id bits. The kernel does not expect a write to change the mode, and would run
     /// a program with bits that it no longer has, so it is told to ask for the attributes again.
     fn before_write(&self, ino: INodeNo, writer: Option<Caller>) -> Result<()> {
@@ -184,39 +138,7 @@ impl Adapter {
 
 impl fuser::Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        let wanted = [
-            InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_PARALLEL_DIROPS,
-            InitFlags::FUSE_ASYNC_DIO,
-            InitFlags::FUSE_CACHE_SYMLINKS,
-            InitFlags::FUSE_NO_OPENDIR_SUPPORT,
-            InitFlags::FUSE_HAS_IOCTL_DIR,
-            InitFlags::FUSE_DONT_MASK,
-            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-        ];
-        // The kernel takes ACLs as a wish to check permissions too.
-        let acl = self.check_permissions.then_some(InitFlags::FUSE_POSIX_ACL);
-        for flag in wanted.into_iter().chain(acl) {
-            if config.add_capabilities(flag).is_err() {
-                log::info!("the kernel lacks {flag:?}");
-            }
-        }
-        self.init_data(config)?;
-        if !self.overlay.read_only() {
-            // Pages that are dirty through a map are not written either.
-            self.seeks = Some(SeekQueue::start(self.overlay.clone(), self.notifier.clone())?);
-        }
-        // Values the kernel does not accept are replaced by its own limits.
-        if let Err(limit) = config.set_max_write(MAX_IO) {
-            log::debug!("largest write is {limit}");
-        }
-        if let Err(limit) = config.set_max_background(64) {
-            log::debug!("background limit is {limit}");
-        }
-        if let Err(limit) = config.set_max_readahead(MAX_IO) {
-            log::debug!("read-ahead is {limit}");
-        }
-        Ok(())
+        self.agree(config)
     }
 
     fn destroy(&mut self) {

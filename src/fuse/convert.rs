@@ -55,6 +55,27 @@ pub fn file_type(mode: u32) -> FileType {
     }
 }
 
+/// No node: the kernel remembers that the name does not exist (or, in a listing, that it was told nothing).
+pub fn no_node() -> FileAttr {
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
+        flags: 0,
+    }
+}
+
 /// Attributes for a reply that names the node by [`Attr::ino`].
 pub fn node(a: &Attr) -> FileAttr {
     FileAttr {

@@ -9,6 +9,7 @@
 pub mod about;
 mod adapter;
 mod convert;
+mod init;
 mod ioctl;
 mod mount;
 mod open;
