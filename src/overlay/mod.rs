@@ -20,6 +20,7 @@ mod inspect;
 mod link;
 mod lookup;
 mod merge;
+mod overlap;
 mod override_stat;
 mod owner;
 mod place;

@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::acl::{ACCESS, DEFAULT};
 use super::dir::{LowerDir, Namespace};
 use super::inode::{Inode, LayerIndex, ROOT, State, Table};
+use super::overlap::check_overlaps;
 use super::work::{self, Work};
 use super::{Error, Layer, Overlay, Upper, fdcache, identity, merge};
 use crate::layer::xattr::{Marker, Namespace as XattrNamespace};
@@ -142,9 +142,9 @@ pub enum OpenError {
     },
 }
 
-const UPPER_ROLE: &str = "upperdir";
-const WORK_ROLE: &str = "workdir";
-const LOWER_ROLE: &str = "lower layer";
+pub(super) const UPPER_ROLE: &str = "upperdir";
+pub(super) const WORK_ROLE: &str = "workdir";
+pub(super) const LOWER_ROLE: &str = "lower layer";
 
 /// How long a mount waits for an upper directory whose last daemon is just leaving.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
@@ -350,53 +350,6 @@ fn same_mount(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> sys::Result<bool> {
         Err(e) if e.is(Errno::NOENT) => Ok(true),
         other => other.map(|()| true),
     }
-}
-
-/// A directory of the stack, as far as overlaps are concerned.
-struct Place<'a> {
-    role: &'static str,
-    given: &'a Path,
-    real: PathBuf,
-    /// Device and inode number: by another path, a bind mount, it is the same directory too.
-    id: Option<(u64, u64)>,
-}
-
-impl<'a> Place<'a> {
-    fn new(role: &'static str, given: &'a Path) -> Result<Self, OpenError> {
-        let real = match given.canonicalize() {
-            // It was opened, so it is there: no path leads to it (a mount that is known by a descriptor only).
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => given.to_owned(),
-            other => other.map_err(|source| OpenError::Directory { role, path: given.into(), source })?,
-        };
-        let id = std::fs::metadata(&real).map(|m| (m.dev(), m.ino())).ok();
-        Ok(Self { role, given, real, id })
-    }
-
-    fn is_in(&self, outer: &Self) -> bool {
-        self.real.starts_with(&outer.real) || (self.id.is_some() && self.id == outer.id)
-    }
-}
-
-fn check_overlaps<'a>(upper: &Path, work: &Path, lowers: impl Iterator<Item = &'a PathBuf>) -> Result<(), OpenError> {
-    let overlap = |inner: &Place<'_>, outer: &Place<'_>| OpenError::Overlap {
-        inner_role: inner.role,
-        inner: inner.given.into(),
-        outer_role: outer.role,
-        outer: outer.given.into(),
-    };
-    let apart = |a: &Place<'_>, b: &Place<'_>| match (a.is_in(b), b.is_in(a)) {
-        (true, _) => Err(overlap(a, b)),
-        (_, true) => Err(overlap(b, a)),
-        _ => Ok(()),
-    };
-    let (upper, work) = (Place::new(UPPER_ROLE, upper)?, Place::new(WORK_ROLE, work)?);
-    apart(&upper, &work)?;
-    for lower in lowers {
-        let lower = Place::new(LOWER_ROLE, lower)?;
-        apart(&upper, &lower)?;
-        apart(&work, &lower)?;
-    }
-    Ok(())
 }
 
 fn lock(role: &'static str, path: &Path, fd: BorrowedFd<'_>, deadline: Instant) -> Result<(), OpenError> {
