@@ -12,10 +12,8 @@ of the rounds. A call from Python costs some 0.3 to 1 microsecond, which is part
 import argparse
 import json
 import os
-import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +22,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tier2"))
 
 import private
+from contenders import adopt, find, mounted
 from trees import run
 
 
@@ -57,6 +56,9 @@ def written(fd):
 
 
 BLOCK = b"x" * 4096
+
+# Short names of those that are measured, beside the bare directory.
+CONTENDERS = ("kernel", "laminafs", "passthrough", "fo1", "fo2")
 
 # What is measured, in order: name, how often within one call, the call, given the mount and a number.
 OPERATIONS = (
@@ -92,34 +94,14 @@ def lower_layer(base, count):
                 f.write(BLOCK)
 
 
-def bare(lower, place):
+class Bare:
     """No union: a copy of the layer."""
-    os.rmdir(f"{place}/m")
-    run("cp", "-a", lower, f"{place}/m")
 
+    title = "bare directory"
 
-def mounter(*command):
-    """What mounts a union with this command."""
-
-    def mount(lower, place):
-        options = f"lowerdir={lower},upperdir={place}/u,workdir={place}/w"
-        run(*[word.format(options=options, m=f"{place}/m") for word in command])
-
-    return mount
-
-
-def contenders(program):
-    """Name of each, and what makes its mount."""
-    found = {
-        "bare directory": bare,
-        "kernel overlayfs": mounter("mount", "-t", "overlay", "overlay", "-o", "{options}", "{m}"),
-        "laminafs": mounter(program, "mount", "-o", "{options}", "{m}"),
-        "laminafs, passthrough": mounter(program, "mount", "-o", "{options},data=passthrough", "{m}"),
-    }
-    if shutil.which("fuse-overlayfs"):
-        version = re.search(r"fuse-overlayfs\S* (?:version )?(\d\S*)", run("fuse-overlayfs", "--version").stdout.decode())
-        found[f"fuse-overlayfs {version[1] if version else ''}"] = mounter("fuse-overlayfs", "-o", "{options}", "{m}")
-    return found
+    def mount(self, place, lowers, _writable):
+        os.rmdir(f"{place}/m")
+        run("cp", "-a", *lowers, f"{place}/m")
 
 
 def requests(program, mountpoint):
@@ -128,26 +110,20 @@ def requests(program, mountpoint):
     return sum(count for kind, count in stats.items() if kind not in ("getxattr", "forget", "release"))
 
 
-def measure(program, name, mount, lower, base, count):
+def measure(program, name, contender, lower, base, count):
     """Microseconds of each operation, and requests where they are counted."""
-    place = tempfile.mkdtemp(prefix="run-", dir=base)
-    for part in "uwm":
-        os.mkdir(f"{place}/{part}")
-    mount(lower, place)
-    counted = name.startswith("laminafs")
+    counted = name in ("laminafs", "passthrough")
     times, asked = {}, {}
-    try:
+    with mounted(contender, [lower], base) as mount:
+        mnt = f"{mount.place}/m"
         for what, times_in, act in OPERATIONS:
-            before = requests(program, f"{place}/m") if counted else 0
+            before = requests(program, mnt) if counted else 0
             start = time.perf_counter()
             for n in range(count):
-                act(f"{place}/m", n)
+                act(mnt, n)
             times[what] = (time.perf_counter() - start) * 1e6 / count / times_in
             if counted:
-                asked[what] = (requests(program, f"{place}/m") - before) / count / times_in
-    finally:
-        if name != "bare directory":
-            subprocess.run(["umount", f"{place}/m"], check=True)
+                asked[what] = (requests(program, mnt) - before) / count / times_in
     return times, asked
 
 
@@ -159,15 +135,17 @@ def main():
     parser.add_argument("--count", type=int, default=1000)
     args = parser.parse_args()
     private.enter()
+    adopt()
     program = os.path.abspath(shutil.which(args.laminafs) or sys.exit(f"{args.laminafs}: not found"))
+    found = find(program)
+    wanted = {"bare": Bare()} | {key: found[key] for key in CONTENDERS if key in found}
     base = tempfile.mkdtemp(prefix="laminafs-operations-", dir=args.dir)
     try:
         lower_layer(f"{base}/lower", args.count)
-        found = contenders(program)
-        runs = {name: [] for name in found}
+        runs = {contender.title: [] for contender in wanted.values()}
         for _ in range(args.rounds):
-            for name, mount in found.items():
-                runs[name].append(measure(program, name, mount, f"{base}/lower", base, args.count))
+            for key, contender in wanted.items():
+                runs[contender.title].append(measure(program, key, contender, f"{base}/lower", base, args.count))
     finally:
         shutil.rmtree(base, ignore_errors=True)
     table(runs)
