@@ -38,6 +38,7 @@ use crate::image::format::printable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use context::Context;
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -145,6 +146,11 @@ impl Failure {
     #[must_use]
     pub fn report(self) -> ExitCode {
         match self {
+            // As the programs that it stands in for say it: engines look for the word "version" in the first line.
+            Self::Usage(e) if e.kind() == clap::error::ErrorKind::DisplayVersion => {
+                let version = concat!("laminafs: version ", env!("CARGO_PKG_VERSION"), "\n");
+                std::io::stdout().write_all(version.as_bytes()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+            }
             Self::Usage(e) => {
                 // With standard output or error closed there is nobody left to tell.
                 e.print().unwrap_or_default();
@@ -188,6 +194,9 @@ fn for_each<T>(items: &[T], mut act: impl FnMut(&T) -> anyhow::Result<()>) -> Re
 /// Runs the program with its arguments, the program's name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
     let args: Vec<OsString> = args.into_iter().collect();
+    if args.first().is_some_and(|program| mount::helper::is_called(program)) {
+        return mount::helper::run(mount::helper::HelperArgs::try_parse_from(&args)?, &Context::default());
+    }
     if is_bare_mount(args.get(1..).unwrap_or_default()) {
         return mount::run(mount::BareArgs::try_parse_from(&args)?.into(), &Context::default());
     }

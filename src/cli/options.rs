@@ -19,6 +19,14 @@ const GRANTED: &[&str] = &[
     "async",
     "atime",
     "auto",
+    "noauto",
+    "nofail",
+    "_netdev",
+    "user",
+    "users",
+    "nouser",
+    "owner",
+    "group",
     "defaults",
     "diratime",
     "nodiratime",
@@ -46,7 +54,6 @@ const REFUSED: &[&str] = &[
     "bind",
     "gidmapping",
     "nfs_export",
-    "remount",
     "squash_to_gid",
     "squash_to_root",
     "squash_to_uid",
@@ -120,6 +127,8 @@ pub struct MountOptions {
     pub dir_sync: bool,
     /// The mount carries `sync`.
     pub sync: bool,
+    /// The switches of a mount that is there already are changed, and nothing is mounted.
+    pub remount: bool,
     /// Writes are collected by the kernel.
     pub writeback: bool,
     /// `data=`.
@@ -156,6 +165,7 @@ impl MountOptions {
             no_atime: false,
             dir_sync: false,
             sync: false,
+            remount: false,
             writeback: false,
             data: Data::Auto,
             allow_other: root,
@@ -226,6 +236,7 @@ impl MountOptions {
             "dirsync" => (&mut self.dir_sync, true),
             "sync" => (&mut self.sync, true),
             "async" => (&mut self.sync, false),
+            "remount" => (&mut self.remount, true),
             "volatile" => (&mut self.volatile, true),
             "allow_other" => (&mut self.allow_other, true),
             "no_allow_other" => (&mut self.allow_other, false),
@@ -529,7 +540,6 @@ mod tests {
             "verity=on",
             "nfs_export=on",
             "userxattr",
-            "remount",
         ] {
             let error = parse(text).unwrap_err();
             assert_eq!(error, OptionError::NotImplemented(text.to_owned()));

@@ -18,5 +18,6 @@ mod seek;
 mod session;
 mod unmount;
 
+pub use mount::remount;
 pub use session::{Data, MountError, Options, Session, Unmounter, check_mountpoint};
 pub use unmount::{daemon_of, unmount};

@@ -88,8 +88,17 @@ fn mount(device: &File, path: &Path, options: &Options, read_only: bool) -> io::
     ];
     data.extend(own_options(options));
     let data = std::ffi::CString::new(data.join(","))?;
-    let flags = switches(options, read_only).into_iter().filter(|(on, ..)| *on).map(|(_, flag, ..)| flag).collect();
-    Ok(sys::mount(&options.fsname, path, "fuse", flags, &data)?)
+    Ok(sys::mount(&options.fsname, path, "fuse", flags(options, read_only), &data)?)
+}
+
+/// Gives a mount that is served already the switches of `options`: `ro`, `suid`, `dev`, `exec`, `noatime`, `sync` and
+/// `dirsync` with their opposites. All else stays as it is. `EPERM` for ordinary users.
+pub fn remount(options: &Options) -> io::Result<()> {
+    Ok(sys::remount(&options.mountpoint, flags(options, options.read_only))?)
+}
+
+fn flags(options: &Options, read_only: bool) -> MountFlags {
+    switches(options, read_only).into_iter().filter(|(on, ..)| *on).map(|(_, flag, ..)| flag).collect()
 }
 
 /// Options that the file system of the kernel reads.

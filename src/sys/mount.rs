@@ -72,6 +72,11 @@ pub fn mount(source: &str, path: &Path, kind: &str, flags: MountFlags, data: &CS
     reading("mount", || rustix::mount::mount(source, path, kind, flags, data))
 }
 
+/// Gives the file system mounted at `path` other flags; those that are not named are taken away.
+pub fn remount(path: &Path, flags: MountFlags) -> Result<()> {
+    reading("mount", || rustix::mount::mount_remount(path, flags, c""))
+}
+
 /// Unmounts what is mounted at `path`, which is not followed; `lazy` detaches it while it is in use.
 pub fn umount(path: &Path, lazy: bool) -> Result<()> {
     let lazy = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };

@@ -17,6 +17,7 @@ mod concurrency;
 mod files;
 mod harness;
 mod held;
+mod helper;
 mod identity;
 mod limits;
 mod matrix;

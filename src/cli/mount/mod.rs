@@ -4,6 +4,7 @@
 //! in memory; `serve` is the life of the daemon, `kernel` that of its counterpart beside a mount of kernel overlayfs.
 
 mod held;
+pub mod helper;
 mod image;
 mod kernel;
 mod serve;
@@ -19,9 +20,10 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Parser};
 use held::Held;
 use image::{Ground, ImageArgs};
+use sd_notify::NotifyState;
 use std::ffi::OsString;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is mounted, and how.
 #[derive(Debug, Args)]
@@ -66,6 +68,9 @@ pub struct MountArgs {
     image: Option<OsString>,
     /// Where the merged tree appears
     mountpoint: PathBuf,
+    /// Shown as the source in /proc/mounts, where the options do not say it
+    #[arg(skip)]
+    source: Option<OsString>,
 }
 
 /// Arguments of the form without a subcommand.
@@ -74,7 +79,7 @@ pub struct MountArgs {
 pub struct BareArgs {
     #[command(flatten)]
     stack: Stack,
-    /// Where the merged tree appears; a word before it is accepted and has no meaning
+    /// Where the merged tree appears; a word before it is shown as the source in /proc/mounts
     #[arg(value_name = "MOUNTPOINT", num_args = 1..=2, required = true)]
     words: Vec<PathBuf>,
 }
@@ -83,7 +88,8 @@ impl From<BareArgs> for MountArgs {
     fn from(mut bare: BareArgs) -> Self {
         // There is at least one word, or clap would have complained.
         let mountpoint = bare.words.pop().unwrap_or_default();
-        Self { stack: bare.stack, how: ImageArgs::default(), image: None, mountpoint }
+        let source = bare.words.pop().map(PathBuf::into_os_string);
+        Self { stack: bare.stack, how: ImageArgs::default(), image: None, mountpoint, source }
     }
 }
 
@@ -102,14 +108,19 @@ struct Request {
 pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
     let foreground = args.stack.foreground;
     let failed = format!("cannot mount on {}", args.mountpoint.display());
-    let request = Request::new(args, context).with_context(|| failed.clone())?;
+    let request = match args.options().with_context(|| failed.clone())? {
+        options if options.remount => return Ok(remount(options, &args.mountpoint).context(failed)?),
+        options => Request::new(args, options, context).with_context(|| failed.clone())?,
+    };
     if foreground {
         let level = env_logger::Env::default().default_filter_or("warn");
         env_logger::Builder::from_env(level).try_init()?;
         let mut answered = false;
         let end = serve::serve(&request, || {
             answered = true;
-            request.held.announce()
+            request.held.announce()?;
+            // For systemd, Type=notify; nothing is sent where nobody has asked for it.
+            sd_notify::notify(&[NotifyState::Ready]).context("cannot tell the service manager that the mount answers")
         });
         request.held.end(answered);
         return Ok(end.context(failed)?);
@@ -128,6 +139,18 @@ pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
             Err(anyhow::Error::from(e).context(failed).into())
         }
     }
+}
+
+/// `-o remount`: mount(8) passes the options of /proc/mounts or fstab with it, of which only the switches can change.
+fn remount(options: MountOptions, mountpoint: &Path) -> anyhow::Result<()> {
+    if fuse::daemon_of(mountpoint)?.is_none() {
+        bail!("no laminafs mount is there to be remounted");
+    }
+    let options = session(options, mountpoint.canonicalize()?);
+    fuse::remount(&options).map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => anyhow!("only root can remount; unmount, and mount with the new options"),
+        _ => error.into(),
+    })
 }
 
 /// The life of the daemon. Whatever goes wrong before the mount answers is the parent's to print and to clean up.
@@ -150,15 +173,25 @@ fn daemon(request: Request, reporter: Reporter) -> Result<(), Failure> {
     end.map_err(|_| Failure::Told)
 }
 
-impl Request {
-    fn new(args: MountArgs, context: &Context) -> anyhow::Result<Self> {
-        let MountArgs { stack, how, image, mountpoint } = args;
+impl MountArgs {
+    /// What the option strings and the flags say together.
+    fn options(&self) -> anyhow::Result<MountOptions> {
         let mut options = MountOptions::defaults(process::is_root());
-        stack.options.iter().try_for_each(|text| options.apply(text))?;
-        options.add_flags(stack.lower, stack.upper, stack.work)?;
-        if !options.ignored.is_empty() {
+        if let Some(source) = self.source.as_ref().filter(|source| !source.is_empty()) {
+            options.fsname = source.to_string_lossy().into_owned();
+        }
+        self.stack.options.iter().try_for_each(|text| options.apply(text))?;
+        options.add_flags(self.stack.lower.clone(), self.stack.upper.clone(), self.stack.work.clone())?;
+        if !options.ignored.is_empty() && !options.remount {
             complain(&format!("note: options without effect: {}", options.ignored.join(", ")));
         }
+        Ok(options)
+    }
+}
+
+impl Request {
+    fn new(args: MountArgs, options: MountOptions, context: &Context) -> anyhow::Result<Self> {
+        let MountArgs { how, image, mountpoint, .. } = args;
         // As the kernel names it, so that it is found among the mounts; what cannot be followed is told about below.
         let mountpoint = mountpoint.canonicalize().or_else(|_| std::path::absolute(&mountpoint))?;
         let mut ground = if image.is_some() || how.name.is_some() {
@@ -183,12 +216,14 @@ impl Request {
             mountpoint: Some(mountpoint.clone()),
             ..ground.layers
         };
-        Ok(Self { mount: session(options, &layers, mountpoint), layers, kernel: how.kernel, held: ground.held })
+        let read_only = options.read_only || layers.upper.is_none();
+        let mount = fuse::Options { read_only, ..session(options, mountpoint) };
+        Ok(Self { mount, layers, kernel: how.kernel, held: ground.held })
     }
 }
 
 /// The part of the options that is about the mount.
-fn session(options: MountOptions, layers: &overlay::Options, mountpoint: PathBuf) -> fuse::Options {
+fn session(options: MountOptions, mountpoint: PathBuf) -> fuse::Options {
     fuse::Options {
         mountpoint,
         fsname: options.fsname,
@@ -198,7 +233,7 @@ fn session(options: MountOptions, layers: &overlay::Options, mountpoint: PathBuf
         suid: options.suid,
         dev: options.dev,
         exec: options.exec,
-        read_only: options.read_only || layers.upper.is_none(),
+        read_only: options.read_only,
         no_atime: options.no_atime,
         dir_sync: options.dir_sync,
         sync: options.sync,

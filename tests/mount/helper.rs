@@ -1,0 +1,115 @@
+//! mount(8) and service managers as callers.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Output};
+
+use super::harness::{
+    Bed, PATIENCE, PROGRAM, Setup, laminafs, mount_line, put, read, run, start, text_of, wait_within,
+};
+
+/// Directories without a mount.
+fn bed() -> Bed {
+    Bed::unmounted(Setup::default(), |l| put(&l[0], "f", "lower"))
+}
+
+/// Calls the helper as mount(8) does: source, mount point, flags, options, and the type.
+fn helper(bed: &Bed, flags: &[&str], options: &str) -> Output {
+    let program = bed.dir.join("mount.laminafs");
+    if fs::symlink_metadata(&program).is_err() {
+        symlink(PROGRAM, &program).unwrap();
+    }
+    let mut command = Command::new(program);
+    command.arg("image").arg(&bed.m).args(flags);
+    run(command.args(["-o", options, "-t", "laminafs"]))
+}
+
+fn switches(bed: &Bed) -> Vec<String> {
+    mount_line(&bed.m).unwrap()[3].split(',').map(str::to_owned).collect()
+}
+
+#[test]
+fn the_helper_of_mount() {
+    let mut bed = bed();
+    let output = helper(&bed, &["-s", "-n", "-v"], &format!("rw,noauto,nofail,{}", bed.option_string()));
+    assert_eq!((output.status.code(), text_of(output.stderr).as_str()), (Some(0), ""));
+    bed.mounted();
+    let line = mount_line(&bed.m).unwrap();
+    assert_eq!((line[0].as_str(), line[2].as_str()), ("image", "fuse.laminafs"));
+    assert_eq!(read(&bed.p("f")), "lower");
+}
+
+#[test]
+fn the_helper_only_looks_with_f() {
+    let bed = bed();
+    assert!(helper(&bed, &["-f"], &bed.option_string()).status.success());
+    assert_eq!(mount_line(&bed.m), None);
+    let output = helper(&bed, &["-f"], "lowerdir=/a,verity=require");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text_of(output.stderr).contains("verity=require"));
+    let output = helper(&bed, &["-N", "/proc/1/ns/mnt"], &bed.option_string());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text_of(output.stderr).contains("nsenter"));
+}
+
+#[test]
+fn remounting_changes_the_switches() {
+    let bed = Bed::new(|l| put(l, "f", "lower"));
+    let remount = |options: &str| {
+        // What /proc/mounts says comes first, as mount(8) merges it.
+        let merged = format!("{},remount,{options}", switches(&bed).join(","));
+        let output = helper(&bed, &[], &merged);
+        assert_eq!((output.status.code(), text_of(output.stderr).as_str()), (Some(0), ""), "{options}");
+        switches(&bed)
+    };
+    let now = remount("ro,nosuid,noexec");
+    for switch in ["ro", "nosuid", "noexec", "nodev", "allow_other"] {
+        assert!(now.iter().any(|s| s == switch), "{switch}: {now:?}");
+    }
+    assert_eq!(fs::write(bed.p("f"), "changed").unwrap_err().raw_os_error(), Some(libc::EROFS));
+    let now = remount("rw,suid,dev,exec");
+    for switch in ["ro", "nosuid", "noexec", "nodev"] {
+        assert!(!now.iter().any(|s| s == switch), "{switch}: {now:?}");
+    }
+    fs::write(bed.p("f"), "changed").unwrap();
+    assert_eq!(read(&bed.u("f")), "changed");
+}
+
+#[test]
+fn remounting_what_is_not_mounted_fails() {
+    let bed = bed();
+    let output = laminafs(["-o", "remount,ro", bed.m.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text_of(output.stderr).contains("no laminafs mount"));
+}
+
+/// Engines open the mount point, and name the descriptor.
+#[test]
+fn a_descriptor_as_mount_point() {
+    let mut bed = bed();
+    let script = "exec 9<\"$3\"; exec \"$1\" -o \"$2\" /dev/fd/9";
+    let mut command = Command::new("sh");
+    let output = run(command.args(["-c", script, "sh", PROGRAM, &bed.option_string()]).arg(&bed.m));
+    assert_eq!((output.status.code(), text_of(output.stderr).as_str()), (Some(0), ""));
+    bed.mounted();
+    assert_eq!(read(&bed.p("f")), "lower");
+}
+
+/// systemd.service(5), Type=notify, and sd_notify(3).
+#[test]
+fn a_service_manager_is_told_when_the_mount_answers() {
+    let mut bed = bed();
+    let socket = UnixDatagram::bind(bed.dir.join("notify")).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.args(["mount", "-f", "-o", &bed.option_string()]).arg(&bed.m);
+    let mut child = start(command.env("NOTIFY_SOCKET", bed.dir.join("notify")));
+    let mut message = [0; 100];
+    let length = socket.recv(&mut message).unwrap();
+    assert_eq!(&message[..length], b"READY=1\n");
+    assert_eq!(read(&bed.p("f")), "lower");
+    bed.mounted();
+    bed.unmount();
+    assert!(wait_within(&mut child, PATIENCE).expect("ends").success());
+}
