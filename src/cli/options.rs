@@ -5,7 +5,7 @@
 //! documentation, filesystems/overlayfs.rst). The value of an SELinux context may be quoted and then hold commas.
 //! Where an option is given twice, the last one counts.
 
-use crate::fuse::Data;
+use crate::fuse::{Data, IdRange, Ids};
 use crate::overlay::RedirectMode;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -50,18 +50,7 @@ const GRANTED: &[&str] = &[
 ];
 
 /// Options that change data, ownership or what is checked, and that are not implemented: never ignored.
-const REFUSED: &[&str] = &[
-    "bind",
-    "gidmapping",
-    "nfs_export",
-    "squash_to_gid",
-    "squash_to_root",
-    "squash_to_uid",
-    "uidmapping",
-    "userxattr",
-    "verity",
-    "xattr_permissions",
-];
+const REFUSED: &[&str] = &["bind", "nfs_export", "verity", "xattr_permissions"];
 
 /// Options whose value may stand in quotes.
 const QUOTED: &[&[u8]] = &[b"context=", b"fscontext=", b"defcontext=", b"rootcontext="];
@@ -127,12 +116,16 @@ pub struct MountOptions {
     pub dir_sync: bool,
     /// The mount carries `sync`.
     pub sync: bool,
+    /// Markers are written as `user.overlay.*`.
+    pub userxattr: bool,
     /// The switches of a mount that is there already are changed, and nothing is mounted.
     pub remount: bool,
     /// Writes are collected by the kernel.
     pub writeback: bool,
     /// `data=`.
     pub data: Data,
+    /// `uidmapping=`, `gidmapping=`, `squash_to_root`, `squash_to_uid=`, `squash_to_gid=`.
+    pub ids: Ids,
     /// Users other than the one who mounts have access.
     pub allow_other: bool,
     /// The kernel checks permissions.
@@ -165,9 +158,11 @@ impl MountOptions {
             no_atime: false,
             dir_sync: false,
             sync: false,
+            userxattr: false,
             remount: false,
             writeback: false,
             data: Data::Auto,
+            ids: Ids::default(),
             allow_other: root,
             default_permissions: true,
             fsname: NAME.to_owned(),
@@ -208,6 +203,11 @@ impl MountOptions {
             }
             ("xattr_permissions", Some(b"0")) => self.override_stat = false,
             ("xattr_permissions", Some(b"2")) => self.override_stat = true,
+            ("uidmapping", value) => self.ids.users.ranges = mapping(value).ok_or_else(|| bad_mapping(shown()))?,
+            ("gidmapping", value) => self.ids.groups.ranges = mapping(value).ok_or_else(|| bad_mapping(shown()))?,
+            ("squash_to_root", None) => (self.ids.users.squash, self.ids.groups.squash) = (Some(0), Some(0)),
+            ("squash_to_uid", value) => self.ids.users.squash = Some(id(value).ok_or_else(|| bad_id(shown()))?),
+            ("squash_to_gid", value) => self.ids.groups.squash = Some(id(value).ok_or_else(|| bad_id(shown()))?),
             ("fsname", None | Some(b"")) => return Err(OptionError::Value { option: shown(), values: "a name" }),
             ("fsname", Some(value)) => self.fsname = text(value),
             ("subtype", Some(value)) => self.subtype = text(value),
@@ -236,6 +236,7 @@ impl MountOptions {
             "dirsync" => (&mut self.dir_sync, true),
             "sync" => (&mut self.sync, true),
             "async" => (&mut self.sync, false),
+            "userxattr" => (&mut self.userxattr, true),
             "remount" => (&mut self.remount, true),
             "volatile" => (&mut self.volatile, true),
             "allow_other" => (&mut self.allow_other, true),
@@ -271,6 +272,34 @@ impl MountOptions {
 #[must_use]
 pub fn names_layers(options: &OsStr) -> bool {
     split(options.as_bytes()).iter().any(|element| element.starts_with(b"lowerdir="))
+}
+
+fn bad_mapping(option: String) -> OptionError {
+    OptionError::Value { option, values: "DISK:SHOWN:COUNT, several joined with colons; ranges may not overlap" }
+}
+
+fn bad_id(option: String) -> OptionError {
+    OptionError::Value { option, values: "a number from 0 to 4294967294" }
+}
+
+/// An id; `(uid_t) -1` is none.
+fn id(value: Option<&[u8]>) -> Option<u32> {
+    let id = std::str::from_utf8(value?).ok()?;
+    id.bytes().all(|b| b.is_ascii_digit()).then_some(id)?.parse().ok().filter(|&id| id != u32::MAX)
+}
+
+/// The value of `uidmapping=` or `gidmapping=`. `None` when it is no list of ranges, or an id would stand for two.
+fn mapping(value: Option<&[u8]>) -> Option<Vec<IdRange>> {
+    let numbers: Vec<u32> = value?.split(|&b| b == b':').map(|n| id(Some(n))).collect::<Option<_>>()?;
+    let (triples, []) = numbers.as_chunks::<3>() else { return None };
+    let ranges: Vec<_> = triples.iter().map(|&[disk, shown, count]| IdRange { disk, shown, count }).collect();
+    let distinct = |side: fn(&IdRange) -> u32| {
+        let mut sorted: Vec<_> = ranges.iter().map(|r| (u64::from(side(r)), u64::from(r.count))).collect();
+        sorted.sort_unstable();
+        let apart = sorted.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0);
+        apart && sorted.iter().all(|&(from, count)| count > 0 && from + count <= u64::from(u32::MAX))
+    };
+    (distinct(|r| r.disk) && distinct(|r| r.shown)).then_some(ranges)
 }
 
 /// Splits at commas that are neither escaped nor inside the quotes of a context. Escapes stay.
@@ -528,19 +557,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_honoured_is_refused() {
-        for text in [
-            "uidmapping=0:1000:1",
-            "gidmapping=0:1000:1",
-            "squash_to_root",
-            "squash_to_uid=5",
-            "squash_to_gid=5",
-            "xattr_permissions=1",
-            "xattr_permissions",
-            "verity=require",
-            "verity=on",
-            "nfs_export=on",
-            "userxattr",
-        ] {
+        for text in ["xattr_permissions=1", "xattr_permissions", "verity=require", "verity=on", "nfs_export=on"] {
             let error = parse(text).unwrap_err();
             assert_eq!(error, OptionError::NotImplemented(text.to_owned()));
             assert!(error.to_string().contains(text));
@@ -553,6 +570,33 @@ mod tests {
         assert!(good("xattr_permissions=0,xattr_permissions=2").override_stat);
         assert!(!good("xattr_permissions=2,xattr_permissions=0").override_stat);
         assert!(!good("ro").override_stat);
+    }
+
+    #[test]
+    fn owners() {
+        let o = good("uidmapping=0:100000:65536:70000:5:1,gidmapping=0:1000:1");
+        let range = |disk, shown, count| IdRange { disk, shown, count };
+        assert_eq!(o.ids.users.ranges, [range(0, 100_000, 65536), range(70_000, 5, 1)]);
+        assert_eq!(o.ids.groups.ranges, [range(0, 1000, 1)]);
+        let o = good("squash_to_root,squash_to_gid=5");
+        assert_eq!((o.ids.users.squash, o.ids.groups.squash), (Some(0), Some(5)));
+        for bad in [
+            "uidmapping",
+            "uidmapping=",
+            "uidmapping=0:1",
+            "uidmapping=0:1:0",
+            "uidmapping=0:1:2:1:9:1",
+            "uidmapping=0:1:2:8:2:1",
+            "gidmapping=0:1:2:",
+            "gidmapping=-1:1:2",
+            "gidmapping=0:4294967290:100",
+            "squash_to_uid",
+            "squash_to_uid=root",
+            "squash_to_gid=4294967295",
+            "squash_to_gid=+5",
+        ] {
+            assert!(matches!(parse(bad), Err(OptionError::Value { .. })), "{bad}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One method for each FUSE operation.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
@@ -16,6 +17,7 @@ use fuser::{
 
 use super::about;
 use super::convert::{errno, file_type, major_minor, no_node, node, set_time, shown};
+use super::ids::{IdMap, Ids};
 use super::ioctl;
 use super::open::{OpenFiles, Way, Wish};
 use super::requests::{Kind, Requests};
@@ -47,6 +49,10 @@ pub struct Adapter {
     /// Asked for; after INIT: in use.
     pub(super) writeback: bool,
     pub(super) check_permissions: bool,
+    /// Which owners are shown for those in the layers.
+    pub(super) ids: Ids,
+    /// The owner of what a daemon makes that is not root's and cannot give it away.
+    own: (Option<u32>, Option<u32>),
     /// The files that are open, where the kernel reads and writes what is behind them.
     pub(super) files: Option<OpenFiles>,
 }
@@ -55,13 +61,9 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-fn caller(req: &Request) -> Caller {
-    Caller { uid: req.uid(), gid: req.gid(), pid: req.pid() }
-}
-
-/// The caller if set-id bits go when it changes data.
-fn ordinary_caller(req: &Request) -> Option<Caller> {
-    (req.uid() != 0).then(|| caller(req))
+/// The owner on disk of a chown(2); nobody where all objects show the same one.
+fn new_owner(map: &IdMap, shown: Option<u32>) -> Result<Option<u32>> {
+    shown.filter(|_| map.squash.is_none()).map(|id| map.disk(id, None).ok_or(Error::NotMapped)).transpose()
 }
 
 /// Replies to an operation without a result.
@@ -88,6 +90,7 @@ fn c_name(name: &OsStr) -> Result<CString> {
 
 impl Adapter {
     pub fn new(overlay: Arc<Overlay>, notifier: Arc<OnceLock<Notifier>>, options: &Options) -> Self {
+        let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
         Self {
             overlay,
             requests: Requests::new(),
@@ -95,8 +98,28 @@ impl Adapter {
             seeks: None,
             writeback: options.writeback,
             check_permissions: options.default_permissions,
+            ids: options.ids.clone(),
+            own: (Some(user.as_raw()).filter(|_| !user.is_root()), Some(group.as_raw()).filter(|_| !user.is_root())),
             files: (options.data == Data::Passthrough).then(OpenFiles::default),
         }
+    }
+
+    /// Who asks, as in the layers; the owner of what it makes. `EOVERFLOW` for ids to which nothing is mapped, as on idmapped
+    /// mounts of the kernel.
+    fn maker(&self, req: &Request) -> Result<Caller> {
+        let (uid, gid) = (self.ids.users.disk(req.uid(), self.own.0), self.ids.groups.disk(req.gid(), self.own.1));
+        let (Some(uid), Some(gid)) = (uid, gid) else { return Err(Error::NotMapped) };
+        Ok(Caller { uid, gid, pid: req.pid() })
+    }
+
+    /// Who asks; ids to which nothing is mapped are as they are.
+    fn caller(&self, req: &Request) -> Caller {
+        self.maker(req).unwrap_or(Caller { uid: req.uid(), gid: req.gid(), pid: req.pid() })
+    }
+
+    /// The caller if set-id bits go when it changes data.
+    fn ordinary_caller(&self, req: &Request) -> Option<Caller> {
+        Some(self.caller(req)).filter(|caller| caller.uid != 0)
     }
 
     /// How long the kernel may go by the attributes of an object.
@@ -106,14 +129,14 @@ impl Adapter {
 
     fn entry(&self, operation: &str, result: Result<Attr>, reply: ReplyEntry) {
         match result {
-            Ok(attr) => reply.entry(self.valid(attr.ino), &node(&attr), Generation(0)),
+            Ok(attr) => reply.entry(self.valid(attr.ino), &node(&attr, &self.ids), Generation(0)),
             Err(e) => reply.error(errno(operation, e)),
         }
     }
 
     fn attributes(&self, operation: &str, result: Result<Attr>, reply: ReplyAttr) {
         match result {
-            Ok(attr) => reply.attr(self.valid(attr.ino), &shown(&attr)),
+            Ok(attr) => reply.attr(self.valid(attr.ino), &shown(&attr, &self.ids)),
             Err(e) => reply.error(errno(operation, e)),
         }
     }
@@ -187,12 +210,15 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyAttr,
     ) {
         self.requests.count(Kind::SetAttr);
+        let (Ok(uid), Ok(gid)) = (new_owner(&self.ids.users, uid), new_owner(&self.ids.groups, gid)) else {
+            return reply.error(errno("setattr", Error::NotMapped));
+        };
         let change = Change { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
         let unseen = change.is_empty() && self.files.as_ref().is_some_and(|files| files.written_unseen(ino.0));
         let set = if unseen {
-            self.overlay.before_unseen_write(ino.0, caller(req))
+            self.overlay.before_unseen_write(ino.0, self.caller(req))
         } else {
-            self.overlay.set_attr(ino.0, &change, caller(req))
+            self.overlay.set_attr(ino.0, &change, self.caller(req))
         };
         self.attributes("setattr", set, reply);
     }
@@ -210,12 +236,15 @@ impl fuser::Filesystem for Adapter {
         let kind = mode & libc::S_IFMT;
         let (major, minor) = major_minor(rdev);
         let new = if kind == libc::S_IFREG { New::File } else { New::Node(kind, major, minor) };
-        self.entry("mknod", self.overlay.create(parent.0, name, new, mode, umask, caller(req)), reply);
+        let made = self.maker(req).and_then(|maker| self.overlay.create(parent.0, name, new, mode, umask, maker));
+        self.entry("mknod", made, reply);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         self.requests.count(Kind::Mkdir);
-        self.entry("mkdir", self.overlay.create(parent.0, name, New::Directory, mode, umask, caller(req)), reply);
+        let new = New::Directory;
+        let made = self.maker(req).and_then(|maker| self.overlay.create(parent.0, name, new, mode, umask, maker));
+        self.entry("mkdir", made, reply);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -231,7 +260,8 @@ impl fuser::Filesystem for Adapter {
     fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
         self.requests.count(Kind::Symlink);
         let new = New::Symlink(target.as_os_str());
-        self.entry("symlink", self.overlay.create(parent.0, link_name, new, 0o777, 0, caller(req)), reply);
+        let made = self.maker(req).and_then(|maker| self.overlay.create(parent.0, link_name, new, 0o777, 0, maker));
+        self.entry("symlink", made, reply);
     }
 
     fn rename(
@@ -254,7 +284,7 @@ impl fuser::Filesystem for Adapter {
         };
         let renamed = if whiteout {
             let (old, new) = ((parent.0, name), (newparent.0, newname));
-            self.overlay.rename_leaving_whiteout(old, new, mode, caller(req))
+            self.maker(req).and_then(|maker| self.overlay.rename_leaving_whiteout(old, new, mode, maker))
         } else {
             self.overlay.rename(parent.0, name, newparent.0, newname, mode)
         };
@@ -272,7 +302,7 @@ impl fuser::Filesystem for Adapter {
             // From now on the kernel opens files without asking.
             return reply.error(Errno::ENOSYS);
         };
-        let way = files.open(&self.overlay, ino.0, flags.into(), caller(req), |fd| reply.open_backing(fd));
+        let way = files.open(&self.overlay, ino.0, flags.into(), self.caller(req), |fd| reply.open_backing(fd));
         if matches!(way, Ok(Way::Passthrough(_))) && files.changes_unseen(ino.0) {
             self.forget_attributes(ino);
         }
@@ -320,15 +350,16 @@ impl fuser::Filesystem for Adapter {
             // The kernel makes files with MKNOD then: one round trip, and no handle to release.
             return reply.error(Errno::ENOSYS);
         };
-        let made = self.overlay.create(parent.0, name, New::File, mode, umask, caller(req)).and_then(|attr| {
+        let made = self.maker(req).and_then(|maker| {
+            let attr = self.overlay.create(parent.0, name, New::File, mode, umask, maker)?;
             let wish = Wish::from(OpenFlags(flags)).of_new();
-            let way = files.open(&self.overlay, attr.ino, wish, caller(req), |fd| reply.open_backing(fd));
+            let way = files.open(&self.overlay, attr.ino, wish, maker, |fd| reply.open_backing(fd));
             // The kernel never learns of the file then; it stays, as it does where opening a new file fails elsewhere.
             Ok((attr, way.inspect_err(|_| self.overlay.forget(attr.ino, 1))?))
         });
         match made {
             Ok((attr, way)) => {
-                let (valid, attr, none) = (self.valid(attr.ino), node(&attr), Generation(0));
+                let (valid, attr, none) = (self.valid(attr.ino), node(&attr, &self.ids), Generation(0));
                 match way {
                     Way::Passthrough(id) => {
                         reply.created_passthrough(valid, &attr, none, NO_HANDLE, PASSED_THROUGH, &id);
@@ -376,7 +407,7 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         self.requests.count(Kind::Write);
-        let writer = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then(|| caller(req));
+        let writer = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then(|| self.caller(req));
         match self.before_write(ino, writer).and_then(|()| self.overlay.write(ino.0, offset, data)) {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
             Err(e) => reply.error(errno("write", e)),
@@ -409,7 +440,7 @@ impl fuser::Filesystem for Adapter {
         self.requests.count(Kind::ReadDirPlus);
         let listed = self.overlay.read_dir(ino.0, offset, true, &mut |e: &Listed<'_>| {
             let attr = match &e.attr {
-                Some(attr) => node(attr),
+                Some(attr) => node(attr, &self.ids),
                 // `.` and `..`: the kernel takes no node from these.
                 None => FileAttr { ino: INodeNo(e.ino), kind: file_type(e.kind), ..no_node() },
             };
@@ -448,7 +479,10 @@ impl fuser::Filesystem for Adapter {
         if ino == INodeNo::ROOT && about::is_about(name.as_bytes()) {
             return reply.error(Errno::EPERM);
         }
-        let set = c_name(name).and_then(|name| self.overlay.set_xattr(ino.0, &name, value, flags, caller(req)));
+        let set = c_name(name).and_then(|name| {
+            let value = self.ids.acl(name.to_bytes(), value, true).ok_or(Error::NotMapped)?;
+            self.overlay.set_xattr(ino.0, &name, &value, flags, self.caller(req))
+        });
         done("setxattr", set, reply);
     }
 
@@ -456,13 +490,17 @@ impl fuser::Filesystem for Adapter {
         self.requests.count(Kind::GetXattr);
         let about =
             (ino == INodeNo::ROOT).then(|| about::value(name.as_bytes(), &self.overlay, &self.requests)).flatten();
-        let result = about.map_or_else(|| c_name(name).and_then(|name| self.overlay.get_xattr(ino.0, &name)), Ok);
-        value("getxattr", result, size, reply);
+        let stored = || {
+            let name = c_name(name)?;
+            let value = self.overlay.get_xattr(ino.0, &name)?;
+            Ok(self.ids.acl(name.to_bytes(), &value, false).map(Cow::into_owned).unwrap_or(value))
+        };
+        value("getxattr", about.map_or_else(stored, Ok), size, reply);
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         self.requests.count(Kind::ListXattr);
-        value("listxattr", self.overlay.list_xattr(ino.0, caller(req)), size, reply);
+        value("listxattr", self.overlay.list_xattr(ino.0, self.caller(req)), size, reply);
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -482,7 +520,7 @@ impl fuser::Filesystem for Adapter {
     ) {
         self.requests.count(Kind::Fallocate);
         let allocated = self
-            .before_write(ino, ordinary_caller(req))
+            .before_write(ino, self.ordinary_caller(req))
             .and_then(|()| self.overlay.fallocate(ino.0, mode, offset, length));
         done("fallocate", allocated, reply);
     }
@@ -512,7 +550,7 @@ impl fuser::Filesystem for Adapter {
         self.requests.count(Kind::CopyFileRange);
         let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
         let copied =
-            self.before_write(ino_out, ordinary_caller(req)).and_then(|()| self.overlay.copy_range(from, to, len));
+            self.before_write(ino_out, self.ordinary_caller(req)).and_then(|()| self.overlay.copy_range(from, to, len));
         match copied {
             Ok(n) => reply.written(u32::try_from(n).unwrap_or(u32::MAX)),
             Err(e) => reply.error(errno("copy_file_range", e)),

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
 
+use super::ids::Ids;
 use crate::overlay::{Attr, Error};
 use crate::sys::{SetTime, Time};
 
@@ -77,7 +78,7 @@ pub fn no_node() -> FileAttr {
 }
 
 /// Attributes for a reply that names the node by [`Attr::ino`].
-pub fn node(a: &Attr) -> FileAttr {
+pub fn node(a: &Attr, ids: &Ids) -> FileAttr {
     FileAttr {
         ino: INodeNo(a.ino),
         size: a.size,
@@ -89,8 +90,8 @@ pub fn node(a: &Attr) -> FileAttr {
         kind: file_type(a.mode),
         perm: (a.mode & 0o7777) as u16,
         nlink: a.nlink,
-        uid: a.uid,
-        gid: a.gid,
+        uid: ids.users.shown(a.uid),
+        gid: ids.groups.shown(a.gid),
         rdev: device(a.rdev),
         blksize: a.blksize,
         flags: 0,
@@ -98,8 +99,8 @@ pub fn node(a: &Attr) -> FileAttr {
 }
 
 /// Attributes for a reply about a node that the kernel has: with the number to show.
-pub fn shown(a: &Attr) -> FileAttr {
-    FileAttr { ino: INodeNo(a.st_ino), ..node(a) }
+pub fn shown(a: &Attr, ids: &Ids) -> FileAttr {
+    FileAttr { ino: INodeNo(a.st_ino), ..node(a, ids) }
 }
 
 /// Device number as FUSE packs it (the kernel's `new_encode_dev`).

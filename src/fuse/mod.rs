@@ -9,6 +9,7 @@
 pub mod about;
 mod adapter;
 mod convert;
+mod ids;
 mod init;
 mod ioctl;
 mod mount;
@@ -18,6 +19,7 @@ mod seek;
 mod session;
 mod unmount;
 
+pub use ids::{IdMap, IdRange, Ids};
 pub use mount::remount;
 pub use session::{Data, MountError, Options, Session, Unmounter, check_mountpoint};
 pub use unmount::{daemon_of, unmount};

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use fuser::{Config, SessionACL};
 
 use super::adapter::Adapter;
+use super::ids::Ids;
 use super::mount::Mount;
 use crate::overlay::Overlay;
 use crate::sys;
@@ -57,6 +58,8 @@ pub struct Options {
     pub writeback: bool,
     /// How data is read and written; [`Data::Passthrough`] and `writeback` exclude each other.
     pub data: Data,
+    /// Owners that are shown in place of those in the layers.
+    pub ids: Ids,
     /// Number of threads; at least two are used.
     pub threads: usize,
 }
@@ -79,6 +82,7 @@ impl Default for Options {
             sync: false,
             writeback: false,
             data: Data::Auto,
+            ids: Ids::default(),
             threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)),
         }
     }

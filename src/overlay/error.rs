@@ -41,6 +41,9 @@ pub enum Error {
     /// The attribute does not exist or is not shown.
     #[error("no such attribute")]
     NoAttribute,
+    /// An owner has no id in the layers.
+    #[error("id is not mapped")]
+    NotMapped,
     /// The inode number is not known: the kernel forgot it, or never got it from us.
     #[error("stale inode number")]
     Stale,
@@ -65,6 +68,7 @@ impl Error {
             Self::NameTooLong => libc::ENAMETOOLONG,
             Self::CrossDevice => libc::EXDEV,
             Self::Invalid => libc::EINVAL,
+            Self::NotMapped => libc::EOVERFLOW,
             Self::NoAttribute => libc::ENODATA,
             Self::Stale => libc::ESTALE,
         }

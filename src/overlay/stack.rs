@@ -56,6 +56,8 @@ pub struct Options {
     /// Owner, mode, type and device numbers are those that the attribute `user.containers.override_stat` says, where an
     /// object has it, and are written there: layers unpacked without privileges, and mounts by ordinary users.
     pub override_stat: bool,
+    /// Markers are written as `user.overlay.*` also where `trusted.overlay.*` could be (`userxattr` of kernel overlayfs).
+    pub userxattr: bool,
     /// Nothing is ever synced: after a crash of the machine upper is lost.
     pub volatile: bool,
     /// Number of descriptors that the process may have open.
@@ -304,8 +306,7 @@ fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Result<(Upper
         Some(subdirectory(work.as_fd(), "index").map_err(unsuitable("making index/ in workdir"))?)
     };
     let work = Work::new(dir, index, work);
-    let markers =
-        probe(&work, options.override_stat).map_err(unsuitable("trying attributes and whiteouts in workdir"))?;
+    let markers = probe(&work, options).map_err(unsuitable("trying attributes and whiteouts in workdir"))?;
     let layer = open_layer(root, false).map_err(unsuitable("reading it"))?;
     let upper = Upper { layer, work, counting: parking_lot::Mutex::new(()) };
     sweep_index(&upper, markers).map_err(unsuitable("checking index/ in workdir"))?;
@@ -382,19 +383,19 @@ fn subdirectory(dir: BorrowedFd<'_>, name: &str) -> sys::Result<OwnedFd> {
 }
 
 /// Finds out by doing which attributes can be set, and that a whiteout can be made.
-fn probe(work: &Work, override_stat: bool) -> sys::Result<XattrNamespace> {
+fn probe(work: &Work, options: &Options) -> sys::Result<XattrNamespace> {
     let name = work.temporary();
     sys::mkdir(work.fd(), &name, 0o700)?;
     let at = At::Name(work.fd(), &name);
     let set = |ns: XattrNamespace| xattr::set(at, ns.name(Marker::Opaque), b"y", 0);
-    let markers = match set(XattrNamespace::Trusted) {
+    let user = || set(XattrNamespace::User).map(|()| XattrNamespace::User);
+    let either = || match set(XattrNamespace::Trusted) {
         Ok(()) => Ok(XattrNamespace::Trusted),
-        Err(e) if e.is(Errno::PERM) || e.is(Errno::OPNOTSUPP) => {
-            set(XattrNamespace::User).map(|()| XattrNamespace::User)
-        }
+        Err(e) if e.is(Errno::PERM) || e.is(Errno::OPNOTSUPP) => user(),
         Err(e) => Err(e),
     };
-    let kept = if override_stat { xattr::set(at, override_stat::NAME, b"0:0:0700:dir", 0) } else { Ok(()) };
+    let markers = if options.userxattr { user() } else { either() };
+    let kept = if options.override_stat { xattr::set(at, override_stat::NAME, b"0:0:0700:dir", 0) } else { Ok(()) };
     sys::rmdir(work.fd(), &name)?;
     kept?;
     let markers = markers?;

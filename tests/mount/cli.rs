@@ -139,7 +139,7 @@ fn errors_about_layers() {
         ),
         (format!("lowerdir={l}:{},upperdir={u},workdir={w}", d("work/inside")), vec!["workdir", "lower"]),
         (format!("lowerdir={l}::"), vec!["empty layer"]),
-        (format!("lowerdir={l},uidmapping=0:1000:1"), vec!["uidmapping", "not implemented"]),
+        (format!("lowerdir={l},verity=on"), vec!["verity", "not implemented"]),
         (format!("lowerdir={l},redirect_dir=perhaps"), vec!["redirect_dir", "nofollow"]),
     ];
     for (options, words) in cases {
@@ -278,6 +278,18 @@ fn the_form_of_mount_helpers() {
         assert_eq!(read(&bed.p("f")), "lower");
         bed.unmount();
     }
+}
+
+#[test]
+fn userxattr_writes_markers_of_users() {
+    let setup = Setup { options: "userxattr".into(), ..Setup::default() };
+    let mut bed = Bed::with(setup, |l| put(&l[0], "d/f", "lower"));
+    bed.sh("rm -r d; mkdir d; echo x >d/g");
+    bed.unmount();
+    assert_eq!(os::get_xattr(&bed.u("d"), "user.overlay.opaque").unwrap(), b"y");
+    assert!(os::get_xattr(&bed.u("d"), "trusted.overlay.opaque").is_err());
+    bed.mount();
+    assert_eq!(entries(&bed.p("d")), ["g"]);
 }
 
 const ODD: [&str; 4] = ["a:b", "c,d", "e\\f", "g h\\:,"];

@@ -19,6 +19,7 @@ mod harness;
 mod held;
 mod helper;
 mod identity;
+mod ids;
 mod limits;
 mod matrix;
 mod names;

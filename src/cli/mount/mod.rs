@@ -211,6 +211,7 @@ impl Request {
         let layers = overlay::Options {
             redirect: options.redirect,
             no_index: !options.index,
+            userxattr: options.userxattr,
             override_stat: options.override_stat || ground.layers.override_stat,
             volatile: options.volatile || ground.held.is_volatile(),
             mountpoint: Some(mountpoint.clone()),
@@ -239,6 +240,7 @@ fn session(options: MountOptions, mountpoint: PathBuf) -> fuse::Options {
         sync: options.sync,
         writeback: options.writeback,
         data: options.data,
+        ids: options.ids,
         ..fuse::Options::default()
     }
 }
