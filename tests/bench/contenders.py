@@ -127,6 +127,7 @@ def mounted(contender, lowers, base, writable=True, keep=False):
 
 
 def ratio(ours, theirs):
-    """The median of the ratios within a round; None when one failed."""
-    pairs = [(x, y) for x, y in zip(ours, theirs) if x is not None and y is not None]
-    return statistics.median(x / y for x, y in pairs) if pairs else None
+    """The median of the ratios within a round; None when one run failed."""
+    if None in ours or None in theirs:
+        return None
+    return statistics.median(x / y for x, y in zip(ours, theirs))

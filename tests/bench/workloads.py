@@ -5,7 +5,7 @@
                            [--contenders NAME,...] [--awake] [--json FILE]
 
 DEBIAN holds the layers that `tests/tier2/debian_root.py --layers-only --dir DEBIAN` makes. DIR, on a tmpfs or on a disk
-file system, gets the upper and work directories, 1.5 GB of input, and on a disk file system 12 GB a round: there nothing
+file system, gets the upper and work directories, 1.5 GB of input, and on a disk file system 14 GB a round: there nothing
 is deleted before the end, as ext4 can be slow to reuse inodes that were deleted a moment ago. Needs root, and the other
 contenders where they are to be measured: `kernel` is always, `laminafs`, `passthrough` (laminafs with
 data=passthrough), `writeback` (with writeback=1); `fo1`, `fo2` (fuse-overlayfs 1.x, 2.x; the second one may be called
@@ -94,11 +94,12 @@ def do(act, directory, environment):
 
 
 def measure(workload, contender, stack, base, keep):
-    """Seconds until the mount answered, and of the workload: None when it fails."""
-    with mounted(contender, stack.lowers, base, keep=keep) as mount:
-        directory = f"{mount.place}/m"
-        sync = ("sync", "-f", directory, f"{mount.place}/u")
-        try:
+    """Seconds until the mount answered, and of the workload; None for what fails."""
+    answered = seconds = None
+    try:
+        with mounted(contender, stack.lowers, base, keep=keep) as mount:
+            answered, directory = mount.seconds, f"{mount.place}/m"
+            sync = ("sync", "-f", directory, f"{mount.place}/u")
             if workload.before:
                 do(workload.before, directory, stack.environment)
             run(*sync, timeout=LIMIT)
@@ -106,10 +107,10 @@ def measure(workload, contender, stack, base, keep):
             do(workload.act, directory, stack.environment)
             if workload.writes:
                 run(*sync, timeout=LIMIT)
-            return mount.seconds, time.monotonic() - start
-        except (RuntimeError, subprocess.TimeoutExpired) as e:
-            print(f"{workload.name}: {contender.title} fails: {e}", file=sys.stderr, flush=True)
-            return mount.seconds, None
+            seconds = time.monotonic() - start
+    except (RuntimeError, subprocess.TimeoutExpired) as e:
+        print(f"{workload.name}: {contender.title} fails: {e}", file=sys.stderr, flush=True)
+    return answered, seconds
 
 
 def measure_all(chosen, contenders, stack, base, rounds, keep):
@@ -145,6 +146,11 @@ def cell(value):
     return "fails" if value is None else f"×{value:.2f}"
 
 
+def middle(values, form):
+    """The median, or that one run failed."""
+    return "fails" if None in values else form.format(statistics.median(values))
+
+
 def table(seconds, answered, contenders):
     """The medians, as tables of docs/PERFORMANCE.md."""
     titles = [contender.title for contender in contenders.values()]
@@ -152,10 +158,8 @@ def table(seconds, answered, contenders):
     print(f"| workload | {' | '.join([titles[0] + ', seconds'] + titles[1:])} |")
     print("|---|" + "---:|" * len(titles))
     for name, by in seconds.items():
-        good = [s for s in by["kernel"] if s is not None]
-        kernel = f"{statistics.median(good):.3f}" if good else "fails"
-        print(f"| {name} | {' | '.join([kernel] + [cell(ratio(by[key], by['kernel'])) for key in others])} |")
-    answers = [f"{statistics.median(answered[key]) * 1000:.1f} ms" for key in contenders]
+        print(f"| {name} | {' | '.join([middle(by['kernel'], '{:.3f}')] + [cell(ratio(by[key], by['kernel'])) for key in others])} |")
+    answers = [middle(answered[key], "{:.4f} s") for key in contenders]
     print(f"| until the mount answers | {' | '.join(answers)} |")
     pairs = [pair for pair in PAIRS if pair[1] in seconds and pair[2] in seconds]
     if pairs:
@@ -187,7 +191,7 @@ def main():
     found = find(program)
     contenders = {"kernel": found["kernel"]} | some(args.contenders, found, "contender")
     disk = run("stat", "-f", "-c", "%T", args.dir).stdout.decode().strip() != "tmpfs"
-    needed = 4 + 12 * args.rounds * disk
+    needed = 4 + 14 * args.rounds * disk
     if shutil.disk_usage(args.dir).free < needed << 30:
         sys.exit(f"{args.dir}: {needed} GB have to be free")
     with contextlib.ExitStack() as stays:
