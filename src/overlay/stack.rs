@@ -306,7 +306,8 @@ fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Result<(Upper
         Some(subdirectory(work.as_fd(), "index").map_err(unsuitable("making index/ in workdir"))?)
     };
     let work = Work::new(dir, index, work);
-    let markers = probe(&work, options).map_err(unsuitable("trying attributes and whiteouts in workdir"))?;
+    let tried = "trying attributes and whiteouts in workdir, as ext4, XFS, Btrfs and tmpfs have them";
+    let markers = probe(&work, options).map_err(unsuitable(tried))?;
     let layer = open_layer(root, false).map_err(unsuitable("reading it"))?;
     let upper = Upper { layer, work, counting: parking_lot::Mutex::new(()) };
     sweep_index(&upper, markers).map_err(unsuitable("checking index/ in workdir"))?;
