@@ -33,7 +33,7 @@ pub use data::{
 pub use dirent::{RawEntry, read_dir};
 pub use handle::{FileHandle, fs_uuid, handle, open_handle};
 pub use lock::{LockKind, byte_is_locked, lock_byte, unlock_byte};
-pub use mount::{MountFlags, mount, private_clone, remount, umount};
+pub use mount::{MountFlags, PrivateClone, mount, private_clone, remount, umount};
 pub use mountinfo::{MountEntry, MountId, mount_at, mounts};
 pub use new_mount::{EndOfMount, MountAttrFlags, Parameter, Refusal, attach, new_mount};
 pub use open::{

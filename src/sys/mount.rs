@@ -25,6 +25,16 @@ struct MountAttr {
     userns_fd: u64,
 }
 
+/// A directory inside a mount of its own.
+#[derive(Debug)]
+pub struct PrivateClone {
+    /// The directory, open for reading.
+    pub root: OwnedFd,
+    /// What the mount was made with. It can go as soon as `root` is there, but closing it waits until no processor looks
+    /// at the mount any more (an RCU grace period of some 40 µs).
+    pub made_with: OwnedFd,
+}
+
 /// The directory `fd` again, inside a mount of its own that no path leads to.
 ///
 /// Mounts below the directory are not in it. Reading never touches access times, and with `read_only`
@@ -32,7 +42,7 @@ struct MountAttr {
 /// `CAP_SYS_ADMIN` over the mount namespace: `EPERM` without, `EINVAL` also where mounts below are
 /// locked, `ENOSYS` before Linux 5.12. Whoever holds two clones of one file system cannot rename or
 /// link between them (`EXDEV`). The mount goes away with the last descriptor.
-pub fn private_clone(fd: Fd<'_>, read_only: bool) -> Result<OwnedFd> {
+pub fn private_clone(fd: Fd<'_>, read_only: bool) -> Result<PrivateClone> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = reading("open_tree", || rustix::mount::open_tree(fd, c"", flags))?;
     let access = if read_only { MOUNT_ATTR_RDONLY } else { 0 };
@@ -47,7 +57,8 @@ pub fn private_clone(fd: Fd<'_>, read_only: bool) -> Result<OwnedFd> {
         other => other,
     })?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    reading("openat", || rustix::fs::openat(&tree, c".", flags, Mode::empty()))
+    let root = reading("openat", || rustix::fs::openat(&tree, c".", flags, Mode::empty()))?;
+    Ok(PrivateClone { root, made_with: tree })
 }
 
 fn set_attributes(mount: Fd<'_>, attr: &MountAttr) -> rustix::io::Result<()> {
@@ -104,7 +115,7 @@ mod tests {
             assert!(private_clone(root.as_fd(), true).unwrap_err().is(Errno::PERM));
             return;
         }
-        let clone = private_clone(root.as_fd(), true).unwrap();
+        let clone = private_clone(root.as_fd(), true).unwrap().root;
         let fd = clone.as_fd();
         assert_eq!(stat(At::Fd(fd)).unwrap().ino, stat(At::Fd(root.as_fd())).unwrap().ino);
         open_file(fd, f, Access::Read).unwrap();
@@ -128,7 +139,7 @@ mod tests {
         }
         let tmp = tempfile::tempdir().unwrap();
         let root = open_root(tmp.path()).unwrap();
-        let clone = private_clone(root.as_fd(), false).unwrap();
+        let clone = private_clone(root.as_fd(), false).unwrap().root;
         mkdir(clone.as_fd(), OsStr::new("n"), 0o755).unwrap();
         stat(At::Name(root.as_fd(), OsStr::new("n"))).unwrap();
     }
