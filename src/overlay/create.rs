@@ -250,5 +250,6 @@ pub(super) fn is_stray_whiteout(names: &Changing<'_>, name: &OsStr) -> Result<bo
     let at = At::Name(names.fd(), name);
     let stat: Stat = sys::stat(at)?;
     let empty = stat.is_file() && stat.size == 0;
-    Ok(stat.is_whiteout_dev() || (empty && empty_file(at, &read_dir_markers(names.fd())?)? == ShownAs::Nothing))
+    Ok(stat.is_whiteout_dev()
+        || (empty && empty_file(at, (&read_dir_markers(names.fd())?).into())? == ShownAs::Nothing))
 }

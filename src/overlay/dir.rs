@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use smallvec::SmallVec;
 
 use super::inode::{LayerIndex, Name};
+use crate::layer::markers::DirMarkers;
 
 /// One lower directory under a merged one.
 #[derive(Clone)]
@@ -22,8 +23,25 @@ pub struct LowerDir {
     pub layer: LayerIndex,
     /// Its path in the layer, without a leading slash; lower layers do not change, so neither does this.
     pub path: Arc<OsStr>,
-    /// It has the `impure` marker, so that files in it may be metacopies. Not known, and of no use, for the lowest layer.
+    /// What its markers say about its entries. Not read yet in the lowest layer, where nothing else depends on markers.
+    pub marks: Option<EntryMarks>,
+}
+
+/// What the markers of a directory say about its entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryMarks {
+    /// Files in it may be metacopies.
     pub impure: bool,
+    /// Empty files in it may be whiteouts by attribute.
+    pub xwhiteouts: bool,
+    /// Empty files in it may be whiteouts of an overlay inside the mount.
+    pub nested: bool,
+}
+
+impl From<&DirMarkers> for EntryMarks {
+    fn from(m: &DirMarkers) -> Self {
+        Self { impure: m.impure, xwhiteouts: m.xwhiteouts, nested: m.nested }
+    }
 }
 
 /// What a directory consists of.

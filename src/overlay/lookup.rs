@@ -243,7 +243,11 @@ impl Overlay {
             _ if !disk.is_file() || disk.size != 0 => ShownAs::File,
             Some(libc::DT_CHR) => ShownAs::Node,
             Some(_) => ShownAs::File,
-            None => empty_file(at, &markers::read_dir_markers(dir)?)?,
+            None => {
+                let known = ns.lowers.iter().find(|l| l.layer == layer).and_then(|l| l.marks);
+                let marks = known.map_or_else(|| Ok((&markers::read_dir_markers(dir)?).into()), Ok::<_, Error>)?;
+                empty_file(at, marks)?
+            }
         };
         if shown_as == ShownAs::Nothing {
             return Ok(None);
@@ -306,7 +310,7 @@ impl Overlay {
         stat: Stat,
     ) -> Result<Found<'_>> {
         let mut found = Found::new(self.id(&stat), layer, stat);
-        let impure = ns.lowers.iter().any(|l| l.layer == layer && l.impure);
+        let impure = ns.lowers.iter().any(|l| l.layer == layer && l.marks.is_some_and(|m| m.impure));
         if impure || self.has_data_layers() {
             let markers = markers::read_file_markers(at)?;
             self.attach_data(ns, name, &mut found, &markers)?;

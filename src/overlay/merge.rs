@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::Overlay;
-use super::dir::{InUpper, Index, IndexEntry, LowerDir, Namespace, Open};
+use super::dir::{EntryMarks, InUpper, Index, IndexEntry, LowerDir, Namespace, Open};
 use super::error::{Error, Result};
 use super::inode::{Inode, LayerIndex, Name, UPPER};
 use crate::layer::markers::{self, DirMarkers};
@@ -38,7 +38,7 @@ enum Probe {
     /// A whiteout or something that is not a directory: nothing below it is merged.
     Stop,
     /// A directory. `covered`: it, or a directory above it, hides what is below.
-    Directory { impure: bool, covered: bool, next: Arc<OsStr>, redirect: Option<Redirect> },
+    Directory { marks: EntryMarks, covered: bool, next: Arc<OsStr>, redirect: Option<Redirect> },
 }
 
 /// Where to look in the next layer.
@@ -83,7 +83,7 @@ impl Overlay {
             for (n, &position) in positions.iter().enumerate() {
                 let lower = &ns.lowers[usize::from(position)];
                 let path = join(&lower.path, name);
-                found.push(LowerDir { layer: lower.layer, path: path.clone(), impure: false });
+                found.push(LowerDir { layer: lower.layer, path: path.clone(), marks: None });
                 if self.is_lowest(lower.layer) {
                     return Ok(found);
                 }
@@ -92,7 +92,7 @@ impl Overlay {
                 let markers = markers::read_dir_markers(fd.as_fd())?;
                 redirect = self.followed(&markers);
                 if let Some(dir) = found.last_mut() {
-                    dir.impure = markers.impure;
+                    dir.marks = Some((&markers).into());
                 }
                 if markers.opaque || (!last && markers::has_aufs_opaque(fd.as_fd())?) {
                     return Ok(found);
@@ -142,8 +142,8 @@ impl Overlay {
                         next = Next::Path(path);
                     }
                 }
-                Probe::Directory { impure, covered, next: below, redirect } => {
-                    found.push(LowerDir { layer, path, impure });
+                Probe::Directory { marks, covered, next: below, redirect } => {
+                    found.push(LowerDir { layer, path, marks: Some(marks) });
                     if covered {
                         return Ok(());
                     }
@@ -161,7 +161,8 @@ impl Overlay {
     fn probe(&self, layer: LayerIndex, path: &OsStr) -> Result<Probe> {
         let root = self.layer(layer)?.root.as_fd();
         let mut dir = sys::open_dir_path(root, OsStr::new(""))?;
-        let (mut covered, mut impure) = (false, false);
+        let mut covered = false;
+        let mut marks = EntryMarks { impure: false, xwhiteouts: false, nested: false };
         let mut redirect = None;
         // Where the layers below have what was passed so far.
         let mut below: Arc<OsStr> = OsStr::new("").into();
@@ -182,7 +183,7 @@ impl Overlay {
             dir = sys::open_dir(dir.as_fd(), name)?;
             let found = markers::read_dir_markers(dir.as_fd())?;
             covered |= found.opaque || markers::has_aufs_opaque(dir.as_fd())?;
-            impure = found.impure;
+            marks = (&found).into();
             redirect = self.followed(&found);
             below = match &redirect {
                 Some(Redirect::Absolute(path)) => OsStr::from_bytes(path).into(),
@@ -190,7 +191,7 @@ impl Overlay {
                 None => join(&below, name),
             };
         }
-        Ok(Probe::Directory { impure, covered, next: below, redirect })
+        Ok(Probe::Directory { marks, covered, next: below, redirect })
     }
 
     /// Whether nothing that merges lies below the layer.
@@ -202,12 +203,21 @@ impl Overlay {
     fn read_index(&self, inode: &Inode, ns: &Namespace, upper: Option<BorrowedFd<'_>>) -> Result<Index> {
         let mut index = Index::new(self.indexes.entries.clone());
         if let Some(fd) = upper {
-            read_layer(&mut index, fd, None)?;
+            let list = &mut |each: sys::Each<'_>| sys::read_dir(fd, each);
+            read_layer(&mut index, fd, None, None, list)?;
         }
+        // Most of many layers are not needed again: who asks them for attributes opens them for that.
+        let keep = ns.lowers.len() <= MAX_KEPT;
         for (position, lower) in ns.lowers.iter().enumerate() {
-            let fd = self.lower_dir(inode, lower.layer, &lower.path)?;
             let position = u16::try_from(position).map_err(|_| Error::Invalid)?;
-            read_layer(&mut index, fd.as_fd(), Some(position))?;
+            let dir = match keep {
+                true => self.lower_dir(inode, lower.layer, &lower.path)?,
+                false => Arc::new(sys::open_dir_path(self.layer(lower.layer)?.root.as_fd(), &lower.path)?),
+            };
+            let fd = dir.as_fd();
+            // Its position in the directory is ours: it is in use for this one directory, whose lock the caller holds.
+            let list = &mut |each: sys::Each<'_>| sys::read_dir_itself(fd, each);
+            read_layer(&mut index, fd, Some(position), lower.marks, list)?;
         }
         index.prune();
         Ok(index)
@@ -240,23 +250,36 @@ fn has_aufs_whiteout(dir: BorrowedFd<'_>, name: &OsStr) -> Result<bool> {
     }
 }
 
-/// Adds one layer's names to the index; `position` is `None` for upper.
-fn read_layer(index: &mut Index, dir: BorrowedFd<'_>, position: Option<u16>) -> Result<()> {
+/// Of how many layers a directory may be merged for its descriptors to be kept once it was read.
+const MAX_KEPT: usize = 8;
+
+/// Adds one layer's names to the index, as `list` lists them; `position` is `None` for upper. The `marks` are read where
+/// they are not known.
+fn read_layer(
+    index: &mut Index,
+    dir: BorrowedFd<'_>,
+    position: Option<u16>,
+    marks: Option<EntryMarks>,
+    list: &mut dyn FnMut(sys::Each<'_>) -> sys::Result<()>,
+) -> Result<()> {
     let mut entries: Vec<(Name, u8, u64)> = Vec::new();
     let mut aufs: Vec<Name> = Vec::new();
-    sys::read_dir(dir, &mut |e| match whiteout::classify(e.name) {
+    list(&mut |e| match whiteout::classify(e.name) {
         NameKind::Plain => entries.push((OsStr::from_bytes(e.name).into(), e.kind, e.ino)),
         NameKind::Whiteout(name) => aufs.push(OsStr::from_bytes(name).into()),
         NameKind::OpaqueMarker | NameKind::AufsInternal => {}
     })?;
-    let markers = markers::read_dir_markers(dir)?;
-    let special_files = markers.xwhiteouts || markers.nested;
+    let marks = match marks {
+        Some(marks) => marks,
+        None => (&markers::read_dir_markers(dir)?).into(),
+    };
+    let special_files = marks.xwhiteouts || marks.nested;
     for (name, mut kind, ino) in entries {
         if kind == libc::DT_UNKNOWN || kind == libc::DT_CHR || (special_files && kind == libc::DT_REG) {
             let at = At::Name(dir, &name);
             let stat = sys::stat(at)?;
             let empty = stat.is_file() && stat.size == 0;
-            let shown_as = if empty { empty_file(at, &markers)? } else { ShownAs::File };
+            let shown_as = if empty { empty_file(at, marks)? } else { ShownAs::File };
             kind = if shown_as == ShownAs::Node { libc::DT_CHR } else { (stat.mode >> 12) as u8 & 0xf };
             if stat.is_whiteout_dev() || shown_as == ShownAs::Nothing {
                 match position {
@@ -288,7 +311,7 @@ pub enum ShownAs {
 }
 
 /// The same, of an empty file in a directory with these markers.
-pub fn empty_file(at: At<'_>, dir: &DirMarkers) -> Result<ShownAs> {
+pub fn empty_file(at: At<'_>, dir: EntryMarks) -> Result<ShownAs> {
     if !dir.xwhiteouts && !dir.nested {
         return Ok(ShownAs::File);
     }

@@ -473,7 +473,7 @@ fn root_inode(lowers: &[Layer], upper: Option<&Upper>, override_stat: bool) -> R
         let index = LayerIndex::try_from(n + 1).map_err(|_| Error::Invalid)?;
         let fd = layer.root.as_fd();
         let found = markers::read_dir_markers(fd)?;
-        merged.push(LowerDir { layer: index, path: OsStr::new("").into(), impure: found.impure });
+        merged.push(LowerDir { layer: index, path: OsStr::new("").into(), marks: Some((&found).into()) });
         open = !found.opaque && !markers::has_aufs_opaque(fd)?;
     }
     ns.lowers = merged.into();

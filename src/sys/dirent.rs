@@ -1,7 +1,7 @@
 //! Reading directories.
 
 use super::{Errno, Error, Fd, Result, reading};
-use rustix::fs::{FileType, Mode, OFlags, RawDir};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, SeekFrom};
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
@@ -24,11 +24,14 @@ thread_local! {
     static SPARE: Cell<Vec<MaybeUninit<u8>>> = const { Cell::new(Vec::new()) };
 }
 
+/// Takes the entries of a directory.
+pub type Each<'a> = &'a mut dyn FnMut(RawEntry<'_>);
+
 /// Calls `each` for every entry but `.` and `..`, in the order of the file system.
 ///
 /// The directory is opened anew, so that a descriptor that is shared keeps no position; an `O_PATH`
 /// one will do. Its access time stays where we may have it so. `each` may read other directories.
-pub fn read_dir(fd: Fd<'_>, each: &mut dyn FnMut(RawEntry<'_>)) -> Result<()> {
+pub fn read_dir(fd: Fd<'_>, each: Each<'_>) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = |flags| reading("openat", || rustix::fs::openat(fd, c".", flags, Mode::empty()));
     let dir = match open(flags | OFlags::NOATIME) {
@@ -36,14 +39,28 @@ pub fn read_dir(fd: Fd<'_>, each: &mut dyn FnMut(RawEntry<'_>)) -> Result<()> {
         Err(e) if e.is(Errno::PERM) => open(flags)?,
         other => other?,
     };
+    buffered(dir.as_fd(), each)
+}
+
+/// The same through the descriptor itself, from the first entry on; its position is changed, so nobody else may read
+/// it meanwhile. One that cannot be read itself (`O_PATH`) is opened anew.
+pub fn read_dir_itself(fd: Fd<'_>, each: Each<'_>) -> Result<()> {
+    match reading("lseek", || rustix::fs::seek(fd, SeekFrom::Start(0))) {
+        Ok(_) => buffered(fd, each),
+        Err(e) if e.is(Errno::BADF) => read_dir(fd, each),
+        Err(e) => Err(e),
+    }
+}
+
+fn buffered(dir: Fd<'_>, each: Each<'_>) -> Result<()> {
     let mut buffer = SPARE.take();
     buffer.resize(BUFFER, MaybeUninit::uninit());
-    let result = entries(dir.as_fd(), &mut buffer, each);
+    let result = entries(dir, &mut buffer, each);
     SPARE.set(buffer);
     result
 }
 
-fn entries(dir: Fd<'_>, buffer: &mut [MaybeUninit<u8>], each: &mut dyn FnMut(RawEntry<'_>)) -> Result<()> {
+fn entries(dir: Fd<'_>, buffer: &mut [MaybeUninit<u8>], each: Each<'_>) -> Result<()> {
     let mut entries = RawDir::new(dir, buffer);
     loop {
         if entries.is_buffer_empty() {

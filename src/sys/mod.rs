@@ -30,7 +30,7 @@ pub use change::{
 pub use data::{
     StatFs, clone_file, copy_range, get_flags, pread, pwrite, readlink, readlink_fd, seek, seek_data, seek_hole, statfs,
 };
-pub use dirent::{RawEntry, read_dir};
+pub use dirent::{Each, RawEntry, read_dir, read_dir_itself};
 pub use handle::{FileHandle, fs_uuid, handle, open_handle};
 pub use lock::{LockKind, byte_is_locked, lock_byte, unlock_byte};
 pub use mount::{MountFlags, PrivateClone, mount, private_clone, remount, umount};

@@ -33,9 +33,13 @@ pub fn open_dir(dir: Fd<'_>, name: &OsStr) -> Result<OwnedFd> {
 /// Opens the directory at the relative path `rel` below `root`; `""` and `"."` reopen `root` itself.
 ///
 /// No symbolic link is followed (`ELOOP` or `ENOTDIR`) and nothing above `root` reached (`EXDEV`);
-/// mount points are crossed. Falls back to `O_PATH` as [`open_dir`] does.
+/// mount points are crossed. Falls back to `O_PATH` as [`open_dir`] does. Reading does not touch the access time where
+/// the caller may ask for that.
 pub fn open_dir_path(root: Fd<'_>, rel: &OsStr) -> Result<OwnedFd> {
-    or_path(|flags| beneath(root, rel, flags))
+    match beneath(root, rel, DIR | OFlags::NOATIME) {
+        Err(e) if e.is(Errno::PERM) || e.is(Errno::ACCESS) => or_path(|flags| beneath(root, rel, flags)),
+        other => other,
+    }
 }
 
 /// Opens `name` of `dir`; a symbolic link is `ELOOP`.
