@@ -13,6 +13,7 @@ mod durability;
 pub(crate) mod harness;
 mod identity;
 mod layers;
+mod many_layers;
 mod nested;
 mod override_stat;
 mod posix;
