@@ -2,11 +2,13 @@
 """A real Debian root file system in three layers, used through laminafs and through kernel overlayfs.
 
   debian_root.py --laminafs PROGRAM --dir DIR [--layers-only]
+  debian_root.py --minimal --dir DIR
 
 DIR keeps the layers (L1, L2, L3; made once by debootstrap with the mirror that this machine's own apt
 uses, so they can serve as the stack of a benchmark too) and gets the upper directories of the
 runs. It has to be on a file system that can be an overlayfs upper, with 3 GB free. Needs root,
-debootstrap and kernel overlayfs. Exits 1 when anything differs.
+debootstrap and kernel overlayfs. Exits 1 when anything differs. With --minimal DIR becomes a small root
+for the other programs of the second tier, and that is all.
 
 Layers: L1 the base with Python, gcc, git and SQLite; L2 packages installed, a 90 MB database and a
 git repository made; L3 packages removed, documentation deleted. Both unions then run the same work
@@ -121,6 +123,17 @@ def apt_source():
     sys.exit(f"no apt source of this machine serves {codename or 'its release'}: {sources}")
 
 
+def minimal(root):
+    """Makes a small Debian root with debootstrap, without packages and lists that were downloaded; returns its path."""
+    uri, suite = apt_source()
+    run("debootstrap", "--variant=minbase", suite, root, uri, timeout=1500)
+    for directory in ("var/cache/apt/archives", "var/lib/apt/lists"):
+        for name in os.listdir(f"{root}/{directory}"):
+            if os.path.isfile(f"{root}/{directory}/{name}"):
+                os.unlink(f"{root}/{directory}/{name}")
+    return root
+
+
 def chroot(root, script, log):
     """Runs a shell script in a root file system; all output goes to the log."""
     env = {
@@ -226,8 +239,12 @@ def main():
     parser.add_argument("--laminafs", default="laminafs")
     parser.add_argument("--dir", required=True)
     parser.add_argument("--layers-only", action="store_true")
+    parser.add_argument("--minimal", action="store_true")
     args = parser.parse_args()
     base = os.path.abspath(args.dir)
+    if args.minimal:
+        minimal(base)
+        return 0
     os.makedirs(base, exist_ok=True)
     lowers = build_layers(base)
     print("layers:", ":".join(lowers), flush=True)

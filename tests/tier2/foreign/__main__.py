@@ -38,9 +38,9 @@ import known
 import private
 import user
 import views
-from debian_root import apt_source
+from debian_root import minimal
 from tools import Tools
-from trees import differences, run
+from trees import differences
 
 # cost comes first: it looks at a store that nothing else has used.
 PARTS = {"cost": cost, "forward": forward, "archives": back, "back": back, "commit": commit, "user": user}
@@ -91,22 +91,10 @@ class Run:
         return result
 
 
-def debian_root(scratch):
-    """A small Debian root, made by debootstrap."""
-    root = f"{scratch}/debian"
-    uri, suite = apt_source()
-    run("debootstrap", "--variant=minbase", suite, root, uri, timeout=1500)
-    for directory in ("var/cache/apt/archives", "var/lib/apt/lists"):
-        for name in os.listdir(f"{root}/{directory}"):
-            if os.path.isfile(f"{root}/{directory}/{name}"):
-                os.unlink(f"{root}/{directory}/{name}")
-    return root
-
-
 def check(args, scratch, program):
     """Builds everything and runs the parts; returns how many checks failed."""
     start = time.monotonic()
-    root = args.debian or debian_root(scratch)
+    root = args.debian or minimal(f"{scratch}/debian")
     print(f"     a Debian root after {time.monotonic() - start:.0f} s", flush=True)
     private.hide()
     since = time.time_ns()
