@@ -40,9 +40,6 @@ impl Adapter {
         if let Err(limit) = config.set_max_background(64) {
             log::debug!("background limit is {limit}");
         }
-        if let Err(limit) = config.set_max_readahead(MAX_IO) {
-            log::debug!("read-ahead is {limit}");
-        }
         Ok(())
     }
 

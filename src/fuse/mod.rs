@@ -14,6 +14,7 @@ mod init;
 mod ioctl;
 mod mount;
 mod open;
+mod read_ahead;
 mod requests;
 mod seek;
 mod session;

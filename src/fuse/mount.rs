@@ -48,6 +48,11 @@ impl Mount {
         }
     }
 
+    /// Device number of the file system.
+    pub fn device(&self) -> u64 {
+        self.id.dev
+    }
+
     /// Takes the mount away, unless that happened already. `EBUSY` while it is in use; with `lazy` out of the tree then.
     pub fn unmount(&self, lazy: bool) -> io::Result<()> {
         if self.ended.load(Ordering::Acquire) {

@@ -10,6 +10,7 @@ use fuser::{Config, SessionACL};
 use super::adapter::Adapter;
 use super::ids::Ids;
 use super::mount::Mount;
+use super::read_ahead;
 use crate::overlay::Overlay;
 use crate::sys;
 
@@ -172,6 +173,10 @@ impl Session {
             io::ErrorKind::Unsupported if passthrough => MountError::NoPassthrough,
             _ => failed(source),
         })?;
+        // After INIT, which sets it too.
+        if let Err(e) = read_ahead::widen(this.mount.device()) {
+            log::debug!("read-ahead stays as it is: {e}");
+        }
         if let Some(device) = probe
             && !may_register(&device)
         {
