@@ -527,11 +527,14 @@ impl fuser::Filesystem for Adapter {
 
     fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
         self.requests.count(Kind::Lseek);
-        let seek = Seek { ino, offset, whence, reply };
-        match &self.seeks {
-            None => seek.answer(&self.overlay),
-            Some(queue) => queue.push(seek, &self.overlay),
+        let Some(queue) = &self.seeks else { return Seek { ino, offset, whence, reply }.answer(&self.overlay) };
+        // With collected writes the file can be longer than it is below.
+        if !self.writeback
+            && let Ok(Some(at)) = self.overlay.seek_despite_pages(ino.0, offset, whence)
+        {
+            return reply.offset(i64::try_from(at).unwrap_or(i64::MAX));
         }
+        queue.push(Seek { ino, offset, whence, reply }, &self.overlay);
     }
 
     fn copy_file_range(

@@ -10,7 +10,8 @@ use crate::overlay::Overlay;
 
 /// A question for holes. The kernel asks it without writing dirty pages first, and would take data that was not written
 /// yet for a hole; so the pages are invalidated, which writes them, before it is answered. That waits for WRITE requests
-/// to be served, and is therefore done by a thread of its own.
+/// to be served, and is therefore done by a thread of its own. The pages have to be read again then, so it is left out where it
+/// cannot matter ([`Overlay::seek_despite_pages`]).
 pub struct Seek {
     pub ino: INodeNo,
     pub offset: i64,

@@ -146,6 +146,19 @@ impl Overlay {
         Ok(sys::seek(fd.as_fd(), offset, whence)?)
     }
 
+    /// The same where pages that the caller has not written yet make no difference: they can fill a hole, and make none. So
+    /// data at the offset is there, and what has no hole up to its end below has none. `None` where they could.
+    pub fn seek_despite_pages(&self, ino: Ino, offset: i64, whence: i32) -> Result<Option<u64>> {
+        let fd = self.data(&self.inode(ino)?)?;
+        let at = sys::seek(fd.as_fd(), offset, whence)?;
+        let settled = match whence {
+            libc::SEEK_DATA => u64::try_from(offset) == Ok(at),
+            libc::SEEK_HOLE => sys::stat(At::Fd(fd.as_fd()))?.size == at,
+            _ => false,
+        };
+        Ok(Some(at).filter(|_| settled))
+    }
+
     /// copy_file_range(2) inside the mount; may copy less than asked for. For an ordinary user
     /// [`Overlay::drop_set_id`] comes first.
     pub fn copy_range(&self, (from, from_offset): (Ino, u64), (to, to_offset): (Ino, u64), length: u64) -> Result<u64> {

@@ -8,10 +8,11 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::harness::{Bed, only_one_drops_caches, put};
+use super::os;
 
 /// What the kernel asks while `act` runs, the asking for it left out.
 fn requests(bed: &Bed, act: impl FnOnce()) -> BTreeMap<String, u64> {
@@ -25,6 +26,19 @@ fn requests(bed: &Bed, act: impl FnOnce()) -> BTreeMap<String, u64> {
         *count > 0 && kind != "forget" && kind != "getxattr"
     });
     asked
+}
+
+/// How many extended attributes the kernel asks for.
+fn attributes_read(bed: &Bed, act: impl FnOnce()) -> u64 {
+    let count = || bed.stats()["requests"]["getxattr"].as_u64().unwrap();
+    // The looking itself counts.
+    let looking = {
+        let before = count();
+        count() - before
+    };
+    let before = count();
+    act();
+    count() - before - looking
 }
 
 fn want(asked: &BTreeMap<String, u64>, wanted: &[(&str, u64)]) {
@@ -111,6 +125,56 @@ fn a_name_that_is_missing_is_asked_for_once() {
     fs::metadata(bed.p("d3")).unwrap();
     want(&requests(&bed, miss), &[("lookup", 1)]);
     want(&requests(&bed, || (0..100).for_each(|_| miss())), &[]);
+}
+
+/// grep(1) looks for the end of the data in what is larger than its buffer.
+#[test]
+fn looking_for_holes_where_there_are_none_keeps_the_pages() {
+    let _alone = only_one_drops_caches();
+    let bed = Bed::layers(1, |l| put(&l[0], "dense", &"0123456789abcdef".repeat(64 << 10)));
+    let file = File::open(bed.p("dense")).unwrap();
+    let end = 1 << 20;
+    assert_eq!(fs::read(bed.p("dense")).unwrap().len(), end);
+    let seek = || {
+        assert_eq!(os::seek(&file, 32 << 10, libc::SEEK_HOLE).unwrap(), end as i64);
+        assert_eq!(os::seek(&file, 32 << 10, libc::SEEK_DATA).unwrap(), 32 << 10);
+    };
+    want(&requests(&bed, seek), &[("lseek", 2)]);
+    let mut buffer = vec![0; end];
+    want(&requests(&bed, || file.read_exact_at(&mut buffer, 0).unwrap()), &[]);
+}
+
+/// The kernel reads 128 KiB ahead unless it is told otherwise in sysfs, which is for root and not everywhere to be written.
+#[test]
+fn a_large_file_is_read_in_large_pieces() {
+    let _alone = only_one_drops_caches();
+    let bed = Bed::layers(1, |l| put(&l[0], "large", &"0123456789abcdef".repeat(512 << 10)));
+    let device = fs::metadata(&bed.m).unwrap().dev();
+    let setting = format!("/sys/class/bdi/{}:{}/read_ahead_kb", libc::major(device), libc::minor(device));
+    let may_set = File::options().write(true).open(&setting).is_ok();
+    let wanted = if may_set { 512 } else { 128 };
+    let set = fs::read_to_string(&setting).unwrap_or_else(|_| "128".to_owned());
+    assert!(set.trim().parse::<u64>().unwrap() >= wanted, "{set}");
+    let asked = requests(&bed, || assert_eq!(fs::read(bed.p("large")).unwrap().len(), 8 << 20));
+    // Read-ahead begins with less.
+    let fewest = (8 << 10) / wanted;
+    assert!(asked["read"] <= fewest + 8, "{asked:?}");
+}
+
+/// Before it first writes a file, and when the owner changes, the kernel asks for capabilities that it would have to remove.
+#[test]
+fn capabilities_are_asked_for_twice_for_a_file_that_is_unpacked() {
+    let _alone = only_one_drops_caches();
+    let bed = tree();
+    fs::create_dir(bed.p("new")).unwrap();
+    File::create(bed.p("new/first")).unwrap().write_all(b"x").unwrap();
+    let unpack = || {
+        let mut file = File::create_new(bed.p("new/file")).unwrap();
+        file.write_all(b"content").unwrap();
+        file.write_all(b"more").unwrap();
+        std::os::unix::fs::fchown(&file, Some(1), Some(1)).unwrap();
+    };
+    assert_eq!(attributes_read(&bed, unpack), 2);
 }
 
 #[test]
