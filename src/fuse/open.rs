@@ -105,7 +105,7 @@ impl OpenFiles {
         ino: Ino,
         wish: Wish,
         caller: Caller,
-        register: impl FnOnce(OwnedFd) -> std::io::Result<BackingId>,
+        register: impl FnOnce(Arc<OwnedFd>) -> std::io::Result<BackingId>,
     ) -> Result<Way> {
         if (wish.write || wish.truncate) && overlay.read_only() {
             return Err(Error::ReadOnly);

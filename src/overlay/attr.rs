@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::error::{Error, Result};
 use super::inode::{Ino, Inode};
+use super::privilege::SET_ID;
 use super::sync::mark_unsynced;
 use super::{Caller, Overlay};
 use crate::sys::{self, At, SetTime, Stat, Time};
@@ -130,14 +131,18 @@ impl Overlay {
         mark_unsynced(&inode);
         self.at(&inode, |at| {
             if change.uid.is_some() || change.gid.is_some() {
-                let before = self.stat(at)?;
+                let drops = !inode.is_dir() && !caller.keeps_set_id();
+                let before = if drops { Some(self.stat(at)?) } else { None };
                 self.chown(at, change.uid, change.gid)?;
-                if !inode.is_dir() && !caller.keeps_set_id() {
+                if let Some(before) = before {
                     self.drop_set_id_of(at, &before, caller)?;
                 }
             }
             if let Some(mode) = change.mode {
-                self.chmod(at, mode & 0o7777)?;
+                inode.state.lock().no_set_id.doubt();
+                let changed = self.chmod(at, mode & 0o7777);
+                inode.state.lock().no_set_id.doubt();
+                changed?;
             }
             if change.atime.is_some() || change.mtime.is_some() {
                 sys::set_times(at, change.atime.unwrap_or(SetTime::Omit), change.mtime.unwrap_or(SetTime::Omit))?;
@@ -176,8 +181,8 @@ impl Overlay {
         if inode.is_dir() {
             return Err(Error::IsDirectory);
         }
-        let set_id = libc::S_ISUID | libc::S_ISGID;
-        let drops = !caller.keeps_set_id() && self.at(inode, |at| Ok(self.stat(at)?.mode & set_id != 0))?;
+        let may_drop = !caller.keeps_set_id() && !inode.state.lock().no_set_id.is_known();
+        let drops = may_drop && self.at(inode, |at| Ok(self.stat(at)?.mode & SET_ID != 0))?;
         let done = !drops && self.copy_up_as(inode, Some(size))?;
         let fd = self.data_for_writing(inode)?;
         if drops {

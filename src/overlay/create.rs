@@ -1,16 +1,19 @@
 //! Making new objects.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use super::acl::DEFAULT;
 use super::dir::{InUpper, Namespace};
 use super::error::{Error, Result};
-use super::inode::{Ino, Inode, UPPER};
+use super::fdcache::Key;
+use super::inode::{Ino, Inode, NoSetId, UPPER};
 use super::lookup::{Changing, Found, check_name};
 use super::merge::{ShownAs, empty_file};
 use super::override_stat::make_on_disk;
 use super::owner::as_owner;
+use super::privilege::SET_ID;
 use super::{Attr, Caller, Overlay, Upper};
 use crate::layer::markers::read_dir_markers;
 use crate::layer::whiteout;
@@ -86,24 +89,24 @@ impl Overlay {
         if nested {
             self.mark_nested(names.fd())?;
         }
-        let mut stray = false;
+        let (mut stray, mut made) = (false, None);
         if own && slot.upper == InUpper::Absent {
             match make(names.fd(), name, new, mode) {
-                Ok(()) => {}
+                Ok(file) => made = file,
                 Err(e) if e.is(Errno::EXIST) && is_stray_whiteout(&names, name)? => stray = true,
                 Err(e) => return Err(e.into()),
             }
         }
         if !own || slot.upper != InUpper::Absent || stray {
             let over = slot.upper == InUpper::Whiteout || stray;
-            match self.make_aside(upper, &names, name, new, mode, caller, over) {
+            made = match self.make_aside(upper, &names, name, new, mode, caller, over) {
                 Err(e) if !over && e.is(Errno::EXIST) && is_stray_whiteout(&names, name)? => {
-                    self.make_aside(upper, &names, name, new, mode, caller, true)?;
+                    self.make_aside(upper, &names, name, new, mode, caller, true)?
                 }
                 other => other?,
-            }
+            };
         }
-        let stat = self.stat(At::Name(names.fd(), name));
+        let stat = self.stat(made.as_ref().map_or(At::Name(names.fd(), name), |file| At::Fd(file.as_fd())));
         // It is there, also if it cannot be looked at now.
         let number = stat.as_ref().map_or(0, |stat| stat.ino);
         self.note_upper(&mut names, &parent, name, InUpper::Present, new.kind(), number);
@@ -112,6 +115,13 @@ impl Overlay {
         let ns = stat.is_dir().then(|| Namespace { upper: true, default_acl: names.ns.default_acl, ..<_>::default() });
         let found = Found { ns, ..Found::new(self.id(&stat), UPPER, stat) };
         let inode = self.bind(&parent, name.into(), found);
+        // Whoever makes a file is about to write it.
+        if let Some(file) = made {
+            self.fds.insert(Key::UpperData(inode.ino), file);
+        }
+        if stat.mode & SET_ID == 0 {
+            inode.state.lock().no_set_id.learn(NoSetId::default());
+        }
         self.note_time(&inode, &stat);
         Ok(self.attr_of(&inode, &stat))
     }
@@ -146,7 +156,7 @@ impl Overlay {
                 let disk = make_on_disk(work.fd(), &name, &shown)?;
                 return self.give(at, &disk, &shown);
             }
-            make(work.fd(), &name, New::File, 0o600)?;
+            drop(make(work.fd(), &name, New::File, 0o600)?);
             xattr::set(at, self.markers.name(Marker::Nested), b"y", 0)?;
             sys::chown(at, Some(caller.uid), Some(gid))?;
             Ok(sys::chmod(at, 0)?)
@@ -164,34 +174,56 @@ impl Overlay {
         mut shown: Stat,
         opaque: bool,
         names: &Changing<'_>,
-    ) -> Result<()> {
+    ) -> Result<Option<OwnedFd>> {
+        let adds_nothing = self.work_adds_nothing()?;
         let work = self.writable()?.work.fd();
         let at = At::Name(work, temporary);
         let (is_dir, is_symlink) = (shown.is_dir(), shown.is_symlink());
-        let mut disk = shown;
+        let mode_made = shown.mode & 0o7777 | if is_dir { 0o700 } else { 0 };
+        let (mut disk, mut made, mut as_made) = (shown, None, false);
         if self.override_stat && !is_symlink {
             disk = make_on_disk(work, temporary, &shown)?;
         } else if new.is_nested_whiteout() {
-            make(work, temporary, New::File, 0o600)?;
+            drop(make(work, temporary, New::File, 0o600)?);
             xattr::set(at, self.markers.name(Marker::Nested), b"y", 0)?;
         } else {
-            make(work, temporary, new, shown.mode & 0o7777 | if is_dir { 0o700 } else { 0 })?;
+            made = make(work, temporary, new, mode_made)?;
+            as_made = adds_nothing;
         }
         if opaque {
             xattr::set(at, self.markers.name(Marker::Opaque), b"y", 0)?;
         }
-        if !self.override_stat {
+        let ours = shown.uid == self.euid && shown.gid == self.egid;
+        let owned = as_made && ours;
+        if !self.override_stat && !owned {
             sys::chown(at, Some(shown.uid), Some(shown.gid))?;
         }
         if names.ns.default_acl && !is_symlink {
             let mode = self.inherit_acl(At::Fd(names.fd()), at, shown.mode & 0o7777, is_dir)?;
             shown.mode = shown.file_type() | mode;
         }
+        // Bits above the permissions are not always taken when something is made, and go with chown(2).
+        let has_mode = as_made && mode_made == shown.mode & 0o777;
         match is_symlink {
-            _ if self.override_stat => self.give(at, &disk, &shown),
-            true => Ok(()),
-            false => Ok(sys::chmod(at, shown.mode & 0o7777)?),
+            _ if self.override_stat => self.give(at, &disk, &shown)?,
+            false if !has_mode => sys::chmod(at, shown.mode & 0o7777)?,
+            _ => {}
         }
+        Ok(made)
+    }
+
+    /// Whether what is made in the work directory has our group, also where the file system gives it that of the directory
+    /// (`grpid`), and the mode that it is made with: no set-group-id and no default ACL there.
+    fn work_adds_nothing(&self) -> Result<bool> {
+        let work = &self.writable()?.work;
+        if let Some(&known) = work.adds_nothing.get() {
+            return Ok(known);
+        }
+        let at = At::Fd(work.fd());
+        let stat = sys::stat(at)?;
+        let same_group = stat.gid == self.egid && stat.mode & libc::S_ISGID == 0;
+        let plain = same_group && xattr::get(at, DEFAULT)?.is_none();
+        Ok(*work.adds_nothing.get_or_init(|| plain))
     }
 
     /// Makes the object in the work directory, complete, and moves it to its place in one step.
@@ -205,7 +237,7 @@ impl Overlay {
         mode: u32,
         caller: Caller,
         over_whiteout: bool,
-    ) -> Result<()> {
+    ) -> Result<Option<OwnedFd>> {
         let work = upper.work.fd();
         let temporary = upper.work.temporary();
         let above = self.stat(At::Fd(names.fd()))?;
@@ -213,19 +245,26 @@ impl Overlay {
         let gid = if inherits_group { above.gid } else { caller.gid };
         let is_dir = matches!(new, New::Directory);
         let mode = if inherits_group && is_dir { mode | libc::S_ISGID } else { mode };
-        let placed = (|| -> Result<()> {
+        let placed = (|| {
             let (rdev_major, rdev_minor) = new.device();
             let shown =
                 Stat { uid: caller.uid, gid, mode: new.kind() | mode, rdev_major, rdev_minor, ..Stat::default() };
-            self.make_owned(&temporary, new, shown, is_dir && over_whiteout, names)?;
+            let made = self.make_owned(&temporary, new, shown, is_dir && over_whiteout, names)?;
             let flags = match (over_whiteout, is_dir) {
                 (true, true) => RenameFlags::EXCHANGE,
                 (true, false) => RenameFlags::empty(),
                 (false, _) => RenameFlags::NOREPLACE,
             };
-            let object = sys::open_path(work, &temporary)?;
-            // Moving a directory to another parent needs write permission on itself too.
-            as_owner(At::Fd(object.as_fd()), || Ok(sys::rename(work, &temporary, names.fd(), name, flags)?))
+            let place = || Ok(sys::rename(work, &temporary, names.fd(), name, flags)?);
+            match place() {
+                // Moving a directory to another parent needs write permission on itself too.
+                Err(Error::Sys(e)) if e.is(Errno::ACCESS) && is_dir => {
+                    let object = sys::open_path(work, &temporary)?;
+                    as_owner(At::Fd(object.as_fd()), place)?;
+                }
+                placed => placed?,
+            }
+            Ok(made)
         })();
         let done = placed.is_ok();
         // After an exchange the whiteout is what remains here.
@@ -236,13 +275,15 @@ impl Overlay {
     }
 }
 
-fn make(dir: sys::Fd<'_>, name: &OsStr, new: New<'_>, mode: u32) -> sys::Result<()> {
+/// Makes it, and opens it if it is a file.
+fn make(dir: sys::Fd<'_>, name: &OsStr, new: New<'_>, mode: u32) -> sys::Result<Option<OwnedFd>> {
     match new {
-        New::File => sys::mknod(dir, name, libc::S_IFREG | mode, 0, 0),
-        New::Directory => sys::mkdir(dir, name, mode),
-        New::Symlink(target) => sys::symlink(target, dir, name),
-        New::Node(_, major, minor) => sys::mknod(dir, name, new.kind() | mode, major, minor),
+        New::File => return sys::create_file(dir, name, mode).map(Some),
+        New::Directory => sys::mkdir(dir, name, mode)?,
+        New::Symlink(target) => sys::symlink(target, dir, name)?,
+        New::Node(_, major, minor) => sys::mknod(dir, name, new.kind() | mode, major, minor)?,
     }
+    Ok(None)
 }
 
 /// A whiteout with nothing below it, left by another program: in the way, but not visible.

@@ -92,8 +92,8 @@ impl Overlay {
     /// A descriptor of the file that holds the object's data from now on, and may be read and, if it was asked for
     /// `ReadWrite`, written without this union. None while that can change: for what is in a lower layer and could be copied up.
     ///
-    /// The descriptor itself is for reading. Asking for `ReadWrite` brings the file to upper.
-    pub fn backing(&self, ino: Ino, access: Access) -> Result<Option<OwnedFd>> {
+    /// The descriptor itself may be for reading only. Asking for `ReadWrite` brings the file to upper.
+    pub fn backing(&self, ino: Ino, access: Access) -> Result<Option<Arc<OwnedFd>>> {
         let inode = self.inode(ino)?;
         if inode.kind != libc::S_IFREG {
             return Ok(None);
@@ -106,17 +106,29 @@ impl Overlay {
             let state = inode.state.lock();
             state.upper.is_some() && state.extra.as_ref().is_none_or(|e| e.data.is_none())
         };
-        if settled { self.open_data(&inode, Access::Read).map(Some) } else { Ok(None) }
+        if !settled {
+            return Ok(None);
+        }
+        match self.fds.get(Key::UpperData(inode.ino)) {
+            Some(fd) => Ok(Some(fd)),
+            None => Ok(Some(Arc::new(self.open_data(&inode, Access::Read)?))),
+        }
     }
 
     /// Reads at `offset`; returns less than asked for only at the end of the file.
     pub fn read(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let fd = self.data(&self.inode(ino)?)?;
+        let inode = self.inode(ino)?;
+        let fd = self.data(&inode)?;
+        // Where it is not known, only an empty read tells that this is the end: an error comes after what was before it.
+        let end = if inode.in_upper() { u64::MAX } else { inode.original.size };
         let mut done = 0;
         while done < buffer.len() {
             match sys::pread(fd.as_fd(), &mut buffer[done..], offset + done as u64)? {
                 0 => break,
                 n => done += n,
+            }
+            if offset + done as u64 == end {
+                break;
             }
         }
         Ok(done)

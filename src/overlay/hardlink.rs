@@ -171,8 +171,7 @@ impl Overlay {
             return Ok(());
         }
         if !inode.in_upper() {
-            let nlink = self.at(inode, |at| Ok(sys::stat(at)?.nlink))?;
-            if nlink <= 1 {
+            if inode.original.nlink <= 1 {
                 return Ok(());
             }
             self.copy_up(inode)?;

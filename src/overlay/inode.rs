@@ -68,6 +68,39 @@ pub enum Parked {
     Lower(LayerIndex, Arc<OsStr>),
 }
 
+/// What an object of a lower layer has for ever. Of no meaning once it is in upper.
+#[derive(Clone, Copy, Default)]
+pub struct Original {
+    /// Length in bytes.
+    pub size: u64,
+    /// Link count.
+    pub nlink: u32,
+}
+
+/// Whether a file of upper is known to have no set-id bits, so that who writes it need not look.
+#[derive(Clone, Copy, Default)]
+pub struct NoSetId {
+    known: bool,
+    doubts: u32,
+}
+
+impl NoSetId {
+    /// Whether it is known.
+    pub fn is_known(self) -> bool {
+        self.known
+    }
+
+    /// There were none when somebody looked who had this before.
+    pub fn learn(&mut self, before: Self) {
+        self.known |= self.doubts == before.doubts;
+    }
+
+    /// To be called before and after something that may set them.
+    pub fn doubt(&mut self) {
+        *self = Self { known: false, doubts: self.doubts.wrapping_add(1) };
+    }
+}
+
 /// The changing part of an object. Its lock is held for moments only, never over a system call.
 #[derive(Default)]
 pub struct State {
@@ -77,6 +110,8 @@ pub struct State {
     pub upper: Option<u64>,
     /// `O_PATH` descriptor of an object without a name (deleted but in use).
     pub pinned: Option<Arc<OwnedFd>>,
+    /// See [`NoSetId`].
+    pub no_set_id: NoSetId,
     /// See [`Extra`].
     pub extra: Option<Box<Extra>>,
 }
@@ -105,6 +140,8 @@ pub struct Inode {
     /// `S_IFMT` part of the mode; never changes.
     pub kind: u32,
     lookups: AtomicU64,
+    /// See [`Original`].
+    pub original: Original,
     /// Held while the object is being copied up; data is copied under this lock and no other.
     pub copy_up: Mutex<()>,
     /// See [`State`].
@@ -131,6 +168,13 @@ impl Dir {
     /// The known object with this name.
     pub fn child(&self, name: &OsStr) -> Option<Ino> {
         self.children.lock().get(name).copied()
+    }
+
+    /// Whether nothing is known under a name, in a directory that only upper has and whose names are not in memory.
+    pub fn seems_free(&self, name: &OsStr) -> bool {
+        let ns = self.ns.read();
+        let upper_alone = ns.upper && ns.lowers.is_empty() && ns.index.is_none();
+        upper_alone && self.child(name).is_none()
     }
 
     /// Records that `name` is `ino`.
@@ -163,7 +207,20 @@ impl Inode {
                 syncing: Mutex::new(()),
             })
         });
-        Self { ino, kind, lookups: AtomicU64::new(0), copy_up: Mutex::new(()), state: Mutex::new(state), dir }
+        Self {
+            ino,
+            kind,
+            lookups: AtomicU64::new(0),
+            original: Original::default(),
+            copy_up: Mutex::new(()),
+            state: Mutex::new(state),
+            dir,
+        }
+    }
+
+    /// The same with what it has in its layer.
+    pub fn with(self, original: Original) -> Self {
+        Self { original, ..self }
     }
 
     /// Whether this is a directory.
@@ -174,6 +231,12 @@ impl Inode {
     /// Whether the object is in upper.
     pub fn in_upper(&self) -> bool {
         self.state.lock().upper.is_some()
+    }
+
+    /// A name that upper has for the object in `parent`.
+    pub fn upper_name_in(&self, parent: &Arc<Inode>) -> Option<Name> {
+        let state = self.state.lock();
+        state.links.iter().find(|l| l.layer == UPPER && Arc::ptr_eq(&l.parent, parent)).map(|l| l.name.clone())
     }
 
     /// The name `name` in `parent`, if the object has it.

@@ -1,12 +1,13 @@
 //! Giving an object another name.
 
 use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use super::create::is_stray_whiteout;
 use super::dir::InUpper;
 use super::error::{Error, Result};
-use super::inode::{Ino, Link, UPPER};
+use super::inode::{Ino, Inode, Link, UPPER};
 use super::lookup::{Changing, check_name};
 use super::{Attr, Overlay};
 use crate::layer::whiteout;
@@ -25,13 +26,9 @@ impl Overlay {
             return Err(Error::IsDirectory);
         }
         self.copy_up_whole(&inode)?;
-        // A descriptor, because the name it is reached by may be in a directory that comes first in the lock order.
-        let object = self.at(&inode, |at| match at {
-            At::Name(dir, name) => Ok(sys::open_path(dir, name)?),
-            // No name is known, but it can have others.
-            At::Fd(fd) if self.attr_of(&inode, &self.stat(at)?).nlink > 0 => Ok(sys::dup(fd)?),
-            At::Fd(_) => Err(Error::NotFound),
-        })?;
+        let beside = inode.upper_name_in(&parent).is_some();
+        let object = if beside { None } else { Some(self.open_to_link(&inode)?) };
+        let may_have_origin = !beside && may_have_origin(&inode);
         self.copy_up_dir(&parent)?;
         self.mark_nested_for(&inode, self.upper_dir(&parent)?.as_fd())?;
         let mut names = self.changing(&parent)?;
@@ -39,12 +36,22 @@ impl Overlay {
         if slot.visible() {
             return Err(Error::Exists);
         }
-        self.mark_impure(&mut names)?;
+        let old = inode.upper_name_in(&parent);
+        let upper = names.upper.clone();
+        let link = |to: sys::Fd<'_>, new: &OsStr| match (&object, &old) {
+            (Some(object), _) => Ok(sys::link_fd(object.as_fd(), to, new)?),
+            (None, Some(old)) => Ok(sys::link(upper.as_fd(), old, to, new)?),
+            // Renamed or removed meanwhile.
+            (None, None) => Err(Error::NotFound),
+        };
+        if may_have_origin {
+            self.mark_impure(&mut names)?;
+        }
         let _counting = self.counting(Some(&inode))?;
         self.count_by_upper(&inode)?;
         let over_whiteout = |names: &Changing<'_>| -> Result<()> {
             let temporary = work.temporary();
-            sys::link_fd(object.as_fd(), work.fd(), &temporary)?;
+            link(work.fd(), &temporary)?;
             sys::rename(work.fd(), &temporary, names.fd(), name, RenameFlags::empty())
                 .inspect_err(|_| work.discard(&temporary))?;
             Ok(())
@@ -52,7 +59,7 @@ impl Overlay {
         if slot.upper == InUpper::Whiteout {
             over_whiteout(&names)?;
         } else {
-            match sys::link_fd(object.as_fd(), names.fd(), name) {
+            match link(names.fd(), name) {
                 Err(e) if e.is(Errno::EXIST) && is_stray_whiteout(&names, name)? => over_whiteout(&names)?,
                 other => other?,
             }
@@ -65,8 +72,27 @@ impl Overlay {
         if let Some(dir) = &parent.dir {
             dir.learn(name.into(), inode.ino);
         }
-        let stat = self.stat(At::Fd(object.as_fd()))?;
+        let stat = self.stat(At::Name(names.fd(), name))?;
         self.table.get_counted(ino).ok_or(Error::Stale)?;
         Ok(self.attr_of(&inode, &stat))
     }
+
+    /// A descriptor, because the name an object is reached by may be in a directory that comes first in the lock order.
+    fn open_to_link(&self, inode: &Arc<Inode>) -> Result<OwnedFd> {
+        self.at(inode, |at| match at {
+            At::Name(dir, name) => Ok(sys::open_path(dir, name)?),
+            // No name is known, but it can have others.
+            At::Fd(fd) if self.attr_of(inode, &self.stat(at)?).nlink > 0 => Ok(sys::dup(fd)?),
+            At::Fd(_) => Err(Error::NotFound),
+        })
+    }
+}
+
+/// Whether an object of upper can have been copied up: where it has a name in a directory without the `impure` marker it was
+/// not.
+fn may_have_origin(inode: &Inode) -> bool {
+    let parents: Vec<_> =
+        inode.state.lock().links.iter().filter(|l| l.layer == UPPER).map(|l| l.parent.clone()).collect();
+    let is_pure = |dir: &Arc<Inode>| dir.dir.as_ref().is_some_and(|d| !d.ns.read().impure);
+    !parents.iter().any(is_pure)
 }

@@ -13,7 +13,7 @@ use super::attr::Attr;
 use super::dir::{InUpper, IndexEntry, LowerDir, Namespace};
 use super::error::{Error, Result};
 use super::identity::Origin;
-use super::inode::{Extra, Ino, Inode, LayerIndex, Link, Name, State, UPPER};
+use super::inode::{Extra, Ino, Inode, LayerIndex, Link, Name, Original, State, UPPER};
 use super::merge::{ShownAs, empty_file, join};
 use crate::layer::markers::{self, FileMarkers};
 use crate::layer::origin::OverlayHandle;
@@ -460,7 +460,8 @@ impl Overlay {
             let (inode, new) = self.table.get_or_insert(ino, || {
                 let links = smallvec![Link { parent: parent.clone(), name: name.clone(), layer }];
                 let state = State { links, upper, extra: extra.take(), ..State::default() };
-                Inode::new(ino, stat.mode & libc::S_IFMT, state, ns.take())
+                let original = Original { size: stat.size, nlink: stat.nlink };
+                Inode::new(ino, stat.mode & libc::S_IFMT, state, ns.take()).with(original)
             });
             let same = new || {
                 let state = inode.state.lock();

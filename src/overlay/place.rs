@@ -171,9 +171,10 @@ impl Overlay {
             }
         }
         if self.may_pin() {
-            let fd = sys::open_path(dir, &link.name)?;
+            let open = self.fds.get(Key::UpperData(inode.ino)).or_else(|| self.fds.get(Key::UpperRead(inode.ino)));
+            let fd = open.map_or_else(|| sys::open_path(dir, &link.name).map(Arc::new), Ok)?;
             self.pins.fetch_add(1, Ordering::Relaxed);
-            inode.state.lock().pinned = Some(Arc::new(fd));
+            inode.state.lock().pinned = Some(fd);
         } else {
             let work = &self.writable()?.work;
             let name = work.temporary();

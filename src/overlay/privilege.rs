@@ -11,6 +11,9 @@ use super::inode::{Ino, Inode};
 use super::{Attr, Caller, Overlay};
 use crate::sys::{self, At};
 
+/// Set-user-id and set-group-id.
+pub(super) const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
+
 impl Caller {
     /// Whether the caller is a member of the group (`in_group_p` of the kernel). A process that is gone, or is not seen
     /// from here, is in no group but that of the request.
@@ -30,9 +33,18 @@ impl Overlay {
     /// the file too. True if there were any: what the caller knows of the mode is wrong then.
     pub fn drop_set_id(&self, ino: Ino, caller: Caller) -> Result<bool> {
         self.writable()?;
-        let fd = self.data_for_writing(&self.inode(ino)?)?;
+        let inode = self.inode(ino)?;
+        let before = inode.state.lock().no_set_id;
+        if before.is_known() {
+            return Ok(false);
+        }
+        let fd = self.data_for_writing(&inode)?;
         let at = At::Fd(fd.as_fd());
-        self.drop_set_id_of(at, &self.stat(at)?, caller)
+        let stat = self.stat(at)?;
+        if stat.mode & SET_ID == 0 {
+            inode.state.lock().no_set_id.learn(before);
+        }
+        self.drop_set_id_of(at, &stat, caller)
     }
 
     /// The same for an object whose attributes were `before`: its old group counts when that is what changes.

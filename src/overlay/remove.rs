@@ -85,17 +85,33 @@ impl Overlay {
             drop((content, names));
             return self.rmdir_child(parent, name, child);
         }
-        self.fill_index(child, &mut content, in_upper.then(|| kept.as_fd()))?;
-        if !content.index.as_ref().is_some_and(|i| i.is_empty()) {
-            return Err(Error::NotEmpty);
+        // What upper alone has need not be read to know whether it is empty.
+        let plain = in_upper && content.lowers.is_empty() && !names.ns.slot(name).below;
+        if !(plain && self.remove_if_empty(&mut names, parent, name)?) {
+            self.fill_index(child, &mut content, in_upper.then(|| kept.as_fd()))?;
+            if !content.index.as_ref().is_some_and(|i| i.is_empty()) {
+                return Err(Error::NotEmpty);
+            }
+            self.remove_dir_in_upper(&mut names, parent, name, content.upper.then(|| kept.as_fd()))?;
         }
-        self.remove_dir_in_upper(&mut names, parent, name, content.upper.then(|| kept.as_fd()))?;
         content.removed = true;
         content.index = None;
         drop(content);
         self.keep_dir(child, kept);
         self.drop_link(child, parent, name);
         Ok(())
+    }
+
+    /// Removes a directory that has nothing below it, unless there is something in it, which nobody may see.
+    fn remove_if_empty(&self, names: &mut Changing<'_>, parent: &Inode, name: &OsStr) -> Result<bool> {
+        match sys::rmdir(names.fd(), name) {
+            Ok(()) => {
+                self.note_upper(names, parent, name, InUpper::Absent, 0, 0);
+                Ok(true)
+            }
+            Err(e) if e.is(Errno::NOTEMPTY) || e.is(Errno::EXIST) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
     }
 
     fn remove_dir_in_upper(
@@ -117,18 +133,15 @@ impl Overlay {
                 work.discard(&whiteout);
                 swapped?;
             }
-            Some(fd) => match sys::rmdir(names.fd(), name) {
-                Ok(()) => {}
-                // It holds whiteouts, which nobody sees.
-                Err(e) if e.is(Errno::NOTEMPTY) || e.is(Errno::EXIST) => {
-                    let aside = work.temporary();
-                    as_owner(At::Fd(fd), || {
-                        Ok(sys::rename(names.fd(), name, work.fd(), &aside, RenameFlags::NOREPLACE)?)
-                    })?;
-                    work.discard(&aside);
+            Some(fd) => {
+                if self.remove_if_empty(names, parent, name)? {
+                    return Ok(());
                 }
-                Err(e) => return Err(e.into()),
-            },
+                // It holds whiteouts, which nobody sees.
+                let aside = work.temporary();
+                as_owner(At::Fd(fd), || Ok(sys::rename(names.fd(), name, work.fd(), &aside, RenameFlags::NOREPLACE)?))?;
+                work.discard(&aside);
+            }
         }
         let left = if below { InUpper::Whiteout } else { InUpper::Absent };
         self.note_upper(names, parent, name, left, 0, 0);

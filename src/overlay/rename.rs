@@ -83,7 +83,10 @@ impl Overlay {
         let new = Side { parent: &new_parent, name: new_name };
         let mut tries = 0;
         loop {
-            match self.rename_once(&old, &new, mode) {
+            // Who renames has asked for the new name just before: in a directory of upper alone it is free if nothing is known
+            // of it, or the system call says otherwise. Later tries look.
+            let assume = tries == 0 && mode != RenameMode::Exchange;
+            match self.rename_once(&old, &new, mode, assume) {
                 // Somebody made the new name meanwhile.
                 Err(Error::Exists) if mode == RenameMode::Replace && tries < 100 => tries += 1,
                 done => return done,
@@ -91,12 +94,16 @@ impl Overlay {
         }
     }
 
-    fn rename_once(&self, old: &Side<'_>, new: &Side<'_>, mode: RenameMode) -> Result<()> {
+    fn rename_once(&self, old: &Side<'_>, new: &Side<'_>, mode: RenameMode, assume: bool) -> Result<()> {
         let (source, _) = self.lookup_in(old.parent, old.name)?;
-        let target = match self.lookup_in(new.parent, new.name) {
-            Ok((target, _)) => Ok(Some(target)),
-            Err(Error::NotFound) => Ok(None),
-            Err(e) => Err(e),
+        let target = if assume && new.parent.dir.as_ref().is_some_and(|dir| dir.seems_free(new.name)) {
+            Ok(None)
+        } else {
+            match self.lookup_in(new.parent, new.name) {
+                Ok((target, _)) => Ok(Some(target)),
+                Err(Error::NotFound) => Ok(None),
+                Err(e) => Err(e),
+            }
         };
         let done = target
             .as_ref()

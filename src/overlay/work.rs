@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -20,6 +21,8 @@ pub struct Work {
     /// `<workdir>/index`; `None` with `index=off`.
     pub index: Option<OwnedFd>,
     next: AtomicU64,
+    /// See [`super::Overlay::work_adds_nothing`]; found out when it is asked for.
+    pub adds_nothing: OnceLock<bool>,
     /// The work directory itself: holds the lock.
     _lock: OwnedFd,
     /// Held while the shared whiteout is made or replaced.
@@ -29,7 +32,14 @@ pub struct Work {
 impl Work {
     /// Takes over the two directories and the locked one that they are in.
     pub fn new(dir: OwnedFd, index: Option<OwnedFd>, lock: OwnedFd) -> Self {
-        Self { dir, index, next: AtomicU64::new(1), _lock: lock, sharing: Mutex::new(()) }
+        Self {
+            dir,
+            index,
+            next: AtomicU64::new(1),
+            adds_nothing: OnceLock::new(),
+            _lock: lock,
+            sharing: Mutex::new(()),
+        }
     }
 
     /// The directory for temporary names.

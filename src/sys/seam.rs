@@ -66,6 +66,8 @@ mod planned {
         pub trace: Vec<&'static str>,
         /// The names of the calls that only read, in order.
         pub readings: Vec<&'static str>,
+        /// Both kinds, in order.
+        pub calls: Vec<&'static str>,
     }
 
     struct Running {
@@ -100,6 +102,7 @@ mod planned {
             if self.dead {
                 return killed;
             }
+            self.report.calls.push(call);
             if kind == Kind::Reading {
                 self.report.readings.push(call);
                 return match self.plan {

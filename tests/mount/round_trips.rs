@@ -131,7 +131,7 @@ fn a_name_that_is_missing_is_asked_for_once() {
 #[test]
 fn looking_for_holes_where_there_are_none_keeps_the_pages() {
     let _alone = only_one_drops_caches();
-    let bed = Bed::layers(1, |l| put(&l[0], "dense", &"0123456789abcdef".repeat(64 << 10)));
+    let bed = Bed::layers(1, |l| put(&l[0], "dense", "0123456789abcdef".repeat(64 << 10)));
     let file = File::open(bed.p("dense")).unwrap();
     let end = 1 << 20;
     assert_eq!(fs::read(bed.p("dense")).unwrap().len(), end);
@@ -148,7 +148,7 @@ fn looking_for_holes_where_there_are_none_keeps_the_pages() {
 #[test]
 fn a_large_file_is_read_in_large_pieces() {
     let _alone = only_one_drops_caches();
-    let bed = Bed::layers(1, |l| put(&l[0], "large", &"0123456789abcdef".repeat(512 << 10)));
+    let bed = Bed::layers(1, |l| put(&l[0], "large", "0123456789abcdef".repeat(512 << 10)));
     let device = fs::metadata(&bed.m).unwrap().dev();
     let setting = format!("/sys/class/bdi/{}:{}/read_ahead_kb", libc::major(device), libc::minor(device));
     let may_set = File::options().write(true).open(&setting).is_ok();

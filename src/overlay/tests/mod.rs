@@ -4,6 +4,7 @@
 //! made by root only, and where that changes what must hold, a test says so for both.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod calls;
 mod concurrent;
 mod crash;
 mod crash_cases;
