@@ -50,7 +50,7 @@ pub use inode::{Ino, ROOT};
 pub use inspect::{OnDisk, Parts, UpperName};
 pub use readdir::{Listed, Sink};
 pub use rename::RenameMode;
-pub use stack::{OpenError, Options, RedirectMode};
+pub use stack::{OpenError, Options, RedirectMode, descriptors};
 pub use upper::make_upper;
 
 /// Who asks, where it matters for what is made: new objects belong to the caller.

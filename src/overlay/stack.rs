@@ -154,6 +154,14 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// Descriptors kept out of the caches: layers, the FUSE device, what operations open for a moment.
 const RESERVED_FDS: u64 = 40;
 
+/// Descriptors in the caches and of objects without a name, however many are allowed.
+const MAX_FREE: usize = 16_384;
+
+/// How many descriptors a union of these layers has open at most, if the limit allows it.
+pub fn descriptors(options: &Options) -> u64 {
+    (options.lower.len() + options.data_only.len() + MAX_FREE) as u64 + RESERVED_FDS
+}
+
 impl Overlay {
     /// Opens a stack: checks it, takes the locks, sweeps what a crash left in the work directory.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
@@ -165,7 +173,7 @@ impl Overlay {
         if limit < layers as u64 + RESERVED_FDS + 16 {
             return Err(OpenError::TooManyLayers { layers, limit });
         }
-        let free = usize::try_from(limit - layers as u64 - RESERVED_FDS).unwrap_or(usize::MAX).min(16_384);
+        let free = usize::try_from(limit - layers as u64 - RESERVED_FDS).unwrap_or(usize::MAX).min(MAX_FREE);
         let mut lowers = open_lowers(options, free / 2)?;
         let known: Vec<_> = lowers.iter().map(|l| (l.dev, l.uuid.unwrap_or_default())).collect();
         for (layer, &(dev, uuid)) in lowers.iter_mut().zip(&known) {

@@ -164,6 +164,18 @@ pub fn raise_nofile_limit() -> u64 {
     now.unwrap_or(u64::MAX)
 }
 
+/// Makes room for `count` descriptors (not more than the limit) before there are threads.
+///
+/// The kernel doubles the table of descriptors when it is full, and where threads share it waits for an RCU grace period
+/// each time: some milliseconds, on a busy machine a tenth of a second.
+pub fn reserve_descriptors(count: u64) -> Result<()> {
+    let last = i32::try_from(count.min(nofile_limit())).unwrap_or(i32::MAX) - 1;
+    let any =
+        File::open("/").map_err(|e| Error { call: "open", errno: Errno::from_io_error(&e).unwrap_or(Errno::IO) })?;
+    let reserved = rustix::io::fcntl_dupfd_cloexec(&any, last);
+    reserved.map(drop).map_err(|errno| Error { call: "fcntl", errno })
+}
+
 /// Takes an exclusive lock on an open file or directory; false when another description holds it.
 ///
 /// Released with the last descriptor of this description.

@@ -11,13 +11,17 @@ use std::sync::Arc;
 
 /// Opens the layers, mounts, calls `started` when the mount answers, and serves it to its end.
 pub fn serve(request: &Request, started: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let fd_limit = process::raise_nofile_limit();
+    if let Err(error) = process::reserve_descriptors(overlay::descriptors(&request.layers)) {
+        log::info!("no room made for descriptors: {error}");
+    }
     let stopper = Stopper::start()?;
     if request.kernel {
         return kernel::serve(request, &stopper, started);
     }
     let mountpoint = request.mount.mountpoint.clone();
     process::clear_umask();
-    let layers = overlay::Options { fd_limit: process::raise_nofile_limit(), ..request.layers.clone() };
+    let layers = overlay::Options { fd_limit, ..request.layers.clone() };
     let overlay = Overlay::open(&layers)?;
     stopper.mounting();
     let session = Session::mount(overlay, &request.mount).map_err(advise)?;
