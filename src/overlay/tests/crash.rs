@@ -40,7 +40,7 @@ impl Case {
     }
 
     fn stack(&self) -> Stack {
-        let mut stack = Stack::new(2);
+        let mut stack = Stack::in_memory(2);
         stack.options.override_stat |= self.overridden;
         (self.build)(&mut stack);
         if let Some(prepare) = self.prepare {

@@ -18,8 +18,20 @@ pub struct Stack {
 impl Stack {
     /// `lowers` layers and an upper directory, all empty.
     pub fn new(lowers: usize) -> Self {
+        Self::within(tempfile::tempdir().unwrap(), lowers)
+    }
+
+    /// The same in memory, where there is a tmpfs with attributes for everybody (Linux 6.6): for tests that make thousands.
+    pub fn in_memory(lowers: usize) -> Self {
+        let dir = tempfile::tempdir_in("/dev/shm").ok().filter(|dir| {
+            let probe = rustix::fs::setxattr(dir.path(), "user.a", b"", rustix::fs::XattrFlags::empty());
+            probe.is_ok() && rustix::fs::removexattr(dir.path(), "user.a").is_ok()
+        });
+        Self::within(dir.unwrap_or_else(|| tempfile::tempdir().unwrap()), lowers)
+    }
+
+    fn within(dir: tempfile::TempDir, lowers: usize) -> Self {
         rustix::process::umask(rustix::fs::Mode::empty());
-        let dir = tempfile::tempdir().unwrap();
         let make = |name: &str| {
             let path = dir.path().join(name);
             std::fs::create_dir(&path).unwrap();
