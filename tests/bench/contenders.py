@@ -44,7 +44,8 @@ def find(laminafs):
     """The contenders that are installed, by a short name: kernel overlayfs is always the first.
 
     fuse-overlayfs 1.x and 2.x are different programs; of the second one looks for `fuse-overlayfs2`, too. mergerfs is
-    none: it has no copy-on-write. All allow device nodes, as a container root needs them.
+    none: it has no copy-on-write. All allow device nodes, as a container root needs them. The others sync no copy-up, as
+    laminafs with `volatile` does not.
     """
     ours = lambda more: (laminafs, "mount", "-o", "{options},dev" + more, "{m}")
     found = {
@@ -52,6 +53,7 @@ def find(laminafs):
         "laminafs": Contender("laminafs", ours("")),
         "passthrough": Contender("laminafs, passthrough", ours(",data=passthrough")),
         "writeback": Contender("laminafs, writeback", ours(",writeback=1")),
+        "volatile": Contender("laminafs, volatile", ours(",volatile")),
     }
     for program in filter(shutil.which, ("fuse-overlayfs", "fuse-overlayfs2")):
         said = run(program, "--version").stdout.decode()
