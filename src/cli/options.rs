@@ -289,8 +289,11 @@ fn id(value: Option<&[u8]>) -> Option<u32> {
 }
 
 /// The value of `uidmapping=` or `gidmapping=`. `None` when it is no list of ranges, or an id would stand for two.
+/// containers/storage writes a colon before each range, also before the first.
 fn mapping(value: Option<&[u8]>) -> Option<Vec<IdRange>> {
-    let numbers: Vec<u32> = value?.split(|&b| b == b':').map(|n| id(Some(n))).collect::<Option<_>>()?;
+    let value = value?;
+    let numbers: Vec<u32> =
+        value.strip_prefix(b":").unwrap_or(value).split(|&b| b == b':').map(|n| id(Some(n))).collect::<Option<_>>()?;
     let (triples, []) = numbers.as_chunks::<3>() else { return None };
     let ranges: Vec<_> = triples.iter().map(|&[disk, shown, count]| IdRange { disk, shown, count }).collect();
     let distinct = |side: fn(&IdRange) -> u32| {
@@ -575,6 +578,7 @@ mod tests {
     #[test]
     fn owners() {
         let o = good("uidmapping=0:100000:65536:70000:5:1,gidmapping=0:1000:1");
+        assert_eq!(good("uidmapping=:0:100000:65536:70000:5:1,gidmapping=:0:1000:1").ids, o.ids, "as podman writes it");
         let range = |disk, shown, count| IdRange { disk, shown, count };
         assert_eq!(o.ids.users.ranges, [range(0, 100_000, 65536), range(70_000, 5, 1)]);
         assert_eq!(o.ids.groups.ranges, [range(0, 1000, 1)]);
@@ -583,6 +587,8 @@ mod tests {
         for bad in [
             "uidmapping",
             "uidmapping=",
+            "uidmapping=:",
+            "uidmapping=::0:1:1",
             "uidmapping=0:1",
             "uidmapping=0:1:0",
             "uidmapping=0:1:2:1:9:1",

@@ -46,6 +46,8 @@ def containers(this, engine):
     this.expect(engine, "rmi", podman("images", "-q").splitlines(), podman("images", "-q", images.BUSYBOX).splitlines())
     _load(this, engine)
     _volumes(this, engine)
+    if engine.uid:
+        _other_ids(this, engine)
     podman("create", "-q", images.BUSYBOX, "true")
     podman("tag", images.BUSYBOX, "localhost/other")
     podman("system", "prune", "-f")
@@ -89,3 +91,20 @@ def _volumes(this, engine):
     this.expect(engine, "volume with :O", (shown[2], shown[6:]), ("fuse.laminafs", ["kept", "new", "kept", "more"]))
     after = engine.inside('cd "$1"; ls; cat kept', directory).decode().split()
     this.expect(engine, "the volume's directory afterwards", after, ["gone", "kept", "kept"])
+
+
+def _other_ids(this, engine):
+    """Containers with ids of their own, for which podman asks for uidmapping= and gidmapping=.
+
+    Of an ordinary user only: for root podman maps the layers once more itself, and no mount program sees what it should.
+    """
+    shown = engine.podman("run", "--rm", "--userns=keep-id", images.BUSYBOX, "sh", "-c", "id -u; stat -c %u:%g /etc; echo x > /tmp/x; stat -c %u /tmp/x")
+    this.expect(engine, "--userns=keep-id", shown.split(), [str(engine.uid), "0:0", str(engine.uid)])
+    script = "stat -c %u:%g /etc; chown 5:6 /data/owned; echo x > /added; chown 7:8 /added; rm /data/deleted"
+    shown = engine.podman("run", "--name", "mapped", "--uidmap", "0:1:1000", "--gidmap", "0:1:1000", images.BUSYBOX, "sh", "-euc", script)
+    engine.podman("commit", "-q", "mapped", "localhost/mapped")
+    engine.podman("rm", "mapped")
+    tree = this.read(engine, "localhost/mapped")
+    owners = [(tree[name]["uid"], tree[name]["gid"]) for name in (b"data/owned", b"added", b"data/moded")]
+    this.expect(engine, "--uidmap", (shown, owners, b"data/deleted" in tree), ("0:0", [(5, 6), (7, 8), (0, 0)], False))
+    engine.podman("rmi", "localhost/mapped")
