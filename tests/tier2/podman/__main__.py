@@ -89,7 +89,7 @@ def check(args, scratch, program):
                 except (RuntimeError, subprocess.TimeoutExpired) as error:
                     this.report(engine, part, [str(error)])
                 print(f"     {user}: {part} done after {time.monotonic() - start:.0f} s", flush=True)
-        this.report(engine, "nothing is left at the end", [f"runs: {pid} {words}" for pid, words in place.processes().items() if engine.home in words])
+        this.report(engine, "nothing is left at the end", engine.running())
     return this.failures
 
 

@@ -3,7 +3,6 @@
 import os
 import pickle
 import shutil
-import subprocess
 import sys
 import time
 
@@ -98,8 +97,8 @@ class Engine:
         return self.text("buildah", *argv, **more)
 
     def try_podman(self, *argv):
-        """Runs podman, which may fail; returns its exit code."""
-        return self._argv(["podman", *argv], check=False).returncode
+        """Runs podman, which may fail."""
+        self._argv(["podman", *argv], check=False)
 
     def inside(self, script, *argv, by="podman", **more):
         """Runs a shell script where the mounts of podman (or buildah) are seen: for the ordinary user, in its user namespace."""
@@ -116,20 +115,21 @@ class Engine:
 
     def mounts(self):
         """The file systems that are mounted below this engine's storage, in its namespaces too."""
-        script = "cat /proc/self/mountinfo"
-        lines = self.inside(script).decode(errors="replace").splitlines()
+        lines = self.inside("cat /proc/self/mountinfo").decode(errors="replace").splitlines()
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as f:
             lines += f.read().splitlines()
-        # podman binds the storage's own directory to itself.
         places = {line.split()[4] for line in lines}
+        # podman binds the storage's own directory to itself.
         return sorted(p for p in places if p.startswith((f"{self.graph}/", self.runtime + "/")) and not p.endswith("/overlay"))
+
+    def running(self):
+        """The processes of this engine's containers and mounts."""
+        return [f"runs: {pid} {words[:200]}" for pid, words in place.processes().items() if self.home in words]
 
     def leftovers(self):
         """What a container that has gone should not have left: mounts, processes, locks on files."""
         for _ in range(50):
-            left = [f"mounted: {p}" for p in self.mounts() if p != self.runtime]
-            left += [f"runs: {pid} {words}" for pid, words in place.processes().items() if self.home in words]
-            left += _locks(self.graph)
+            left = [f"mounted: {p}" for p in self.mounts()] + self.running() + _locks(self.graph)
             if not left:
                 break
             time.sleep(0.1)

@@ -9,7 +9,6 @@ WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) 
 UPDATE t SET b = b || 'x' WHERE a % 3 = 0;
 DELETE FROM t WHERE a % 5 = 0;
 """
-# apt changes to a user of its own to download, which the one range of an ordinary user's ids allows as well.
 INSTALL = """
 apt-get update -q -o Acquire::Languages=none
 apt-get install -y -q --no-install-recommends sqlite3 less
@@ -20,8 +19,7 @@ dpkg --audit
 
 def packages(this, engine):
     """Both, and the container committed and used again."""
-    with open(images.debian(this.debian), "rb"):
-        engine.podman("import", "-q", images.debian(this.debian), images.DEBIAN, timeout=300)
+    engine.podman("import", "-q", images.debian(this.debian), images.DEBIAN, timeout=300)
     env = ("-e", "DEBIAN_FRONTEND=noninteractive", "-e", "LC_ALL=C")
     engine.podman("run", "--name", "installing", "--network", "host", *env, images.DEBIAN, "sh", "-euc", INSTALL, timeout=400)
     engine.podman("commit", "-q", "installing", "localhost/installed", timeout=300)
