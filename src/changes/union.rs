@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Who asks: `trusted.*` attributes are listed to root only, and belong into a layer.
-const ROOT_CALLER: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+const ROOT_CALLER: Caller = Caller::new(0, 0, 0);
 
 /// `.` and `..` come before this offset.
 const BEHIND_DOTS: u64 = 2;

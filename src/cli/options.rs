@@ -5,7 +5,7 @@
 //! documentation, filesystems/overlayfs.rst). The value of an SELinux context may be quoted and then hold commas.
 //! Where an option is given twice, the last one counts.
 
-use crate::fuse::{Data, IdRange, Ids};
+use crate::fuse::{Data, IdRange, Ids, Switches};
 use crate::overlay::RedirectMode;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -116,8 +116,6 @@ pub struct MountOptions {
     pub dir_sync: bool,
     /// The mount carries `sync`.
     pub sync: bool,
-    /// Markers are written as `user.overlay.*`.
-    pub userxattr: bool,
     /// The switches of a mount that is there already are changed, and nothing is mounted.
     pub remount: bool,
     /// Writes are collected by the kernel.
@@ -158,7 +156,6 @@ impl MountOptions {
             no_atime: false,
             dir_sync: false,
             sync: false,
-            userxattr: false,
             remount: false,
             writeback: false,
             data: Data::Auto,
@@ -236,7 +233,6 @@ impl MountOptions {
             "dirsync" => (&mut self.dir_sync, true),
             "sync" => (&mut self.sync, true),
             "async" => (&mut self.sync, false),
-            "userxattr" => (&mut self.userxattr, true),
             "remount" => (&mut self.remount, true),
             "volatile" => (&mut self.volatile, true),
             "allow_other" => (&mut self.allow_other, true),
@@ -247,6 +243,16 @@ impl MountOptions {
         };
         *switch = on;
         true
+    }
+
+    /// The switches of a mount that is there already, to be changed by what is applied then.
+    pub fn start_from(&mut self, mount: &Switches) {
+        self.read_only = mount.contains(Switches::RDONLY);
+        self.suid = !mount.contains(Switches::NOSUID);
+        self.dev = !mount.contains(Switches::NODEV);
+        self.exec = !mount.contains(Switches::NOEXEC);
+        self.no_atime = mount.contains(Switches::NOATIME);
+        self.sync = mount.contains(Switches::SYNCHRONOUS);
     }
 
     /// Adds what the flags `--lower`, `--upper` and `--work` say; the latter two win over the option string.
@@ -266,6 +272,12 @@ impl MountOptions {
         self.work = work.or(self.work.take());
         Ok(())
     }
+}
+
+/// Whether an option string is about a mount that is there already.
+#[must_use]
+pub fn asks_to_remount(options: &OsStr) -> bool {
+    split(options.as_bytes()).contains(&&b"remount"[..])
 }
 
 /// Whether an option string names lower layers.

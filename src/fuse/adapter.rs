@@ -17,7 +17,7 @@ use fuser::{
 
 use super::about;
 use super::convert::{errno, file_type, major_minor, no_node, node, set_time, shown};
-use super::ids::{IdMap, Ids};
+use super::ids::{IdMap, Ids, NO_ID};
 use super::ioctl;
 use super::open::{OpenFiles, Way, Wish};
 use super::requests::{Kind, Requests};
@@ -107,19 +107,23 @@ impl Adapter {
     /// Who asks, as in the layers; the owner of what it makes. `EOVERFLOW` for ids to which nothing is mapped, as on idmapped
     /// mounts of the kernel.
     fn maker(&self, req: &Request) -> Result<Caller> {
+        if self.ids.are_those_on_disk() {
+            return Ok(Caller::new(req.uid(), req.gid(), req.pid()));
+        }
         let (uid, gid) = (self.ids.users.disk(req.uid(), self.own.0), self.ids.groups.disk(req.gid(), self.own.1));
         let (Some(uid), Some(gid)) = (uid, gid) else { return Err(Error::NotMapped) };
-        Ok(Caller { uid, gid, pid: req.pid() })
+        Ok(Caller { uid, gid, pid: 0, is_root: req.uid() == 0 })
     }
 
-    /// Who asks; ids to which nothing is mapped are as they are.
+    /// Who asks; nobody on disk where nothing is mapped to the ids.
     fn caller(&self, req: &Request) -> Caller {
-        self.maker(req).unwrap_or(Caller { uid: req.uid(), gid: req.gid(), pid: req.pid() })
+        let nobody = Caller { uid: NO_ID, gid: NO_ID, pid: 0, is_root: req.uid() == 0 };
+        self.maker(req).unwrap_or(nobody)
     }
 
     /// The caller if set-id bits go when it changes data.
     fn ordinary_caller(&self, req: &Request) -> Option<Caller> {
-        Some(self.caller(req)).filter(|caller| caller.uid != 0)
+        (req.uid() != 0).then(|| self.caller(req))
     }
 
     /// How long the kernel may go by the attributes of an object.

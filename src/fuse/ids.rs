@@ -5,8 +5,9 @@
 
 use std::borrow::Cow;
 
-/// Shown where an id on disk is not mapped: `/proc/sys/kernel/overflowuid`, user_namespaces(7).
-const OVERFLOW: u32 = 65534;
+/// Shown where an id on disk is not mapped. The kernel takes it for no id at all: stat(2) says 65534, and nobody owns the object,
+/// not even the user of that number.
+pub const NO_ID: u32 = u32::MAX;
 
 /// A run of ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl IdMap {
         match self.squash {
             Some(id) => id,
             None if self.ranges.is_empty() => disk,
-            None => find(&self.ranges, |r| (r.disk, r.shown), disk).unwrap_or(OVERFLOW),
+            None => find(&self.ranges, |r| (r.disk, r.shown), disk).unwrap_or(NO_ID),
         }
     }
 
@@ -77,10 +78,22 @@ pub struct Ids {
 }
 
 impl Ids {
+    /// Whether there is nothing to map.
+    #[must_use]
+    pub fn are_those_on_disk(&self) -> bool {
+        [&self.users, &self.groups].iter().all(|map| map.squash.is_none() && map.ranges.is_empty())
+    }
+
+    /// Whether all objects show one owner, whoever made them: set-id bits would be that one's.
+    #[must_use]
+    pub fn are_squashed(&self) -> bool {
+        self.users.squash.is_some() || self.groups.squash.is_some()
+    }
+
     /// The named entries of an access control list (acl(5)), mapped: from disk to be shown, or back. A list that makes no
-    /// sense is left to those who read it. `None` when an id is not mapped.
+    /// sense is left to those who read it, and squashed ids are those on disk. `None` when an id is not mapped.
     pub fn acl<'a>(&self, name: &[u8], value: &'a [u8], to_disk: bool) -> Option<Cow<'a, [u8]>> {
-        if *self == Self::default() || !name.starts_with(b"system.posix_acl_") {
+        if self.are_those_on_disk() || !name.starts_with(b"system.posix_acl_") {
             return Some(Cow::Borrowed(value));
         }
         let mut mapped = value.to_vec();
@@ -90,6 +103,9 @@ impl Ids {
                 GROUP => &self.groups,
                 _ => continue,
             };
+            if map.squash.is_some() {
+                continue;
+            }
             let id = u32::from_le_bytes([entry[4], entry[5], entry[6], entry[7]]);
             let id = if to_disk { map.disk(id, None)? } else { map.shown(id) };
             entry[4..].copy_from_slice(&id.to_le_bytes());
@@ -116,7 +132,7 @@ mod tests {
     #[test]
     fn ranges_map_both_ways() {
         let map = container();
-        assert_eq!((map.shown(0), map.shown(999), map.shown(1000), map.shown(1001)), (100_000, 100_999, 5, OVERFLOW));
+        assert_eq!((map.shown(0), map.shown(999), map.shown(1000), map.shown(1001)), (100_000, 100_999, 5, NO_ID));
         assert_eq!(
             (map.disk(100_000, None), map.disk(100_999, None), map.disk(5, None)),
             (Some(0), Some(999), Some(1000))

@@ -21,6 +21,6 @@ mod session;
 mod unmount;
 
 pub use ids::{IdMap, IdRange, Ids};
-pub use mount::remount;
+pub use mount::{Switches, remount, switches};
 pub use session::{Data, MountError, Options, Session, Unmounter, check_mountpoint};
 pub use unmount::{daemon_of, unmount};

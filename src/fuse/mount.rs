@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
+pub use rustix::fs::StatVfsMountFlags as Switches;
+
 use super::session::{MountError, Options};
 use super::unmount::{fusermount, unmount};
 use crate::sys::{self, Errno, MountFlags, MountId};
@@ -96,14 +98,21 @@ fn mount(device: &File, path: &Path, options: &Options, read_only: bool) -> io::
     Ok(sys::mount(&options.fsname, path, "fuse", flags(options, read_only), &data)?)
 }
 
-/// Gives a mount that is served already the switches of `options`: `ro`, `suid`, `dev`, `exec`, `noatime`, `sync` and
-/// `dirsync` with their opposites. All else stays as it is. `EPERM` for ordinary users.
+/// The switches of what is mounted at `path`.
+pub fn switches(path: &Path) -> io::Result<Switches> {
+    Ok(rustix::fs::statvfs(path)?.f_flag)
+}
+
+/// Gives a mount that is served already the switches of `options`: `ro`, `suid`, `dev`, `exec`, `noatime` and `sync` with
+/// their opposites. All else stays as it is. `EPERM` for ordinary users.
 pub fn remount(options: &Options) -> io::Result<()> {
-    Ok(sys::remount(&options.mountpoint, flags(options, options.read_only))?)
+    // Without a word on access times the kernel leaves them as they are.
+    let times = if options.no_atime { MountFlags::NOATIME } else { MountFlags::RELATIME };
+    Ok(sys::remount(&options.mountpoint, flags(options, options.read_only) | times)?)
 }
 
 fn flags(options: &Options, read_only: bool) -> MountFlags {
-    switches(options, read_only).into_iter().filter(|(on, ..)| *on).map(|(_, flag, ..)| flag).collect()
+    switch_words(options, read_only).into_iter().filter(|(on, ..)| *on).map(|(_, flag, ..)| flag).collect()
 }
 
 /// Options that the file system of the kernel reads.
@@ -118,7 +127,7 @@ fn own_options(options: &Options) -> Vec<String> {
 }
 
 /// What every mount has: whether it is on, as a flag, and as words for on and off.
-fn switches(options: &Options, read_only: bool) -> [(bool, MountFlags, &'static str, &'static str); 7] {
+fn switch_words(options: &Options, read_only: bool) -> [(bool, MountFlags, &'static str, &'static str); 7] {
     [
         (!options.suid, MountFlags::NOSUID, "nosuid", "suid"),
         (!options.dev, MountFlags::NODEV, "nodev", "dev"),
@@ -132,8 +141,10 @@ fn switches(options: &Options, read_only: bool) -> [(bool, MountFlags, &'static 
 
 /// Mounts through fusermount3, which sends the open device through a socket.
 fn mount_as_user(path: &Path, options: &Options, read_only: bool) -> io::Result<OwnedFd> {
-    let words = switches(options, read_only).map(|(is_on, _, on, off)| if is_on { on } else { off });
-    let mut list = vec![format!("fsname={}", options.fsname)];
+    let words = switch_words(options, read_only).map(|(is_on, _, on, off)| if is_on { on } else { off });
+    // fusermount3 splits at commas that are not escaped.
+    let fsname = options.fsname.replace('\\', "\\\\").replace(',', "\\,");
+    let mut list = vec![format!("fsname={fsname}")];
     list.extend(own_options(options));
     list.extend(words.iter().filter(|word| !word.is_empty()).map(|word| (*word).to_owned()));
     let list = list.join(",");

@@ -37,11 +37,15 @@ impl Overlay {
             return Err(Error::Exists);
         }
         let old = inode.upper_name_in(&parent);
+        if object.is_none() && old.is_none() {
+            // Renamed meanwhile: it is not in this directory any more.
+            drop(names);
+            return self.link(ino, parent.ino, name);
+        }
         let upper = names.upper.clone();
         let link = |to: sys::Fd<'_>, new: &OsStr| match (&object, &old) {
             (Some(object), _) => Ok(sys::link_fd(object.as_fd(), to, new)?),
             (None, Some(old)) => Ok(sys::link(upper.as_fd(), old, to, new)?),
-            // Renamed or removed meanwhile.
             (None, None) => Err(Error::NotFound),
         };
         if may_have_origin {

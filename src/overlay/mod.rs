@@ -56,12 +56,22 @@ pub use upper::make_upper;
 /// Who asks, where it matters for what is made: new objects belong to the caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
-    /// File system user id.
+    /// File system user id, as it is on disk.
     pub uid: u32,
-    /// File system group id.
+    /// File system group id, as it is on disk.
     pub gid: u32,
-    /// Process (or thread) id, by which its further groups are found; 0 if it is not known.
+    /// Process (or thread) id, by which its further groups are found; 0 if they are not known, or not those on disk.
     pub pid: u32,
+    /// The caller is user 0 of the machine, whoever that is on disk.
+    pub is_root: bool,
+}
+
+impl Caller {
+    /// A caller whose ids are those on disk.
+    #[must_use]
+    pub const fn new(uid: u32, gid: u32, pid: u32) -> Self {
+        Self { uid, gid, pid, is_root: uid == 0 }
+    }
 }
 
 /// One layer, held open.

@@ -21,9 +21,9 @@ impl Caller {
         self.gid == gid || sys::process::groups(self.pid).is_some_and(|groups| groups.contains(&gid))
     }
 
-    /// User id 0 counts as having `CAP_FSETID`: FUSE does not tell.
+    /// User 0 of the machine counts as having `CAP_FSETID`: FUSE does not tell.
     pub(super) fn keeps_set_id(self) -> bool {
-        self.uid == 0
+        self.is_root
     }
 }
 
@@ -81,7 +81,7 @@ impl Overlay {
     /// who writes. It does not say which, so that only the owner's and root's count; the write itself takes them away too.
     pub(super) fn change_nothing(&self, inode: &Arc<Inode>, caller: Caller) -> Result<()> {
         let stat = self.at(inode, |at| self.stat(at))?;
-        let allowed = caller.uid == stat.uid || caller.uid == 0;
+        let allowed = caller.uid == stat.uid || caller.is_root;
         let kept = without_set_id(&stat, || caller.keeps_set_id() || caller.is_in(stat.gid));
         if inode.is_dir() || !allowed || kept == stat.mode {
             return Ok(());

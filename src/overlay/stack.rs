@@ -56,8 +56,6 @@ pub struct Options {
     /// Owner, mode, type and device numbers are those that the attribute `user.containers.override_stat` says, where an
     /// object has it, and are written there: layers unpacked without privileges, and mounts by ordinary users.
     pub override_stat: bool,
-    /// Markers are written as `user.overlay.*` also where `trusted.overlay.*` could be (`userxattr` of kernel overlayfs).
-    pub userxattr: bool,
     /// Nothing is ever synced: after a crash of the machine upper is lost.
     pub volatile: bool,
     /// Number of descriptors that the process may have open.
@@ -157,9 +155,11 @@ const RESERVED_FDS: u64 = 40;
 /// Descriptors in the caches and of objects without a name, however many are allowed.
 const MAX_FREE: usize = 16_384;
 
-/// How many descriptors a union of these layers has open at most, if the limit allows it.
+/// For how many descriptors of a union of these layers it pays to make room.
 pub fn descriptors(options: &Options) -> u64 {
-    (options.lower.len() + options.data_only.len() + MAX_FREE) as u64 + RESERVED_FDS
+    // One more than a power of two would double the kernel's table, 8 bytes each.
+    let count = options.lower.len() + options.data_only.len() + MAX_FREE;
+    (count as u64 + RESERVED_FDS).min(MAX_FREE as u64)
 }
 
 impl Overlay {
@@ -412,13 +412,13 @@ fn probe(work: &Work, options: &Options) -> sys::Result<XattrNamespace> {
     sys::mkdir(work.fd(), &name, 0o700)?;
     let at = At::Name(work.fd(), &name);
     let set = |ns: XattrNamespace| xattr::set(at, ns.name(Marker::Opaque), b"y", 0);
-    let user = || set(XattrNamespace::User).map(|()| XattrNamespace::User);
-    let either = || match set(XattrNamespace::Trusted) {
+    let markers = match set(XattrNamespace::Trusted) {
         Ok(()) => Ok(XattrNamespace::Trusted),
-        Err(e) if e.is(Errno::PERM) || e.is(Errno::OPNOTSUPP) => user(),
+        Err(e) if e.is(Errno::PERM) || e.is(Errno::OPNOTSUPP) => {
+            set(XattrNamespace::User).map(|()| XattrNamespace::User)
+        }
         Err(e) => Err(e),
     };
-    let markers = if options.userxattr { user() } else { either() };
     let kept = if options.override_stat { xattr::set(at, override_stat::NAME, b"0:0:0700:dir", 0) } else { Ok(()) };
     sys::rmdir(work.fd(), &name)?;
     kept?;

@@ -48,7 +48,7 @@ fn xattr_name(name: &[u8]) -> CString {
 }
 
 fn asked_by(caller: Caller) -> overlay::Caller {
-    overlay::Caller { uid: caller.uid, gid: caller.gid, pid: 0 }
+    overlay::Caller::new(caller.uid, caller.gid, 0)
 }
 
 fn time(when: When) -> Option<SetTime> {

@@ -280,18 +280,6 @@ fn the_form_of_mount_helpers() {
     }
 }
 
-#[test]
-fn userxattr_writes_markers_of_users() {
-    let setup = Setup { options: "userxattr".into(), ..Setup::default() };
-    let mut bed = Bed::with(setup, |l| put(&l[0], "d/f", "lower"));
-    bed.sh("rm -r d; mkdir d; echo x >d/g");
-    bed.unmount();
-    assert_eq!(os::get_xattr(&bed.u("d"), "user.overlay.opaque").unwrap(), b"y");
-    assert!(os::get_xattr(&bed.u("d"), "trusted.overlay.opaque").is_err());
-    bed.mount();
-    assert_eq!(entries(&bed.p("d")), ["g"]);
-}
-
 const ODD: [&str; 4] = ["a:b", "c,d", "e\\f", "g h\\:,"];
 
 fn escaped(path: &Path) -> String {

@@ -77,6 +77,25 @@ fn remounting_changes_the_switches() {
 }
 
 #[test]
+fn remounting_leaves_switches_that_are_not_named() {
+    let setup = Setup { options: "nosuid,noexec,noatime".into(), ..Setup::default() };
+    let bed = Bed::with(setup, |l| put(&l[0], "f", "lower"));
+    let remount = |options: &str| {
+        let output = laminafs(["mount", "-o", &format!("remount,{options}"), bed.m.to_str().unwrap()]);
+        assert_eq!((output.status.code(), text_of(output.stderr).as_str()), (Some(0), ""), "{options}");
+        switches(&bed)
+    };
+    let now = remount("ro");
+    for switch in ["ro", "nosuid", "noexec", "nodev", "noatime"] {
+        assert!(now.iter().any(|s| s == switch), "{switch}: {now:?}");
+    }
+    let now = remount("rw,atime");
+    for switch in ["nosuid", "noexec", "nodev", "relatime"] {
+        assert!(now.iter().any(|s| s == switch), "{switch}: {now:?}");
+    }
+}
+
+#[test]
 fn remounting_what_is_not_mounted_fails() {
     let bed = bed();
     let output = laminafs(["-o", "remount,ro", bed.m.to_str().unwrap()]);

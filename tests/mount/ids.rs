@@ -4,8 +4,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
-use super::harness::{Bed, Setup, mkdir, put, run};
 use std::process::Command;
+
+use super::harness::{Bed, Setup, mkdir, put, run};
+use super::os;
 
 /// Layers with owners 0, 1000 and 5000 under these options.
 fn bed(options: &str) -> Bed {
@@ -45,6 +47,8 @@ fn mapped_owners_are_shown_and_stored() {
     assert_eq!((owner(&bed.u("open/f")), owner(&bed.p("open/f"))), ((7, 0), (100_007, 200_000)));
     let denied = chown(bed.p("open/f"), Some(7), None).unwrap_err();
     assert_eq!(denied.raw_os_error(), Some(libc::EOVERFLOW));
+    let output = bed.sh_as(65534, 65534, "chmod 600 other || echo x >>other");
+    assert!(!output.status.success(), "nobody owns what is not mapped");
     let output = bed.sh_as(5, 5, "echo z >open/h");
     assert!(!output.status.success() && !bed.p("open/h").exists());
     // Root of the machine is root of the layers.
@@ -80,8 +84,22 @@ fn squashed_owners() {
 }
 
 #[test]
+fn the_rights_of_a_caller_are_its_own() {
+    // 1000 is user 0 in the layers, and no root for that.
+    let bed = bed("uidmapping=0:1000:1:1000:2000:1,gidmapping=0:1000:1:1000:2000:1");
+    bed.sh_ok_as(1000, 1000, "cp /bin/true open/p; chmod 4755 open/p; truncate -s 100 open/p");
+    assert_eq!(fs::metadata(bed.u("open/p")).unwrap().mode() & 0o7777, 0o755, "set-id bits go");
+    os::set_xattr(&bed.u("open/p"), "trusted.secret", b"1").unwrap();
+    let names = bed.sh_ok_as(1000, 1000, "getfattr -d -m - open/p");
+    assert!(!names.contains("trusted"), "{names}");
+}
+
+#[test]
 fn squashed_to_root() {
     let bed = bed("squash_to_root");
+    // Or everybody could make a program that runs as root.
+    let line = super::harness::mount_line(&bed.m).unwrap();
+    assert!(line[3].split(',').any(|option| option == "nosuid"), "{}", line[3]);
     for name in ["root", "user", "other"] {
         assert_eq!(owner(&bed.p(name)), (0, 0), "{name}");
     }

@@ -7,6 +7,7 @@ use super::Request;
 use super::image::{Ground, OVERRIDE_STAT};
 use super::serve::Stopper;
 use crate::cli::options::MountOptions;
+use crate::fuse::Ids;
 use crate::overlay::RedirectMode;
 use crate::sys::process::is_root;
 use crate::sys::{self, EndOfMount, Errno, MountAttrFlags, Parameter, Refusal};
@@ -33,6 +34,9 @@ pub fn check(ground: &Ground, options: &MountOptions) -> anyhow::Result<()> {
     }
     if !options.allow_other || !options.default_permissions {
         bail!("no_allow_other and no_default_permissions are not possible with --kernel");
+    }
+    if options.ids != Ids::default() {
+        bail!("uidmapping=, gidmapping= and squash_to_*= are not possible with --kernel; mount without it");
     }
     let layers = ground.layers.lower.len() + ground.layers.data_only.len();
     if layers > MOST_LAYERS {

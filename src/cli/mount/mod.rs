@@ -11,7 +11,7 @@ mod serve;
 mod tmpfs;
 
 use super::context::Context;
-use super::options::MountOptions;
+use super::options::{self, MountOptions};
 use super::{Failure, complain, output, with_causes};
 use crate::fuse::{self, MountError};
 use crate::overlay;
@@ -120,7 +120,10 @@ pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
             answered = true;
             request.held.announce()?;
             // For systemd, Type=notify; nothing is sent where nobody has asked for it.
-            sd_notify::notify(&[NotifyState::Ready]).context("cannot tell the service manager that the mount answers")
+            if let Err(e) = sd_notify::notify(&[NotifyState::Ready]) {
+                log::warn!("cannot tell the service manager that the mount answers: {e}");
+            }
+            Ok(())
         });
         request.held.end(answered);
         return Ok(end.context(failed)?);
@@ -177,6 +180,9 @@ impl MountArgs {
     /// What the option strings and the flags say together.
     fn options(&self) -> anyhow::Result<MountOptions> {
         let mut options = MountOptions::defaults(process::is_root());
+        if self.stack.options.iter().any(|text| options::asks_to_remount(text)) {
+            options.start_from(&fuse::switches(&self.mountpoint)?);
+        }
         if let Some(source) = self.source.as_ref().filter(|source| !source.is_empty()) {
             options.fsname = source.to_string_lossy().into_owned();
         }
@@ -211,7 +217,6 @@ impl Request {
         let layers = overlay::Options {
             redirect: options.redirect,
             no_index: !options.index,
-            userxattr: options.userxattr,
             override_stat: options.override_stat || ground.layers.override_stat,
             volatile: options.volatile || ground.held.is_volatile(),
             mountpoint: Some(mountpoint.clone()),
@@ -231,7 +236,8 @@ fn session(options: MountOptions, mountpoint: PathBuf) -> fuse::Options {
         subtype: options.subtype,
         allow_other: options.allow_other,
         default_permissions: options.default_permissions,
-        suid: options.suid,
+        // With one owner for all, everybody could make programs that run as that one.
+        suid: options.suid && !options.ids.are_squashed(),
         dev: options.dev,
         exec: options.exec,
         read_only: options.read_only,

@@ -12,7 +12,9 @@ use std::sync::Arc;
 /// Opens the layers, mounts, calls `started` when the mount answers, and serves it to its end.
 pub fn serve(request: &Request, started: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let fd_limit = process::raise_nofile_limit();
-    if let Err(error) = process::reserve_descriptors(overlay::descriptors(&request.layers)) {
+    if !request.kernel
+        && let Err(error) = process::reserve_descriptors(overlay::descriptors(&request.layers))
+    {
         log::info!("no room made for descriptors: {error}");
     }
     let stopper = Stopper::start()?;

@@ -67,7 +67,7 @@ fn create(o: &Overlay, dir: Ino, name: &str, new: New<'_>) -> Result<Attr> {
 
 fn change(o: &Overlay, ino: Ino, change: Change) -> Result<Attr> {
     // An ordinary user may lose set-id bits, which costs a look.
-    o.set_attr(ino, &change, Caller { uid: 0, gid: 0, pid: 0 })
+    o.set_attr(ino, &change, Caller::new(0, 0, 0))
 }
 
 fn rename(o: &Overlay, from: (Ino, &str), to: (Ino, &str)) -> Result<()> {

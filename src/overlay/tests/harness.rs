@@ -135,11 +135,11 @@ pub struct Fs {
 
 /// The user that the tests run as.
 pub fn me() -> Caller {
-    Caller { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw(), pid: 0 }
+    Caller::new(rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw(), 0)
 }
 
 /// Somebody else.
-pub const OTHER: Caller = Caller { uid: 4321, gid: 8765, pid: 0 };
+pub const OTHER: Caller = Caller::new(4321, 8765, 0);
 
 fn os(name: &str) -> &OsStr {
     OsStr::new(name)

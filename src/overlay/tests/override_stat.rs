@@ -12,7 +12,7 @@ const NAME: &str = "user.containers.override_stat";
 const ACCESS: &str = "system.posix_acl_access";
 const DEFAULT: &str = "system.posix_acl_default";
 const CAPABILITY: &str = "security.capability";
-const ROOT_USER: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+const ROOT_USER: Caller = Caller::new(0, 0, 0);
 
 /// The stored name of an attribute that is kept aside.
 fn aside(name: &str) -> String {

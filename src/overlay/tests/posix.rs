@@ -214,7 +214,7 @@ fn new_objects_belong_to_the_caller_and_have_the_mode_asked_for_less_the_umask()
     let s = files();
     let fs = s.mount();
     fs.unlink("lower").unwrap();
-    let callers: &[Caller] = if root() { &[Caller { uid: 0, gid: 0, pid: 0 }, OTHER] } else { &[me()] };
+    let callers: &[Caller] = if root() { &[Caller::new(0, 0, 0), OTHER] } else { &[me()] };
     for &caller in callers {
         for (name, new, kind) in [
             ("file", New::File, libc::S_IFREG),
@@ -275,7 +275,7 @@ fn default_acls_are_inherited_and_make_the_umask_void() {
         s.lower(1).file("d/gone", "");
         let fs = s.mount();
         fs.unlink("d/gone").unwrap();
-        let callers: &[Caller] = if root() { &[Caller { uid: 0, gid: 0, pid: 0 }, OTHER] } else { &[me()] };
+        let callers: &[Caller] = if root() { &[Caller::new(0, 0, 0), OTHER] } else { &[me()] };
         for &caller in callers {
             for name in ["new", "gone"] {
                 let path = format!("d/{name}");
@@ -310,11 +310,11 @@ fn set_id_bits_go_when_an_ordinary_user_writes() {
     assert_eq!(mode("lower"), 0o755);
     fs.chmod("lower", 0o6755).unwrap();
     let change = Change { size: Some(1), ..Change::default() };
-    fs.overlay.set_attr(ino, &change, Caller { uid: 1000, gid: 1000, pid: 0 }).unwrap();
+    fs.overlay.set_attr(ino, &change, Caller::new(1000, 1000, 0)).unwrap();
     assert_eq!(mode("lower"), 0o755);
     // Without execute permission set-group-id stays for members of the group.
     let (copied, group) = (fs.ino("copied").unwrap(), fs.attr("copied").unwrap().gid);
-    fs.overlay.set_attr(copied, &change, Caller { uid: 1000, gid: group, pid: 0 }).unwrap();
+    fs.overlay.set_attr(copied, &change, Caller::new(1000, group, 0)).unwrap();
     assert_eq!(mode("copied"), 0o2644);
     fs.overlay.set_attr(copied, &change, OTHER).unwrap();
     assert_eq!(mode("copied"), 0o644);

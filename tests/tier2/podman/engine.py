@@ -142,9 +142,11 @@ def _locks(directory):
     for path, _, files in os.walk(directory):
         for name in files:
             try:
-                inodes[os.lstat(f"{path}/{name}").st_ino] = f"{path}/{name}"
+                st = os.lstat(f"{path}/{name}")
+                inodes[(os.major(st.st_dev), os.minor(st.st_dev), st.st_ino)] = f"{path}/{name}"
             except FileNotFoundError:
                 pass
     with open("/proc/locks", encoding="ascii") as f:
-        held = {int(field.rsplit(":", 1)[1]) for line in f for field in line.split() if field.count(":") == 2}
+        fields = [field.split(":") for line in f for field in line.split() if field.count(":") == 2]
+    held = {(int(major, 16), int(minor, 16), int(ino)) for major, minor, ino in fields}
     return [f"locked: {inodes[ino]}" for ino in held & inodes.keys()]
