@@ -50,7 +50,7 @@ const GRANTED: &[&str] = &[
 ];
 
 /// Options that change data, ownership or what is checked, and that are not implemented: never ignored.
-const REFUSED: &[&str] = &["bind", "nfs_export", "verity", "xattr_permissions"];
+const REFUSED: &[&str] = &["bind", "nfs_export", "userxattr", "verity", "xattr_permissions"];
 
 /// Options whose value may stand in quotes.
 const QUOTED: &[&[u8]] = &[b"context=", b"fscontext=", b"defcontext=", b"rootcontext="];
@@ -572,7 +572,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_honoured_is_refused() {
-        for text in ["xattr_permissions=1", "xattr_permissions", "verity=require", "verity=on", "nfs_export=on"] {
+        for text in
+            ["xattr_permissions=1", "xattr_permissions", "verity=require", "verity=on", "nfs_export=on", "userxattr"]
+        {
             let error = parse(text).unwrap_err();
             assert_eq!(error, OptionError::NotImplemented(text.to_owned()));
             assert!(error.to_string().contains(text));
