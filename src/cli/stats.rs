@@ -1,17 +1,21 @@
-//! `laminafs stats`: what the daemon of a mount holds in memory, and what the kernel asked it.
+//! `laminafs stats`: what the daemon of a mount holds in memory, which features it uses, and what the kernel asked it.
 
 use super::output::{self, SCHEMA, Table};
 use crate::fuse::about::{self, Stats};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Arguments of `laminafs stats`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "The kernel answers by itself what it knows; a request is what it had to ask the daemon, which is what \
-    most operations of a FUSE file system cost. Asking for these figures is one `getxattr`.\n\nExample:\n  \
+    most operations of a FUSE file system cost. Asking for these figures is some `getxattr`.\n\n\
+    Features are those that the kernel offers to FUSE file systems, by the names in linux/fuse.h, and those of the file \
+    systems of the layers. used: it is there and used; unused: it is there, this mount does without; partly: for some \
+    layers or files only; missing: it is not there; untried: nothing has needed it yet.\n\nExample:\n  \
     laminafs stats /mnt"
 )]
 pub struct StatsArgs {
@@ -22,7 +26,7 @@ pub struct StatsArgs {
     mountpoint: PathBuf,
 }
 
-/// Prints the counters.
+/// Prints it.
 pub fn run(args: &StatsArgs) -> anyhow::Result<()> {
     let path = &args.mountpoint;
     let stats = about::stats(path).with_context(|| format!("cannot ask the mount at {}", path.display()))?;
@@ -36,13 +40,19 @@ pub fn run(args: &StatsArgs) -> anyhow::Result<()> {
     for (what, count) in held(&stats) {
         table.row([what, &count.to_string()]);
     }
+    let features = |of: &str, words: &BTreeMap<String, String>| {
+        let mut table = Table::new(&[of, "STATE"]);
+        words.iter().for_each(|(name, word)| table.row([name, word]));
+        table.render()
+    };
+    let (kernel, below) = (features("KERNEL", &stats.features.fuse), features("LAYERS", &stats.features.layers));
     let mut requests: Vec<_> = stats.requests.iter().filter(|(_, count)| **count > 0).collect();
     requests.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     let mut asked = Table::new(&["REQUEST", "COUNT"]);
     for (kind, count) in requests {
         asked.row([kind, &count.to_string()]);
     }
-    output::print(&format!("{}\n{}", table.render(), asked.render()))
+    output::print(&[table.render(), kernel, below, asked.render()].join("\n"))
 }
 
 fn held(stats: &Stats) -> [(&'static str, u64); 4] {

@@ -12,8 +12,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::requests::Requests;
-use crate::overlay::Overlay;
+use super::adapter::Adapter;
+use crate::overlay::State;
 use crate::sys::{self, At, Errno};
 
 /// Process id of the daemon, in decimal.
@@ -35,18 +35,49 @@ pub struct Stats {
     pub pinned_descriptors: u64,
     /// Requests of the kernel since the mount began, by the names of the FUSE protocol.
     pub requests: BTreeMap<String, u64>,
+    /// What is there of the kernel and below, and what of it is used.
+    #[serde(default)]
+    pub features: Features,
+}
+
+/// Each feature by its name, and what became of it: the words of [`State`], and for `data`, `markers` and `whiteouts` which
+/// way or form is used. Empty where the daemon is of a version that does not tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Features {
+    /// Of the kernel: capabilities of INIT, by their names in `linux/fuse.h` (lower case, without `FUSE_` in front).
+    pub fuse: BTreeMap<String, String>,
+    /// Of the layers' file systems.
+    pub layers: BTreeMap<String, String>,
+}
+
+impl Features {
+    fn of(adapter: &Adapter) -> Self {
+        let words = |features: BTreeMap<&str, &str>| {
+            features.into_iter().map(|(name, word)| (name.to_owned(), word.to_owned())).collect()
+        };
+        let capabilities = adapter.capabilities.states();
+        let mut fuse: BTreeMap<_, _> = capabilities.iter().map(|(name, state)| (name.as_str(), state.word())).collect();
+        fuse.insert("data", if adapter.files.is_some() { "passthrough" } else { "cache" });
+        // The kernel can refuse each file, although it was agreed on.
+        let registered = adapter.files.as_ref().map(|files| files.registered.state());
+        if let Some(state) = registered.filter(|state| *state != State::Untried) {
+            fuse.insert("passthrough", state.word());
+        }
+        Self { fuse: words(fuse), layers: words(adapter.overlay.features()) }
+    }
 }
 
 impl Stats {
-    fn of(overlay: &Overlay, requests: &Requests) -> Self {
+    fn of(adapter: &Adapter) -> Self {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let usage = overlay.usage();
+        let usage = adapter.overlay.usage();
         Self {
             known_inodes: count(usage.inodes),
             indexed_entries: count(usage.index_entries),
             cached_descriptors: count(usage.cached_descriptors),
             pinned_descriptors: count(usage.pinned_descriptors),
-            requests: requests.by_name(),
+            requests: adapter.requests.by_name(),
+            features: Features::of(adapter),
         }
     }
 }
@@ -57,11 +88,11 @@ pub fn is_about(name: &[u8]) -> bool {
 }
 
 /// The value of such an attribute of the root, if there is one of this name.
-pub fn value(name: &[u8], overlay: &Overlay, requests: &Requests) -> Option<Vec<u8>> {
+pub(super) fn value(name: &[u8], adapter: &Adapter) -> Option<Vec<u8>> {
     if name == PID.to_bytes() {
         Some(std::process::id().to_string().into_bytes())
     } else if name == STATS.to_bytes() {
-        serde_json::to_vec(&Stats::of(overlay, requests)).ok()
+        serde_json::to_vec(&Stats::of(adapter)).ok()
     } else {
         None
     }

@@ -9,13 +9,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, IoctlFlags,
-    KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FopenFlags, Generation, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::about;
+use super::capabilities::Capabilities;
 use super::convert::{errno, file_type, major_minor, no_node, node, set_time, shown};
 use super::ids::{IdMap, Ids, NO_ID};
 use super::ioctl;
@@ -38,10 +39,14 @@ const CACHED: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_
 /// And like this for passthrough.
 const PASSED_THROUGH: FopenFlags = FopenFlags::FOPEN_NOFLUSH;
 
+/// Directories, where the kernel does not open them by itself, as it would.
+const DIRECTORY: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE.union(FopenFlags::FOPEN_CACHE_DIR);
+
 /// The file system as `fuser` sees it.
 pub struct Adapter {
     pub(super) overlay: Arc<Overlay>,
-    requests: Requests,
+    pub(super) requests: Requests,
+    pub(super) capabilities: Capabilities,
     /// Set when the session exists; used to have dirty pages written before holes are looked for.
     pub(super) notifier: Arc<OnceLock<Notifier>>,
     /// Seeks that wait for dirty pages to be written, see [`Seek`].
@@ -94,6 +99,7 @@ impl Adapter {
         Self {
             overlay,
             requests: Requests::new(),
+            capabilities: Capabilities::new(options.mask),
             notifier,
             seeks: None,
             writeback: options.writeback,
@@ -303,8 +309,11 @@ impl fuser::Filesystem for Adapter {
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.requests.count(Kind::Open);
         let Some(files) = &self.files else {
-            // From now on the kernel opens files without asking.
-            return reply.error(Errno::ENOSYS);
+            return match self.capabilities.used(InitFlags::FUSE_NO_OPEN_SUPPORT) {
+                // From now on the kernel opens files without asking.
+                true => reply.error(Errno::ENOSYS),
+                false => reply.opened(NO_HANDLE, CACHED),
+            };
         };
         let way = files.open(&self.overlay, ino.0, flags.into(), self.caller(req), |fd| reply.open_backing(fd));
         if matches!(way, Ok(Way::Passthrough(_))) && files.changes_unseen(ino.0) {
@@ -336,7 +345,10 @@ impl fuser::Filesystem for Adapter {
 
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.requests.count(Kind::OpenDir);
-        reply.error(Errno::ENOSYS);
+        match self.capabilities.used(InitFlags::FUSE_NO_OPENDIR_SUPPORT) {
+            true => reply.error(Errno::ENOSYS),
+            false => reply.opened(NO_HANDLE, DIRECTORY),
+        }
     }
 
     fn create(
@@ -492,8 +504,7 @@ impl fuser::Filesystem for Adapter {
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         self.requests.count(Kind::GetXattr);
-        let about =
-            (ino == INodeNo::ROOT).then(|| about::value(name.as_bytes(), &self.overlay, &self.requests)).flatten();
+        let about = (ino == INodeNo::ROOT).then(|| about::value(name.as_bytes(), self)).flatten();
         let stored = || {
             let name = c_name(name)?;
             let value = self.overlay.get_xattr(ino.0, &name)?;

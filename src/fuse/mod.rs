@@ -8,6 +8,7 @@
 
 pub mod about;
 mod adapter;
+mod capabilities;
 mod convert;
 mod ids;
 mod init;
@@ -20,6 +21,7 @@ mod seek;
 mod session;
 mod unmount;
 
+pub use capabilities::{Mask, NotMaskable};
 pub use ids::{IdMap, IdRange, Ids};
 pub use mount::{Switches, remount, switches};
 pub use session::{Data, MountError, Options, Session, Unmounter, check_mountpoint};

@@ -18,7 +18,7 @@ use fuser::{BackingId, OpenFlags};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
-use crate::overlay::{Caller, Change, Error, Ino, Overlay, Result};
+use crate::overlay::{Caller, Change, Error, Ino, Overlay, Result, Tries};
 use crate::sys::{Access, SetTime};
 
 /// So many files that nobody has open stay registered, for the next time.
@@ -94,6 +94,8 @@ pub struct OpenFiles {
     table: Mutex<Table>,
     /// Handles by which a file can be changed through a map behind the back of the kernel's FUSE.
     maps: AtomicUsize,
+    /// Whether the kernel took the files that it was given.
+    pub registered: Tries,
 }
 
 impl OpenFiles {
@@ -124,11 +126,15 @@ impl OpenFiles {
         let way = match table.join(ino, wish) {
             Some(way) => way,
             None => {
-                let way = backing.map_or(Way::Cached, |fd| match register(fd) {
-                    Ok(id) => Way::Passthrough(Arc::new(id)),
-                    Err(e) => {
-                        log::debug!("{ino} cannot be passed through: {e}");
-                        Way::Cached
+                let way = backing.map_or(Way::Cached, |fd| {
+                    let registered = register(fd);
+                    self.registered.note(registered.is_ok());
+                    match registered {
+                        Ok(id) => Way::Passthrough(Arc::new(id)),
+                        Err(e) => {
+                            log::debug!("{ino} cannot be passed through: {e}");
+                            Way::Cached
+                        }
                     }
                 });
                 let (writers, maps) = (usize::from(wish.write), usize::from(wish.map));

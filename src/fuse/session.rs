@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use fuser::{Config, SessionACL};
 
 use super::adapter::Adapter;
+use super::capabilities::Mask;
 use super::ids::Ids;
 use super::mount::Mount;
 use super::read_ahead;
@@ -61,6 +62,8 @@ pub struct Options {
     pub data: Data,
     /// Owners that are shown in place of those in the layers.
     pub ids: Ids,
+    /// Capabilities of the kernel that are not used; for tests.
+    pub mask: Mask,
     /// Number of threads; at least two are used.
     pub threads: usize,
 }
@@ -84,6 +87,7 @@ impl Default for Options {
             writeback: false,
             data: Data::Auto,
             ids: Ids::default(),
+            mask: Mask::default(),
             threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)),
         }
     }

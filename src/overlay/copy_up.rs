@@ -17,7 +17,7 @@ use super::lookup::Changing;
 use super::override_stat::make_on_disk;
 use super::owner::as_owner;
 use super::sync::mark_unsynced;
-use super::{Overlay, Upper};
+use super::{Overlay, Tries, Upper};
 use crate::layer::markers::Number;
 use crate::layer::nlink::NlinkDelta;
 use crate::layer::origin::OverlayHandle;
@@ -264,7 +264,7 @@ impl Overlay {
             libc::S_IFREG => {
                 let fd = sys::create_file(work, name, 0o600)?;
                 let source = self.open_data(inode, Access::Read)?;
-                copy_data(source.as_fd(), fd.as_fd(), stat.size, limit)?;
+                copy_data(source.as_fd(), fd.as_fd(), stat.size, limit, &self.tried.reflink)?;
                 file = Some(fd);
             }
             libc::S_IFLNK => sys::symlink(target.ok_or(Error::Invalid)?, work, name)?,
@@ -394,13 +394,23 @@ fn must_copy(name: &[u8]) -> bool {
 }
 
 /// Copies `size` bytes of data, keeping holes; with `limit` only as much, and the result is that long.
-pub(super) fn copy_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64, limit: Option<u64>) -> Result<()> {
+pub(super) fn copy_data(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    size: u64,
+    limit: Option<u64>,
+    reflink: &Tries,
+) -> Result<()> {
     let end = limit.map_or(size, |l| l.min(size));
-    if end == size && size > 0 && sys::clone_file(from, to).is_ok() {
-        if let Some(l) = limit.filter(|&l| l != size) {
-            sys::truncate(to, l)?;
+    if end == size && size > 0 {
+        let cloned = sys::clone_file(from, to).is_ok();
+        reflink.note(cloned);
+        if cloned {
+            return match limit.filter(|&l| l != size) {
+                Some(l) => Ok(sys::truncate(to, l)?),
+                None => Ok(()),
+            };
         }
-        return Ok(());
     }
     let mut at = 0;
     while at < end {

@@ -71,7 +71,7 @@ impl Overlay {
         }
         let stat = sys::stat(At::Fd(fd.as_fd()))?;
         let source = self.open_data(inode, Access::Read)?;
-        let copied = copy_up::copy_data(source.as_fd(), fd.as_fd(), stat.size, None);
+        let copied = copy_up::copy_data(source.as_fd(), fd.as_fd(), stat.size, None, &self.tried.reflink);
         let kept = sys::set_times(At::Fd(fd.as_fd()), SetTime::Omit, SetTime::At(stat.mtime));
         copied?;
         kept?;

@@ -11,6 +11,7 @@ mod create;
 mod dir;
 mod error;
 mod fdcache;
+mod features;
 mod file;
 mod flatten;
 mod hardlink;
@@ -46,6 +47,7 @@ use crate::layer::xattr::Namespace as XattrNamespace;
 pub use attr::{Attr, Change};
 pub use create::New;
 pub use error::{Error, Result};
+pub use features::{State, Tries};
 pub use inode::{Ino, ROOT};
 pub use inspect::{OnDisk, Parts, UpperName};
 pub use readdir::{Listed, Sink};
@@ -84,6 +86,8 @@ struct Layer {
     handles: bool,
     /// Only reached by absolute redirects of files above (`::` in `lowerdir=`).
     data_only: bool,
+    /// It is reached through a mount of its own that nobody else has.
+    private: bool,
 }
 
 /// The writable part.
@@ -117,6 +121,7 @@ pub struct Overlay {
     root: Arc<inode::Inode>,
     fds: fdcache::FdCache,
     indexes: merge::IndexBudget,
+    tried: features::Tried,
     keeps_times: std::sync::atomic::AtomicBool,
     /// A directory that changed since it was synced was forgotten: the next fsync writes everything.
     lost_marks: std::sync::atomic::AtomicBool,

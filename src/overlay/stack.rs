@@ -12,7 +12,7 @@ use super::dir::{LowerDir, Namespace};
 use super::inode::{Inode, LayerIndex, ROOT, State, Table};
 use super::overlap::check_overlaps;
 use super::work::{self, Work};
-use super::{Error, Layer, Overlay, Upper, fdcache, identity, merge};
+use super::{Error, Layer, Overlay, Upper, fdcache, features, identity, merge};
 use crate::layer::xattr::{Marker, Namespace as XattrNamespace};
 use crate::layer::{markers, override_stat};
 use crate::sys::{self, At, Errno, RenameFlags, xattr};
@@ -226,6 +226,7 @@ impl Overlay {
             root: Arc::new(root),
             fds: fdcache::FdCache::new(free / 2),
             indexes: merge::IndexBudget::default(),
+            tried: features::Tried::default(),
             keeps_times: false.into(),
             lost_marks: false.into(),
             pins: 0.into(),
@@ -246,17 +247,17 @@ fn open_lowers(options: &Options, spare: usize) -> Result<Vec<Layer>, OpenError>
     let layers = merged.chain(data).map(|(path, data_only)| {
         let fd = open_root(LOWER_ROLE, path)?;
         // A private read-only mount, where we may make one: no descriptor from it can ever write.
-        let root = match sys::private_clone(fd.as_fd(), true) {
+        let (root, private) = match sys::private_clone(fd.as_fd(), true) {
             Ok(clone) => {
                 left_over.push(clone.made_with);
-                clone.root
+                (clone.root, true)
             }
-            Err(_) => not_around_mountpoint(LOWER_ROLE, path, options).map(|()| fd)?,
+            Err(_) => not_around_mountpoint(LOWER_ROLE, path, options).map(|()| (fd, false))?,
         };
         if left_over.len() >= spare {
             left_over.clear();
         }
-        open_layer(root, data_only).map_err(|e| OpenError::Directory {
+        open_layer(root, data_only, private).map_err(|e| OpenError::Directory {
             role: LOWER_ROLE,
             path: path.clone(),
             source: e.into(),
@@ -298,10 +299,10 @@ fn private_upper(upper: &Path, work: &Path) -> Option<(OwnedFd, OwnedFd)> {
     Some((open(&upper)?, open(&work)?))
 }
 
-fn open_layer(root: OwnedFd, data_only: bool) -> sys::Result<Layer> {
+fn open_layer(root: OwnedFd, data_only: bool, private: bool) -> sys::Result<Layer> {
     let dev = sys::stat(At::Fd(root.as_fd()))?.dev;
     let uuid = sys::fs_uuid(root.as_fd())?;
-    Ok(Layer { root, dev, uuid, handles: true, data_only })
+    Ok(Layer { root, dev, uuid, handles: true, data_only, private })
 }
 
 fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Result<(Upper, XattrNamespace), OpenError> {
@@ -313,7 +314,9 @@ fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Result<(Upper
         .map_err(unsuitable("comparing it with workdir"))?
         .then_some(())
         .ok_or_else(|| OpenError::OtherFileSystem { work: work_path.into(), upper: path.into() })?;
-    match private_upper(path, work_path) {
+    let private = private_upper(path, work_path);
+    let is_private = private.is_some();
+    match private {
         Some(private) => (root, work) = private,
         None => not_around_mountpoint(UPPER_ROLE, path, options)?,
     }
@@ -331,7 +334,7 @@ fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Result<(Upper
     let work = Work::new(dir, index, work);
     let tried = "trying attributes and whiteouts in workdir, as ext4, XFS, Btrfs and tmpfs have them";
     let markers = probe(&work, options).map_err(unsuitable(tried))?;
-    let layer = open_layer(root, false).map_err(unsuitable("reading it"))?;
+    let layer = open_layer(root, false, is_private).map_err(unsuitable("reading it"))?;
     let upper = Upper { layer, work, counting: parking_lot::Mutex::new(()) };
     sweep_index(&upper, markers).map_err(unsuitable("checking index/ in workdir"))?;
     Ok((upper, markers))
@@ -345,7 +348,9 @@ fn open_frozen(path: &Path, work_path: &Path) -> Result<(Upper, XattrNamespace),
     };
     let public = open_root(UPPER_ROLE, path)?;
     // Private and read-only where we may have it so, like a lower layer.
-    let root = sys::private_clone(public.as_fd(), true).map_or(public, |clone| clone.root);
+    let private = sys::private_clone(public.as_fd(), true).map(|clone| clone.root);
+    let is_private = private.is_ok();
+    let root = private.unwrap_or(public);
     let work = open_root(WORK_ROLE, work_path)?;
     let index = match sys::open_dir(work.as_fd(), OsStr::new("index")) {
         Ok(fd) => Some(fd),
@@ -354,7 +359,7 @@ fn open_frozen(path: &Path, work_path: &Path) -> Result<(Upper, XattrNamespace),
     };
     let markers = markers_written(work.as_fd());
     let unused = sys::open_dir_path(root.as_fd(), OsStr::new("")).map_err(failed(UPPER_ROLE, path))?;
-    let layer = open_layer(root, false).map_err(failed(UPPER_ROLE, path))?;
+    let layer = open_layer(root, false, is_private).map_err(failed(UPPER_ROLE, path))?;
     let work = Work::new(unused, index, work);
     Ok((Upper { layer, work, counting: parking_lot::Mutex::new(()) }, markers))
 }

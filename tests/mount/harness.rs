@@ -253,6 +253,11 @@ impl Bed {
     pub fn mounted(&mut self) {
         let pid: u32 = text_of(os::get_xattr(&self.m, "user.laminafs.pid").unwrap()).parse().unwrap();
         self.pid = Some(pid);
+        // Or the test would not be about what it is run for.
+        for name in std::env::var("LAMINAFS_TEST_FUSE_MASK").unwrap_or_default().split(',').filter(|n| !n.is_empty()) {
+            let state = self.capability(name);
+            assert!(["masked", "missing"].contains(&state.as_str()), "{name} is {state}, not masked");
+        }
         let (sender, receiver) = mpsc::channel();
         self.watchdog = Some(sender);
         std::thread::spawn(move || {
@@ -351,6 +356,11 @@ impl Bed {
     /// What the daemon tells of itself.
     pub fn stats(&self) -> serde_json::Value {
         serde_json::from_slice(&os::get_xattr(&self.m, "user.laminafs.stats").unwrap()).unwrap()
+    }
+
+    /// What became of a capability of the kernel, such as `used`, `unused`, `masked` (`LAMINAFS_TEST_FUSE_MASK`).
+    pub fn capability(&self, name: &str) -> String {
+        self.stats()["features"]["fuse"][name].as_str().unwrap_or_else(|| panic!("{name}: not told")).to_owned()
     }
 
     /// Resident memory of the daemon in bytes.

@@ -14,6 +14,7 @@
 
 mod cli;
 mod concurrency;
+mod features;
 mod files;
 mod harness;
 mod held;

@@ -41,9 +41,20 @@ fn attributes_read(bed: &Bed, act: impl FnOnce()) -> u64 {
     count() - before - looking
 }
 
-fn want(asked: &BTreeMap<String, u64>, wanted: &[(&str, u64)]) {
+/// What the counts here stand on. Where the kernel lacks one of them (or a test has it taken for missing) it asks more.
+const NEEDED: [&str; 6] =
+    ["do_readdirplus", "no_open_support", "no_opendir_support", "handle_killpriv_v2", "posix_acl", "max_pages"];
+
+fn has_all(bed: &Bed) -> bool {
+    NEEDED.iter().all(|name| bed.capability(name) == "used")
+}
+
+fn want(bed: &Bed, asked: &BTreeMap<String, u64>, wanted: &[(&str, u64)]) {
     let wanted: BTreeMap<String, u64> = wanted.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
-    assert_eq!(*asked, wanted);
+    match has_all(bed) {
+        true => assert_eq!(*asked, wanted),
+        false => assert!(asked.values().sum::<u64>() >= wanted.values().sum(), "{asked:?}, with all {wanted:?}"),
+    }
 }
 
 /// `lstat` of everything below, listed before.
@@ -90,13 +101,16 @@ fn a_walk_asks_for_listings_and_the_next_one_for_directories_only() {
     // Attributes come with the names: no lookup, also not in the directory that takes several requests. The end of each
     // directory is one more request.
     let kinds: Vec<_> = first.keys().map(String::as_str).filter(|kind| *kind != "opendir").collect();
-    assert_eq!(kinds, ["readdirplus"]);
-    assert!((62..100).contains(&first["readdirplus"]), "{first:?}");
+    let listings = if bed.capability("do_readdirplus") == "used" { "readdirplus" } else { "readdir" };
+    assert!((62..100).contains(&first[listings]), "{first:?}");
+    if has_all(&bed) {
+        assert_eq!(kinds, ["readdirplus"]);
+    }
     // Listings lost the access times of the directories. All else is known, at last for good.
     let second = requests(&bed, || assert_eq!(walk(&bed.m), 31));
-    want(&second, &[("getattr", 31)]);
+    want(&bed, &second, &[("getattr", 31)]);
     let third = requests(&bed, || assert_eq!(walk(&bed.m), 31));
-    want(&third, &[]);
+    want(&bed, &third, &[]);
 }
 
 #[test]
@@ -111,10 +125,10 @@ fn a_file_that_was_read_is_opened_and_read_without_a_request() {
     };
     fs::metadata(&path).unwrap();
     // `read_to_string` asks for the length first, which is known.
-    want(&requests(&bed, read), &[("read", 1)]);
+    want(&bed, &requests(&bed, read), &[("read", 1)]);
     // What was read has a new access time, as far as the kernel knows.
-    want(&requests(&bed, read), &[("getattr", 1)]);
-    want(&requests(&bed, || (0..100).for_each(|_| read())), &[]);
+    want(&bed, &requests(&bed, read), &[("getattr", 1)]);
+    want(&bed, &requests(&bed, || (0..100).for_each(|_| read())), &[]);
 }
 
 #[test]
@@ -123,8 +137,8 @@ fn a_name_that_is_missing_is_asked_for_once() {
     let bed = tree();
     let miss = || assert!(fs::symlink_metadata(bed.p("d3/no such name")).is_err());
     fs::metadata(bed.p("d3")).unwrap();
-    want(&requests(&bed, miss), &[("lookup", 1)]);
-    want(&requests(&bed, || (0..100).for_each(|_| miss())), &[]);
+    want(&bed, &requests(&bed, miss), &[("lookup", 1)]);
+    want(&bed, &requests(&bed, || (0..100).for_each(|_| miss())), &[]);
 }
 
 /// grep(1) looks for the end of the data in what is larger than its buffer.
@@ -139,9 +153,9 @@ fn looking_for_holes_where_there_are_none_keeps_the_pages() {
         assert_eq!(os::seek(&file, 32 << 10, libc::SEEK_HOLE).unwrap(), end as i64);
         assert_eq!(os::seek(&file, 32 << 10, libc::SEEK_DATA).unwrap(), 32 << 10);
     };
-    want(&requests(&bed, seek), &[("lseek", 2)]);
+    want(&bed, &requests(&bed, seek), &[("lseek", 2)]);
     let mut buffer = vec![0; end];
-    want(&requests(&bed, || file.read_exact_at(&mut buffer, 0).unwrap()), &[]);
+    want(&bed, &requests(&bed, || file.read_exact_at(&mut buffer, 0).unwrap()), &[]);
 }
 
 /// The kernel reads 128 KiB ahead unless it is told otherwise in sysfs, which is for root and not everywhere to be written.
@@ -158,6 +172,7 @@ fn a_large_file_is_read_in_large_pieces() {
     let asked = requests(&bed, || assert_eq!(fs::read(bed.p("large")).unwrap().len(), 8 << 20));
     // Read-ahead begins with less.
     let fewest = (8 << 10) / wanted;
+    let fewest = if bed.capability("max_pages") == "used" { fewest } else { (8 << 10) / 128 };
     assert!(asked["read"] <= fewest + 8, "{asked:?}");
 }
 
@@ -175,7 +190,8 @@ fn capabilities_are_asked_for_twice_for_a_file_that_is_unpacked() {
         std::os::unix::fs::fchown(&file, Some(1), Some(1)).unwrap();
     };
     // What the kernel asks is its own matter; more than this would be ours.
-    assert!(attributes_read(&bed, unpack) <= 2);
+    let asked = attributes_read(&bed, unpack);
+    assert!(asked <= 2 || !has_all(&bed), "{asked}");
 }
 
 #[test]
@@ -194,17 +210,17 @@ fn what_changes_cost() {
         file.set_permissions(fs::Permissions::from_mode(0o640)).unwrap();
         file.set_modified(std::time::UNIX_EPOCH).unwrap();
     });
-    want(&unpacked, &[("getattr", 1), ("lookup", 1), ("mknod", 1), ("setattr", 3), ("write", 1)]);
+    want(&bed, &unpacked, &[("getattr", 1), ("lookup", 1), ("mknod", 1), ("setattr", 3), ("write", 1)]);
 
     let made = requests(&bed, || fs::create_dir(bed.p("new/dir")).unwrap());
-    want(&made, &[("getattr", 1), ("lookup", 1), ("mkdir", 1)]);
+    want(&bed, &made, &[("getattr", 1), ("lookup", 1), ("mkdir", 1)]);
     let renamed = requests(&bed, || fs::rename(bed.p("new/file"), bed.p("new/other")).unwrap());
-    want(&renamed, &[("getattr", 1), ("lookup", 1), ("rename", 1)]);
+    want(&bed, &renamed, &[("getattr", 1), ("lookup", 1), ("rename", 1)]);
     let removed = requests(&bed, || fs::remove_file(bed.p("new/other")).unwrap());
-    want(&removed, &[("getattr", 1), ("unlink", 1)]);
+    want(&bed, &removed, &[("getattr", 1), ("unlink", 1)]);
     // Of a lower file: the kernel knows all that it needs, and the copy-up is our business.
     fs::metadata(bed.p("d4/f4")).unwrap();
     let changed = requests(&bed, || fs::set_permissions(bed.p("d4/f4"), fs::Permissions::from_mode(0o600)).unwrap());
-    want(&changed, &[("setattr", 1)]);
+    want(&bed, &changed, &[("setattr", 1)]);
     assert_eq!(fs::metadata(bed.p("d4/f4")).unwrap().mode() & 0o777, 0o600);
 }
