@@ -11,8 +11,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-/// What is mounted if nothing else is said: `fsname=` and `subtype=`.
-const NAME: &str = "laminafs";
+/// What is mounted if nothing else is said: `fsname=` and `subtype=`. Of a mount of kernel overlayfs, how `umount` knows it.
+pub const NAME: &str = "laminafs";
 
 /// Options that ask for what happens anyway, or say nothing about the mount itself. Accepted without a word.
 const GRANTED: &[&str] = &[

@@ -2,6 +2,7 @@
 
 use super::complain;
 use super::context::Context;
+use super::options::NAME;
 use crate::fuse::{daemon_of, unmount};
 use crate::store::{Error, MountRecord, Store};
 use crate::sys;
@@ -138,10 +139,10 @@ fn find_daemon(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
     }
 }
 
-/// Whether `mount --kernel` made the mount at `path`: its source is our name.
+/// Whether `mount --kernel` made the mount at `path`: its source is always our name.
 fn is_kernel_mount(path: &Path) -> anyhow::Result<bool> {
     let mounts = sys::mounts()?;
-    Ok(mounts.iter().any(|m| m.place == path && m.kind == "overlay" && m.source == "laminafs"))
+    Ok(mounts.iter().any(|m| m.place == path && m.kind == "overlay" && m.source == NAME))
 }
 
 /// Adds what to do.

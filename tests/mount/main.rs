@@ -21,6 +21,7 @@ mod held;
 mod helper;
 mod identity;
 mod ids;
+mod kernel;
 mod limits;
 mod matrix;
 mod names;

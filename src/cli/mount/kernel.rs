@@ -6,7 +6,7 @@
 use super::Request;
 use super::image::{Ground, OVERRIDE_STAT};
 use super::serve::Stopper;
-use crate::cli::options::MountOptions;
+use crate::cli::options::{MountOptions, NAME};
 use crate::fuse::Ids;
 use crate::overlay::RedirectMode;
 use crate::sys::process::is_root;
@@ -85,7 +85,7 @@ fn unmount(mountpoint: &Path) {
 fn make(request: &Request, empty: Option<&Path>) -> anyhow::Result<OwnedFd> {
     let layers = &request.layers;
     let mut paths = Paths::default();
-    let mut texts: Vec<(&str, OsString)> = vec![("source", request.mount.fsname.clone().into())];
+    let mut texts: Vec<(&str, OsString)> = vec![("source", NAME.into())];
     for path in &layers.lower {
         texts.push(("lowerdir+", paths.short(path)?));
     }
@@ -116,7 +116,7 @@ fn make(request: &Request, empty: Option<&Path>) -> anyhow::Result<OwnedFd> {
     ];
     let mut parameters: Vec<Parameter<'_>> = texts.iter().map(|(name, value)| Parameter::Text(name, value)).collect();
     parameters.extend(flags.iter().filter(|(on, _)| *on).map(|(_, name)| Parameter::Flag(name)));
-    sys::new_mount("overlay", &parameters, attributes(request)).map_err(explain)
+    sys::new_mount("overlay", &parameters, attributes(request)).map_err(|e| explain(e, layers.work.as_deref()))
 }
 
 fn attributes(request: &Request) -> MountAttrFlags {
@@ -132,13 +132,22 @@ fn attributes(request: &Request) -> MountAttrFlags {
 }
 
 /// Adds what to do.
-fn explain(refusal: Refusal) -> anyhow::Error {
-    match refusal.error {
-        e if e.is(Errno::NODEV) => anyhow!("this kernel has no overlayfs (modprobe overlay); mount without --kernel"),
-        e if e.is(Errno::NOSYS) || refusal.said.contains("lowerdir+") => {
+fn explain(refusal: Refusal, work: Option<&Path>) -> anyhow::Error {
+    let volatile = work.map(|work| work.join("work/incompat/volatile")).filter(|mark| mark.exists());
+    match (refusal.error, volatile) {
+        (e, _) if e.is(Errno::NODEV) => {
+            anyhow!("this kernel has no overlayfs (modprobe overlay); mount without --kernel")
+        }
+        (e, _) if e.is(Errno::NOSYS) || refusal.said.contains("lowerdir+") => {
             anyhow!("--kernel needs Linux 6.7 or newer; mount without it")
         }
-        e if e.is(Errno::PERM) => anyhow!("--kernel needs the right to mount (CAP_SYS_ADMIN); mount without it"),
+        (e, _) if e.is(Errno::PERM) => anyhow!("--kernel needs the right to mount (CAP_SYS_ADMIN); mount without it"),
+        // The kernel says so in its log only.
+        (e, Some(mark)) if e.is(Errno::INVAL) => anyhow!(
+            "the upper directory was mounted with volatile before, and kernel overlayfs does not take it again, since a \
+             crash of the machine may have ruined it; if there was none, remove the directory {} and mount again",
+            mark.display()
+        ),
         _ => anyhow!("kernel overlayfs refuses the layers: {refusal}; mount without --kernel"),
     }
 }

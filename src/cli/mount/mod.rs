@@ -191,6 +191,10 @@ impl MountArgs {
         }
         self.stack.options.iter().try_for_each(|text| options.apply(text))?;
         options.add_flags(self.stack.lower.clone(), self.stack.upper.clone(), self.stack.work.clone())?;
+        if self.how.kernel && options.fsname != options::NAME {
+            // `umount` knows such a mount by its source.
+            options.ignored.push(format!("fsname={}", options.fsname));
+        }
         if !options.ignored.is_empty() && !options.remount {
             complain(&format!("note: options without effect: {}", options.ignored.join(", ")));
         }

@@ -1,0 +1,50 @@
+//! Directories mounted with `--kernel`: what kernel overlayfs wants, and how such a mount is known again.
+
+use std::process::Output;
+
+use super::harness::{Bed, Setup, exists, laminafs, mount_line, put, read, text_of};
+
+fn bed() -> Bed {
+    Bed::unmounted(Setup::default(), |l| put(&l[0], "f", "lower"))
+}
+
+fn mount(bed: &Bed, options: &str) -> Output {
+    let options = format!("{}{options}", bed.option_string());
+    laminafs(["mount", "--kernel", "-o", &options, bed.m.to_str().unwrap()])
+}
+
+fn said(output: Output, code: i32) -> String {
+    let said = text_of(output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    said
+}
+
+fn unmount(bed: &Bed) {
+    assert_eq!(said(laminafs(["umount", bed.m.to_str().unwrap()]), 0), "");
+    assert_eq!(mount_line(&bed.m), None);
+}
+
+/// The source is what `umount` knows the mount by.
+#[test]
+fn a_kernel_mount_with_a_name_can_be_unmounted() {
+    let bed = bed();
+    assert_eq!(said(mount(&bed, ",fsname=web"), 0), "laminafs: note: options without effect: fsname=web");
+    let line = mount_line(&bed.m).unwrap();
+    assert_eq!((line[0].as_str(), line[2].as_str()), ("laminafs", "overlay"));
+    assert_eq!(read(&bed.p("f")), "lower");
+    unmount(&bed);
+}
+
+#[test]
+fn what_a_volatile_kernel_mount_leaves_is_named() {
+    let bed = bed();
+    said(mount(&bed, ",volatile"), 0);
+    unmount(&bed);
+    let mark = bed.work.join("work/incompat/volatile");
+    assert!(exists(&mark));
+    let why = said(mount(&bed, ""), 1);
+    assert!(why.contains("volatile before") && why.contains(&format!("directory {} and", mark.display())), "{why}");
+    std::fs::remove_dir_all(mark).unwrap();
+    said(mount(&bed, ""), 0);
+    unmount(&bed);
+}
