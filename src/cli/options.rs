@@ -59,11 +59,11 @@ const QUOTED: &[&[u8]] = &[b"context=", b"fscontext=", b"defcontext=", b"rootcon
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
     /// A known option with a value that it does not have.
-    #[error("option {option}: use one of {values}")]
+    #[error("option {option}: use {values}")]
     Value {
         /// The element as it was written.
         option: String,
-        /// What would have been understood.
+        /// What would have been understood, behind "use".
         values: &'static str,
     },
     /// An option that must not be ignored.
@@ -186,17 +186,17 @@ impl MountOptions {
             ("workdir", value) => self.work = Some(path("workdir", value)?),
             ("redirect_dir", value) => {
                 self.redirect = redirect(value.unwrap_or_default())
-                    .ok_or_else(|| OptionError::Value { option: shown(), values: "on, follow, nofollow, off" })?;
+                    .ok_or_else(|| OptionError::Value { option: shown(), values: "on, follow, nofollow or off" })?;
             }
             ("index", Some(b"on")) => self.index = true,
             ("index", Some(b"off")) => self.index = false,
-            ("index", _) => return Err(OptionError::Value { option: shown(), values: "on, off" }),
+            ("index", _) => return Err(OptionError::Value { option: shown(), values: "on or off" }),
             ("writeback", None | Some(b"1")) => self.writeback = true,
             ("writeback", Some(b"0")) => self.writeback = false,
-            ("writeback", _) => return Err(OptionError::Value { option: shown(), values: "0, 1" }),
+            ("writeback", _) => return Err(OptionError::Value { option: shown(), values: "0 or 1" }),
             ("data", value) => {
                 self.data = data(value.unwrap_or_default())
-                    .ok_or_else(|| OptionError::Value { option: shown(), values: "auto, cache, passthrough" })?;
+                    .ok_or_else(|| OptionError::Value { option: shown(), values: "auto, cache or passthrough" })?;
             }
             ("xattr_permissions", Some(b"0")) => self.override_stat = false,
             ("xattr_permissions", Some(b"2")) => self.override_stat = true,

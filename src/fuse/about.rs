@@ -31,7 +31,7 @@ pub struct Stats {
     pub indexed_entries: u64,
     /// Descriptors of directories and files that are kept open for the next time.
     pub cached_descriptors: u64,
-    /// Descriptors of objects that were deleted and are still in use.
+    /// Descriptors of objects that were deleted and are still in use; some are kept open for the next time too.
     pub pinned_descriptors: u64,
     /// Requests of the kernel since the mount began, by the names of the FUSE protocol.
     pub requests: BTreeMap<String, u64>,

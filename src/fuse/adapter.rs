@@ -56,8 +56,9 @@ pub struct Adapter {
     pub(super) check_permissions: bool,
     /// Which owners are shown for those in the layers.
     pub(super) ids: Ids,
-    /// The owner of what a daemon makes that is not root's and cannot give it away.
-    own: (Option<u32>, Option<u32>),
+    /// The owner and group of what a daemon makes that is not root's and cannot give it away.
+    own_user: Option<u32>,
+    own_group: Option<u32>,
     /// The files that are open, where the kernel reads and writes what is behind them.
     pub(super) files: Option<OpenFiles>,
 }
@@ -105,7 +106,8 @@ impl Adapter {
             writeback: options.writeback,
             check_permissions: options.default_permissions,
             ids: options.ids.clone(),
-            own: (Some(user.as_raw()).filter(|_| !user.is_root()), Some(group.as_raw()).filter(|_| !user.is_root())),
+            own_user: Some(user.as_raw()).filter(|_| !user.is_root()),
+            own_group: Some(group.as_raw()).filter(|_| !user.is_root()),
             files: (options.data == Data::Passthrough).then(OpenFiles::default),
         }
     }
@@ -116,7 +118,8 @@ impl Adapter {
         if self.ids.are_those_on_disk() {
             return Ok(Caller::new(req.uid(), req.gid(), req.pid()));
         }
-        let (uid, gid) = (self.ids.users.disk(req.uid(), self.own.0), self.ids.groups.disk(req.gid(), self.own.1));
+        let (uid, gid) =
+            (self.ids.users.disk(req.uid(), self.own_user), self.ids.groups.disk(req.gid(), self.own_group));
         let (Some(uid), Some(gid)) = (uid, gid) else { return Err(Error::NotMapped) };
         Ok(Caller { uid, gid, pid: 0, is_root: req.uid() == 0 })
     }

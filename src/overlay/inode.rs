@@ -108,7 +108,7 @@ pub struct State {
     pub links: SmallVec<[Link; 1]>,
     /// Inode number in upper once the object is there.
     pub upper: Option<u64>,
-    /// `O_PATH` descriptor of an object without a name (deleted but in use).
+    /// A descriptor of an object without a name (deleted but in use): one that was open for its data, else `O_PATH`.
     pub pinned: Option<Arc<OwnedFd>>,
     /// See [`NoSetId`].
     pub no_set_id: NoSetId,

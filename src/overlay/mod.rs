@@ -138,7 +138,7 @@ pub struct Usage {
     pub index_entries: usize,
     /// Descriptors in the cache.
     pub cached_descriptors: usize,
-    /// Descriptors that hold deleted objects.
+    /// Descriptors that hold deleted objects; some are in the cache too.
     pub pinned_descriptors: usize,
 }
 

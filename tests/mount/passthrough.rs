@@ -346,7 +346,7 @@ fn what_it_needs_is_said() {
         text_of(output.stderr)
     };
     assert!(said("data=passthrough,writeback=1").contains("exclude each other"));
-    assert!(said("data=direct").contains("use one of auto, cache, passthrough"));
+    assert!(said("data=direct").contains("use auto, cache or passthrough"));
     let namespace = bed.dir.join("said");
     let program = super::harness::PROGRAM;
     let mount = format!("{program} mount -o {layers},data=passthrough {} 2> {}", bed.m.display(), namespace.display());

@@ -185,9 +185,9 @@ def main():
     args = parser.parse_args()
     private.enter()
     base = tempfile.mkdtemp(prefix="laminafs-filesystems-")
-    run("mount", "-t", "tmpfs", "-o", "size=3g", "tmpfs", base)
     bench = None
     try:
+        run("mount", "-t", "tmpfs", "-o", "size=3g", "tmpfs", base)
         bench = Bench(base, os.path.abspath(args.laminafs))
         bench.all()
     finally:

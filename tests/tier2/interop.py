@@ -159,10 +159,10 @@ def main():
     args = parser.parse_args()
     program = shutil.which(args.laminafs) or sys.exit(f"{args.laminafs}: not found")
     scratch = tempfile.mkdtemp(prefix="laminafs-interop-", dir=args.scratch)
-    os.mkdir(f"{scratch}/tmpfs")
-    run("mount", "-t", "tmpfs", "tmpfs", f"{scratch}/tmpfs")
     failures = 0
     try:
+        os.mkdir(f"{scratch}/tmpfs")
+        run("mount", "-t", "tmpfs", "tmpfs", f"{scratch}/tmpfs")
         for name, lower, upper in (("disk", "", ""), ("tmpfs", "tmpfs/", "tmpfs/"), ("mixed", "tmpfs/", "")):
             if args.only not in (None, name):
                 continue

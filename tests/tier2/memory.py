@@ -108,8 +108,8 @@ def main():
     parser.add_argument("--limit", type=int, default=256, help="descriptors that the daemon, and this program, may have")
     arguments = parser.parse_args()
     base = tempfile.mkdtemp(prefix="laminafs-memory-")
-    run("mount", "-t", "tmpfs", "-o", "mode=0755,nr_inodes=0", "tmpfs", base)
     try:
+        run("mount", "-t", "tmpfs", "-o", "mode=0755,nr_inodes=0", "tmpfs", base)
         lower, upper, work, mnt = (f"{base}/{name}" for name in ("lower", "upper", "work", "mnt"))
         for path in (lower, upper, work):
             os.mkdir(path)
@@ -118,7 +118,7 @@ def main():
         with Mount(arguments.laminafs, mnt, [lower], upper, work):
             wrong = examine(Daemon(mnt), names)
     finally:
-        run("umount", "-l", base)
+        run("umount", "-l", base, check=False)
         os.rmdir(base)
     for line in wrong:
         print(f"FAIL memory: {line}")
