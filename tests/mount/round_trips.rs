@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use super::harness::{Bed, only_one_drops_caches, put};
+use super::harness::{Bed, Setup, only_one_drops_caches, put};
 use super::os;
 
 /// What the kernel asks while `act` runs, the asking for it left out.
@@ -223,4 +223,25 @@ fn what_changes_cost() {
     let changed = requests(&bed, || fs::set_permissions(bed.p("d4/f4"), fs::Permissions::from_mode(0o600)).unwrap());
     want(&bed, &changed, &[("setattr", 1)]);
     assert_eq!(fs::metadata(bed.p("d4/f4")).unwrap().mode() & 0o777, 0o600);
+}
+
+/// Where the kernel collects writes it tells the time at which a file lost its last name, and asked for that the file is not
+/// copied up.
+#[test]
+fn removing_with_collected_writes_copies_nothing_up() {
+    let _alone = only_one_drops_caches();
+    let bed = Bed::with(Setup { options: "writeback=1".into(), ..Setup::default() }, |l| {
+        (0..20).for_each(|n| put(&l[0], &format!("f{n}"), "content"));
+    });
+    // A copy of what has no name is held by a descriptor.
+    let open: Vec<File> = (0..20).map(|n| File::open(bed.p(&format!("f{n}"))).unwrap()).collect();
+    let removed = requests(&bed, || (0..20).for_each(|n| fs::remove_file(bed.p(&format!("f{n}"))).unwrap()));
+    assert_eq!((removed["unlink"], removed["setattr"]), (20, 20));
+    assert_eq!(bed.stats()["pinned_descriptors"], 0);
+    // What is set by somebody who has it open is seen by all who do.
+    open[0].set_modified(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(open[0].metadata().unwrap().mtime(), 0);
+    open[1].set_permissions(fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!((open[1].metadata().unwrap().mode() & 0o777, open[1].metadata().unwrap().nlink()), (0o600, 0));
+    assert_eq!(bed.stats()["pinned_descriptors"], 1);
 }
