@@ -18,11 +18,11 @@ use fuser::{
 use super::about;
 use super::capabilities::Capabilities;
 use super::convert::{errno, file_type, major_minor, no_node, node, set_time, shown};
+use super::dirty::PageWriter;
 use super::ids::{IdMap, Ids, NO_ID};
 use super::ioctl;
 use super::open::{OpenFiles, Way, Wish};
 use super::requests::{Kind, Requests};
-use super::seek::{Seek, SeekQueue};
 use super::session::{Data, Options};
 use crate::overlay::{Attr, Caller, Change, Error, Listed, New, Overlay, RenameMode, Result};
 
@@ -47,10 +47,10 @@ pub struct Adapter {
     pub(super) overlay: Arc<Overlay>,
     pub(super) requests: Requests,
     pub(super) capabilities: Capabilities,
-    /// Set when the session exists; used to have dirty pages written before holes are looked for.
+    /// Set when the session exists.
     pub(super) notifier: Arc<OnceLock<Notifier>>,
-    /// Seeks that wait for dirty pages to be written, see [`Seek`].
-    pub(super) seeks: Option<SeekQueue>,
+    /// For answers that have to wait until dirty pages are written.
+    pub(super) pages: Option<PageWriter>,
     /// Asked for; after INIT: in use.
     pub(super) writeback: bool,
     pub(super) check_permissions: bool,
@@ -70,6 +70,14 @@ thread_local! {
 /// The owner on disk of a chown(2); nobody where all objects show the same one.
 fn new_owner(map: &IdMap, shown: Option<u32>) -> Result<Option<u32>> {
     shown.filter(|_| map.squash.is_none()).map(|id| map.disk(id, None).ok_or(Error::NotMapped)).transpose()
+}
+
+/// Replies to lseek(2).
+fn found(at: Result<u64>, reply: ReplyLseek) {
+    match at {
+        Ok(at) => reply.offset(i64::try_from(at).unwrap_or(i64::MAX)),
+        Err(e) => reply.error(errno("lseek", e)),
+    }
 }
 
 /// Replies to an operation without a result.
@@ -102,7 +110,7 @@ impl Adapter {
             requests: Requests::new(),
             capabilities: Capabilities::new(options.mask),
             notifier,
-            seeks: None,
+            pages: None,
             writeback: options.writeback,
             check_permissions: options.default_permissions,
             ids: options.ids.clone(),
@@ -228,12 +236,25 @@ impl fuser::Filesystem for Adapter {
         };
         let change = Change { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
         let unseen = change.is_empty() && self.files.as_ref().is_some_and(|files| files.written_unseen(ino.0));
-        let set = if unseen {
-            self.overlay.before_unseen_write(ino.0, self.caller(req))
-        } else {
-            self.overlay.set_attr(ino.0, &change, self.caller(req))
-        };
-        self.attributes("setattr", set, reply);
+        let caller = self.caller(req);
+        if unseen {
+            return self.attributes("setattr", self.overlay.before_unseen_write(ino.0, caller), reply);
+        }
+        match &self.pages {
+            // Where writes are collected the kernel writes them before it asks.
+            Some(pages) if !self.writeback && change.sets_mtime() && self.overlay.may_have_pages(ino.0) => {
+                let ids = self.ids.clone();
+                // A file can be opened to be written unseen meanwhile.
+                let valid = if self.files.is_some() { &Duration::ZERO } else { &FOR_EVER };
+                pages.after_writing(ino, &self.overlay, move |overlay| {
+                    match overlay.set_attr(ino.0, &change, caller) {
+                        Ok(attr) => reply.attr(valid, &shown(&attr, &ids)),
+                        Err(e) => reply.error(errno("setattr", e)),
+                    }
+                });
+            }
+            _ => self.attributes("setattr", self.overlay.set_attr(ino.0, &change, caller), reply),
+        }
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -427,6 +448,9 @@ impl fuser::Filesystem for Adapter {
     ) {
         self.requests.count(Kind::Write);
         let writer = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then(|| self.caller(req));
+        if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+            self.overlay.note_pages(ino.0);
+        }
         match self.before_write(ino, writer).and_then(|()| self.overlay.write(ino.0, offset, data)) {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
             Err(e) => reply.error(errno("write", e)),
@@ -545,14 +569,14 @@ impl fuser::Filesystem for Adapter {
 
     fn lseek(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
         self.requests.count(Kind::Lseek);
-        let Some(queue) = &self.seeks else { return Seek { ino, offset, whence, reply }.answer(&self.overlay) };
+        let Some(pages) = &self.pages else { return found(self.overlay.seek(ino.0, offset, whence), reply) };
         // With collected writes the file can be longer than it is below.
         if !self.writeback
             && let Ok(Some(at)) = self.overlay.seek_despite_pages(ino.0, offset, whence)
         {
-            return reply.offset(i64::try_from(at).unwrap_or(i64::MAX));
+            return found(Ok(at), reply);
         }
-        queue.push(Seek { ino, offset, whence, reply }, &self.overlay);
+        pages.after_writing(ino, &self.overlay, move |overlay| found(overlay.seek(ino.0, offset, whence), reply));
     }
 
     fn copy_file_range(

@@ -3,7 +3,7 @@
 use fuser::{InitFlags, KernelConfig};
 
 use super::adapter::Adapter;
-use super::seek::SeekQueue;
+use super::dirty::PageWriter;
 
 /// Largest WRITE and READ, in bytes; what the kernel allows by default.
 const MAX_IO: u32 = 1 << 20;
@@ -34,8 +34,8 @@ impl Adapter {
         }
         self.agree_on_data(config)?;
         if !self.overlay.read_only() {
-            // Pages that are dirty through a map are not written either.
-            self.seeks = Some(SeekQueue::start(self.overlay.clone(), self.notifier.clone())?);
+            // Pages can be dirty through a map also where writes are not collected.
+            self.pages = Some(PageWriter::start(self.overlay.clone(), self.notifier.clone())?);
         }
         // Values the kernel does not accept are replaced by its own limits.
         let largest = if self.capabilities.used(InitFlags::FUSE_MAX_PAGES) { MAX_IO } else { FIXED_IO };

@@ -10,6 +10,7 @@ pub mod about;
 mod adapter;
 mod capabilities;
 mod convert;
+mod dirty;
 mod ids;
 mod init;
 mod ioctl;
@@ -17,7 +18,6 @@ mod mount;
 mod open;
 mod read_ahead;
 mod requests;
-mod seek;
 mod session;
 mod unmount;
 

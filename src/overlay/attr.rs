@@ -67,6 +67,12 @@ impl Change {
         mode.is_none() && uid.is_none() && gid.is_none() && size.is_none() && atime.is_none() && mtime.is_none()
     }
 
+    /// Whether a modification time is given that is not the present one.
+    #[must_use]
+    pub fn sets_mtime(&self) -> bool {
+        matches!(self.mtime, Some(SetTime::At(_)))
+    }
+
     /// Whether nothing but the modification time is to change.
     fn is_of_mtime(&self) -> bool {
         self.mtime.is_some() && Self { mtime: None, ..*self }.is_empty()

@@ -139,6 +139,8 @@ pub struct Inode {
     pub ino: Ino,
     /// `S_IFMT` part of the mode; never changes.
     pub kind: u32,
+    /// See [`super::Overlay::may_have_pages`].
+    pub pages: AtomicBool,
     lookups: AtomicU64,
     /// See [`Original`].
     pub original: Original,
@@ -210,6 +212,7 @@ impl Inode {
         Self {
             ino,
             kind,
+            pages: AtomicBool::new(false),
             lookups: AtomicU64::new(0),
             original: Original::default(),
             copy_up: Mutex::new(()),

@@ -14,6 +14,7 @@
 
 mod cli;
 mod concurrency;
+mod dirty;
 mod features;
 mod files;
 mod harness;
@@ -31,7 +32,6 @@ mod passthrough;
 mod permissions;
 mod ro;
 mod round_trips;
-mod seek;
 mod snapshot;
 mod traps;
 mod twins;

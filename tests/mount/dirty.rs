@@ -1,8 +1,8 @@
-//! Looking for holes while pages are dirty: the daemon has the kernel write them before it answers, and that needs the
-//! daemon. Each test does a fixed amount of work.
+//! Looking for holes, and setting times, while pages are dirty: the daemon has the kernel write them before it answers, and
+//! that needs the daemon. Each test does a fixed amount of work.
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -142,4 +142,54 @@ fn seek_while_it_goes(bed: &Bed, n: usize, shrinks: bool) {
     });
     let expected = if shrinks { libc::ENXIO } else { 0 };
     assert_eq!(errno(os::seek(&file, 0, libc::SEEK_DATA)), expected, "without a name");
+}
+
+/// Stores through a map are written later, but were made before the time was set; those made after it do change it.
+#[test]
+fn a_modification_time_outlasts_stores_made_before_it() {
+    let bed = bed(false);
+    fs::write(bed.p("new"), [7; 100]).unwrap();
+    for name in ["small", "sparse", "new"] {
+        let file = open_rw(&bed.p(name));
+        let mut map = Map::new(&file, 4, true, true).unwrap();
+        let mtime = || fs::metadata(bed.p(name)).unwrap().mtime();
+        for (round, shown) in [(b'a', 1000), (b'b', 2000)] {
+            within_patience(&bed, || {
+                map.write(0, &[round; 4]);
+                os::set_times(&bed.p(name), (5, 0), (shown, 0)).unwrap();
+            });
+            assert_eq!(mtime(), shown, "{name}");
+            file.sync_all().unwrap();
+            assert_eq!(mtime(), shown, "{name}: what was stored before was written after");
+            assert_eq!(fs::metadata(bed.u(name)).unwrap().mtime(), shown, "{name} in upper");
+            assert_eq!(fs::read(bed.u(name)).unwrap()[..4], [round; 4], "{name}");
+        }
+        map.write(0, b"late");
+        map.sync().unwrap();
+        assert!(mtime() > 2000, "{name}: a later store changes the time");
+    }
+}
+
+/// More threads that set times than the daemon has to serve with, each beside stores through a map of its own.
+#[test]
+fn setting_times_of_files_with_dirty_pages_stops_nobody() {
+    let bed = bed(false);
+    within_patience(&bed, || {
+        thread::scope(|s| {
+            for n in 1..=16 {
+                let bed = &bed;
+                s.spawn(move || {
+                    let file = open_rw(&bed.p("sparse"));
+                    let mut map = Map::new(&file, SIZE as usize, true, true).unwrap();
+                    for round in 0..ROUNDS {
+                        map.write(n * 524_288, &[round as u8 | 1]);
+                        os::set_times(&bed.p("sparse"), (5, 0), (round as i64, 0)).unwrap();
+                        assert_eq!(read(&bed.p("small")), "small");
+                    }
+                });
+            }
+        });
+    });
+    let data = fs::read(bed.p("sparse")).unwrap();
+    assert!((1..=16).all(|n| data[n * 524_288] == ROUNDS as u8 - 1), "what was written to the maps is there");
 }
