@@ -11,6 +11,7 @@
 //! | [`image`] | OCI and Docker image data and the containers it comes in |
 //! | [`store`] | the store on disk: blobs, layers, images, references, writable layers |
 //! | [`engine`] | layers in the storage of podman and Docker |
+//! | [`provenance`] | which layer gives a path, what hides it, what is wasted |
 //! | [`fuse`] | the adapter from the `fuser` crate to [`overlay`], and mounting |
 //! | [`mounted`] | a mount that lives as long as a value, for integration tests |
 //! | [`cli`] | the command line |
@@ -36,5 +37,6 @@ pub mod image;
 pub mod layer;
 pub mod mounted;
 pub mod overlay;
+pub mod provenance;
 pub mod store;
 pub mod sys;

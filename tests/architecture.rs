@@ -16,7 +16,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("changes", &["archive", "layer", "overlay", "sys"]),
     ("engine", &["image", "sys"]),
     ("mounted", &["fuse", "overlay", "store", "sys"]),
-    ("cli", &["archive", "changes", "engine", "fuse", "image", "overlay", "store", "sys"]),
+    ("provenance", &["archive", "engine", "image", "layer", "store", "sys"]),
+    ("cli", &["archive", "changes", "engine", "fuse", "image", "overlay", "provenance", "store", "sys"]),
 ];
 
 fn rust_files(dir: &Path, found: &mut Vec<std::path::PathBuf>) {

@@ -44,19 +44,21 @@ pub struct Meta {
     pub xattrs: Vec<(CString, Vec<u8>)>,
 }
 
-/// One entry. Its data, if any, come from [`Reader::data`].
+/// One entry of a layer tar.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub struct Entry {
     /// As it stands in the archive, for messages.
     pub name: Vec<u8>,
     /// Relative to the layer, without `.` and `..`.
     pub path: Vec<u8>,
+    /// What it makes.
     pub what: What,
+    /// Its attributes.
     pub meta: Meta,
     /// Length of the file in bytes, holes included.
     pub size: u64,
     /// Where the data of a sparse file go.
-    pub sparse: Option<Pieces>,
+    pub(super) sparse: Option<Pieces>,
 }
 
 /// Reads entry after entry.

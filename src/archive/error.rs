@@ -67,6 +67,9 @@ pub enum Error {
     /// The list of what is left to do, a temporary file, could not be written or read.
     #[error("temporary file: {0}")]
     Spool(#[source] io::Error),
+    /// Whoever was told the entries wants no more.
+    #[error("stopped")]
+    Stopped,
     /// Nothing that belongs to one entry.
     #[error(transparent)]
     System(#[from] sys::Error),
@@ -74,7 +77,7 @@ pub enum Error {
 
 impl Error {
     /// An error about the entry `name`.
-    pub(super) fn entry(name: &[u8], what: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn entry(name: &[u8], what: impl Into<Cow<'static, str>>) -> Self {
         Self::Entry { name: shown(name), what: what.into() }
     }
 
@@ -85,7 +88,8 @@ impl Error {
 
     /// Whether the blob may be to blame, so that its digest should be looked at before this is reported.
     pub(super) fn blames_the_blob(&self) -> bool {
-        !matches!(self, Self::Read(_) | Self::Write { .. } | Self::Spool(_) | Self::System(_) | Self::Limit(_))
+        use Error::{Limit, Read, Spool, Stopped, System, Write};
+        !matches!(self, Read(_) | Write { .. } | Spool(_) | Stopped | System(_) | Limit(_))
     }
 }
 
@@ -98,7 +102,7 @@ impl fmt::Display for Found {
 }
 
 /// A name fit for a message: unprintable bytes escaped, and not endless.
-pub(super) fn shown(name: &[u8]) -> String {
+pub(crate) fn shown(name: &[u8]) -> String {
     const LONGEST: usize = 300;
     let cut = &name[..name.len().min(LONGEST)];
     let mut text = String::new();

@@ -18,6 +18,7 @@
 //! | Where does an entry go, through which directories? | `tree` |
 //! | How is an object made and given its attributes? | `apply`, `attributes`, `form` |
 //! | What is left for the end? | `pending`, `complete`, `below` |
+//! | What would be unpacked, without doing it? | `list` |
 //! | How is a layer tar written, and compressed? | `write`, `compress` |
 
 mod api;
@@ -31,6 +32,7 @@ mod entry;
 mod error;
 mod form;
 mod header;
+mod list;
 mod names;
 mod pax;
 mod pending;
@@ -43,8 +45,11 @@ mod write;
 
 pub use api::{Compression, Counts, Digests, Expected, Limits, Options, Unpacked, complete, digests, unpack};
 pub use compress::Compressor;
-pub use entry::{Meta, What};
+pub use entry::{Entry, Meta, What};
+pub(crate) use error::shown;
 pub use error::{Error, Result};
 pub use form::{Form, OVERRIDE_STAT, Owners};
+pub use list::{Data, Each, entries};
+pub use names::Kind;
 pub use pending::Pending;
 pub use write::Writer;

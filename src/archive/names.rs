@@ -65,7 +65,7 @@ pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// What the last component of a name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind<'a> {
+pub enum Kind<'a> {
     /// An entry like any other.
     Plain,
     /// This name of the layers below is deleted.

@@ -10,6 +10,7 @@ mod context;
 mod demo;
 mod df;
 mod diff;
+mod entries;
 mod export;
 mod history;
 mod images;
@@ -17,6 +18,7 @@ mod import;
 mod inspect;
 mod limits;
 mod load;
+mod ls;
 mod man;
 mod mount;
 mod names;
@@ -31,6 +33,7 @@ mod rmi;
 mod save;
 mod stats;
 mod tag;
+mod target;
 mod umount;
 mod verify;
 
@@ -93,6 +96,8 @@ enum Command {
     History(history::HistoryArgs),
     /// Show everything about images and writable layers
     Inspect(inspect::InspectArgs),
+    /// List what a merged view shows, and which layer gives it
+    Ls(ls::LsArgs),
     /// Remove what nothing uses
     Prune(prune::PruneArgs),
     /// Show what the store takes on disk
@@ -213,6 +218,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Rmi(args) => rmi::run(&args, &context),
         Command::History(args) => Ok(history::run(&args, &context)?),
         Command::Inspect(args) => inspect::run(&args, &context),
+        Command::Ls(args) => Ok(ls::run(&args, &context)?),
         Command::Prune(args) => Ok(prune::run(&args, &context)?),
         Command::Df(args) => Ok(df::run(&args, &context)?),
         Command::Verify(args) => verify::run(&args, &context),

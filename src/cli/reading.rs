@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use std::os::fd::AsFd;
 
 /// A writable layer and what is below it, held in the store.
+#[derive(Debug)]
 pub struct WritableTree {
     reading: Reading,
 }

@@ -27,6 +27,12 @@ impl Timestamp {
         Self { seconds: seconds.clamp(least, most), nanos: 0 }
     }
 
+    /// The same with nanoseconds after the second.
+    #[must_use]
+    pub fn with_nanos(self, nanos: u32) -> Self {
+        Self { nanos: nanos.min(999_999_999), ..self }
+    }
+
     /// Seconds since 1970.
     #[must_use]
     pub fn unix(self) -> i64 {

@@ -5,6 +5,7 @@
 //! `file`, `dir`, `symlink`, `pipe`, `socket`, `block-MAJOR-MINOR`, `char-MAJOR-MINOR`. Attributes that would act on the
 //! real owner, or may not be set, are beside it under `user.containers.override_` and their own name.
 
+use crate::sys::{self, At, Errno, Stat, xattr};
 use std::ffi::{CStr, CString};
 use std::fmt;
 
@@ -45,6 +46,58 @@ impl OverrideStat {
         };
         Some(Self { uid, gid, mode, kind })
     }
+
+    /// What an object that is `disk` shows with the attribute.
+    ///
+    /// # Errors
+    /// `EINVAL` for a type that the object cannot stand for.
+    pub fn apply(self, disk: Stat) -> sys::Result<Stat> {
+        let Self { uid, gid, mode, kind } = self;
+        let mut stat = Stat { uid, gid, mode: disk.file_type() | mode, ..disk };
+        if let Some((kind, major, minor)) = kind.filter(|k| k.0 != disk.file_type()) {
+            // A regular file can stand for anything that has no content of its own.
+            if disk.is_dir() || kind == libc::S_IFDIR || kind == libc::S_IFLNK {
+                return Err(MALFORMED);
+            }
+            stat.mode = kind | mode;
+            (stat.rdev_major, stat.rdev_minor) = (major, minor);
+        }
+        Ok(stat)
+    }
+}
+
+const MALFORMED: sys::Error = sys::Error { call: "user.containers.override_stat", errno: Errno::INVAL };
+
+/// Only regular files and directories can have `user.*` attributes (xattr(7)).
+pub fn can_be_on(disk: &Stat) -> bool {
+    disk.is_file() || disk.is_dir()
+}
+
+/// Reads the attribute of an object that is `disk`; `None` where it has none.
+///
+/// # Errors
+/// `EINVAL` when it makes no sense: nobody may be given permissions that it was to take away.
+pub fn read(at: At<'_>, disk: &Stat) -> sys::Result<Option<OverrideStat>> {
+    if !can_be_on(disk) {
+        return Ok(None);
+    }
+    let mut value = [0; MAX_LEN];
+    match xattr::get_into(at, NAME, &mut value) {
+        Ok(Some(len)) => OverrideStat::parse(&value[..len]).ok_or(MALFORMED).map(Some),
+        Ok(None) => Ok(None),
+        // Not even the owner may read it: made by another program, or somebody else's.
+        Err(e) if e.is(Errno::ACCESS) => Ok(None),
+        Err(e) if e.is(Errno::RANGE) => Err(MALFORMED),
+        Err(e) => Err(e),
+    }
+}
+
+/// What an object that is `disk` shows.
+///
+/// # Errors
+/// As [`read`] and [`OverrideStat::apply`].
+pub fn shown_stat(at: At<'_>, disk: Stat) -> sys::Result<Stat> {
+    read(at, &disk)?.map_or(Ok(disk), |kept| kept.apply(disk))
 }
 
 /// The value.

@@ -33,7 +33,7 @@ impl Overlay {
     /// # Errors
     /// `EINVAL` for an attribute that makes no sense: nobody may be given permissions that it was to take away.
     pub(super) fn shown(&self, at: At<'_>, disk: Stat) -> Result<Stat> {
-        if self.override_stat { apply(read(at, &disk)?, disk) } else { Ok(disk) }
+        if self.override_stat { Ok(form::shown_stat(at, disk)?) } else { Ok(disk) }
     }
 
     /// chown(2) of an object of upper. As everywhere it takes set-id bits off what is not a directory.
@@ -64,10 +64,10 @@ impl Overlay {
     fn change(&self, at: At<'_>, change: impl FnOnce(&mut Stat)) -> Result<()> {
         let _alone = CHANGING.lock();
         let disk = sys::stat(at)?;
-        let kept = read(at, &disk)?;
-        let mut shown = apply(kept, disk)?;
+        let kept = form::read(at, &disk)?;
+        let mut shown = kept.map_or(Ok(disk), |kept| kept.apply(disk))?;
         change(&mut shown);
-        if !holds_attribute(&disk) || kept.is_some() {
+        if !form::can_be_on(&disk) || kept.is_some() {
             return self.give(at, &disk, &shown);
         }
         // Until the attribute is there, what is on disk is shown.
@@ -88,7 +88,7 @@ impl Overlay {
                 done => Ok(done?),
             };
         }
-        if !holds_attribute(disk) {
+        if !form::can_be_on(disk) {
             // Made by another program as what it is.
             sys::chown(at, Some(shown.uid), Some(shown.gid))?;
             return Ok(sys::chmod(at, shown.mode & 0o7777)?);
@@ -185,36 +185,6 @@ impl Overlay {
     }
 }
 
-fn read(at: At<'_>, disk: &Stat) -> Result<Option<OverrideStat>> {
-    if !holds_attribute(disk) {
-        return Ok(None);
-    }
-    let mut value = [0; form::MAX_LEN];
-    match xattr::get_into(at, form::NAME, &mut value) {
-        Ok(Some(len)) => OverrideStat::parse(&value[..len]).ok_or_else(malformed).map(Some),
-        Ok(None) => Ok(None),
-        // Not even the owner may read it: made by another program, or somebody else's.
-        Err(e) if e.is(Errno::ACCESS) => Ok(None),
-        Err(e) if e.is(Errno::RANGE) => Err(malformed()),
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// What an object on disk shows with the attribute.
-fn apply(kept: Option<OverrideStat>, mut stat: Stat) -> Result<Stat> {
-    let Some(OverrideStat { uid, gid, mode, kind }) = kept else { return Ok(stat) };
-    (stat.uid, stat.gid, stat.mode) = (uid, gid, stat.file_type() | mode);
-    if let Some((kind, major, minor)) = kind.filter(|k| k.0 != stat.file_type()) {
-        // A regular file can stand for anything that has no content of its own.
-        if stat.is_dir() || kind == libc::S_IFDIR || kind == libc::S_IFLNK {
-            return Err(malformed());
-        }
-        stat.mode = kind | mode;
-        (stat.rdev_major, stat.rdev_minor) = (major, minor);
-    }
-    Ok(stat)
-}
-
 fn write(at: At<'_>, shown: &Stat) -> Result<()> {
     let Stat { uid, gid, mode, rdev_major, rdev_minor, .. } = *shown;
     let kind = Some((shown.file_type(), rdev_major, rdev_minor));
@@ -238,11 +208,6 @@ fn aside(name: &CStr) -> Result<CString> {
     form::aside(name.to_bytes()).ok_or(Error::Invalid)
 }
 
-/// Only regular files and directories can have `user.*` attributes (xattr(7)).
-fn holds_attribute(disk: &Stat) -> bool {
-    disk.is_file() || disk.is_dir()
-}
-
 /// Permissions on disk of an object that shows `shown`: what the daemon needs, never set-id bits. That a file can be
 /// executed is kept for those who look at the layer without the attributes.
 fn mode_on_disk(shown: &Stat) -> u32 {
@@ -260,8 +225,4 @@ pub(super) fn make_on_disk(dir: Fd<'_>, name: &OsStr, shown: &Stat) -> sys::Resu
         sys::mknod(dir, name, kind | mode, 0, 0)?
     };
     Ok(Stat { mode: kind | mode, ..Stat::default() })
-}
-
-fn malformed() -> Error {
-    sys::Error { call: "user.containers.override_stat", errno: Errno::INVAL }.into()
 }

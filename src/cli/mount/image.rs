@@ -209,7 +209,7 @@ fn from_store(
 }
 
 /// Where an engine keeps its images unless it is told otherwise.
-fn engine_root(usual: &str) -> anyhow::Result<PathBuf> {
+pub fn engine_root(usual: &str) -> anyhow::Result<PathBuf> {
     if is_root() {
         return Ok(Path::new("/var/lib").join(usual));
     }

@@ -9,7 +9,7 @@ pub const SCHEMA: u32 = 1;
 
 /// Prints one document, indented by 2.
 pub fn document(value: &impl Serialize) -> anyhow::Result<()> {
-    super::print(&(escape(&serde_json::to_string_pretty(value)?) + "\n"))
+    super::stream::write(value)
 }
 
 /// Prints one document as Docker does, indented by 4.

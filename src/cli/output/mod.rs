@@ -7,11 +7,13 @@
 mod archive;
 mod args;
 mod json;
+mod stream;
 mod table;
 
 pub use archive::ArchiveFile;
 pub use args::{ListArgs, Shape, ShapeArgs};
 pub use json::{SCHEMA, document, indented, object_lines};
+pub use stream::{Pieces, Stream};
 pub use table::Table;
 
 use crate::image::format::printable;

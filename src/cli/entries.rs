@@ -1,0 +1,105 @@
+//! Entries of layers as the inspecting commands print them.
+
+use crate::image::format::printable;
+use crate::image::time::Timestamp;
+use crate::provenance::{Entry, Kind, Merged, NodeId, Occurrence};
+use crate::sys::Time;
+use serde::Serialize;
+
+/// A path with a slash in front; bytes that are no text are replaced.
+pub fn absolute(path: &[u8]) -> String {
+    format!("/{}", String::from_utf8_lossy(path))
+}
+
+/// `-rwxr-xr-x`, as `ls -l` has it.
+pub fn mode_text(entry: &Entry) -> String {
+    let bit = |shift: u16, letter| if entry.mode >> shift & 1 == 1 { letter } else { '-' };
+    let special = |shift: u16, execute: u16, letter: char| match (entry.mode >> shift & 1, entry.mode >> execute & 1) {
+        (0, 0) => '-',
+        (0, _) => 'x',
+        (_, 0) => letter.to_ascii_uppercase(),
+        _ => letter,
+    };
+    let letters = [
+        entry.kind.letter(),
+        bit(8, 'r'),
+        bit(7, 'w'),
+        special(11, 6, 's'),
+        bit(5, 'r'),
+        bit(4, 'w'),
+        special(10, 3, 's'),
+        bit(2, 'r'),
+        bit(1, 'w'),
+        special(9, 0, 't'),
+    ];
+    letters.iter().collect()
+}
+
+/// A time as JSON documents have it.
+pub fn time(time: Time) -> String {
+    Timestamp::from_unix(time.sec).with_nanos(time.nsec).to_string()
+}
+
+/// A time as tables have it: `2024-01-31 12:00`.
+pub fn short_time(time: Time) -> String {
+    let text = Timestamp::from_unix(time.sec).to_string();
+    text.get(..16).unwrap_or(&text).replace('T', " ")
+}
+
+/// The length of a file or link; the numbers of a device.
+pub fn size_text(entry: &Entry) -> String {
+    match entry.kind {
+        Kind::Char | Kind::Block => format!("{},{}", entry.device.0, entry.device.1),
+        _ => entry.size.to_string(),
+    }
+}
+
+/// A name with what `ls -l` puts behind it, fit for a terminal.
+pub fn name_text(merged: &Merged, name: &[u8], found: &Occurrence) -> String {
+    let target = merged.layer(found.layer()).target(found.entry);
+    let name = printable(&String::from_utf8_lossy(name));
+    match merged.entry(found).kind {
+        Kind::Symlink => format!("{name} -> {}", printable(&String::from_utf8_lossy(target))),
+        _ => name,
+    }
+}
+
+/// An entry in JSON documents (docs/JSON.md, "Entries").
+#[derive(Debug, Serialize)]
+pub struct EntryObject {
+    path: String,
+    layer: u16,
+    kind: &'static str,
+    size: u64,
+    mode: String,
+    uid: u32,
+    gid: u32,
+    mtime: String,
+    target: Option<String>,
+    device: Option<[u32; 2]>,
+    hard_link: Option<String>,
+    opaque: bool,
+}
+
+impl EntryObject {
+    /// The entry of an occurrence at a path.
+    pub fn new(merged: &Merged, node: NodeId, found: &Occurrence) -> Self {
+        let (entry, layer) = (merged.entry(found), merged.layer(found.layer()));
+        let first = layer.first_name(found.entry);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            path: absolute(&merged.path(node)),
+            layer: found.layer().get(),
+            kind: entry.kind.word(),
+            size: entry.size,
+            mode: format!("{:04o}", entry.mode),
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: time(entry.mtime),
+            target: (entry.kind == Kind::Symlink).then(|| text(layer.target(found.entry))),
+            device: matches!(entry.kind, Kind::Char | Kind::Block).then_some([entry.device.0, entry.device.1]),
+            hard_link: (first != found.entry).then(|| absolute(&layer.path(first))),
+            opaque: entry.opaque,
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! `laminafs ls`: what a merged view shows, and which layer gives it.
+
+use super::context::Context;
+use super::entries::{EntryObject, absolute, mode_text, name_text, short_time, size_text};
+use super::output::{self, Pieces, SCHEMA, Stream};
+use super::target::{TARGETS, Target, TargetArgs};
+use crate::provenance::{Lost, Merged, NodeId, Number, Occurrence, View};
+use anyhow::bail;
+use clap::Args;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+/// Arguments of `laminafs ls`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "laminafs ls [OPTIONS] TARGET[@N] [PATH]...\n       laminafs ls [OPTIONS] --lower DIR[:DIR...] [PATH]...",
+    after_help = format!("{TARGETS}\n\n\
+    LAYER is the number of the layer that gives the entry; of a directory, the one that gives its attributes.\n\n\
+    Examples:\n  \
+    laminafs ls debian:12 /etc\n  \
+    laminafs ls -R --sort size docker-archive:web.tar /usr/lib\n  \
+    laminafs ls --layer 2 debian:12\n  \
+    laminafs ls -R --json web@2")
+)]
+pub struct LsArgs {
+    /// List directories with all that is in them
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// With -R, go down only so many directories
+    #[arg(long, value_name = "N", requires = "recursive")]
+    depth: Option<usize>,
+    #[command(flatten)]
+    view: ViewArgs,
+    /// The largest first
+    #[arg(long, value_name = "size|name", value_enum, default_value_t, hide_possible_values = true)]
+    sort: Sort,
+    /// Show for directories the bytes of all files in them
+    #[arg(long)]
+    cumulative: bool,
+    /// Print one JSON document (docs/JSON.md)
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// TARGET, then paths in it; without one, the root
+    #[arg(value_name = "TARGET PATH")]
+    words: Vec<OsString>,
+}
+
+/// The order of a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Sort {
+    /// By name.
+    #[default]
+    Name,
+    /// The largest first.
+    Size,
+}
+
+/// `--layer`.
+#[derive(Debug, Args)]
+pub struct ViewArgs {
+    /// Show layer N alone, with its whiteouts, instead of the merged view
+    #[arg(long, value_name = "N")]
+    layer: Option<usize>,
+}
+
+impl ViewArgs {
+    /// What is to be shown of a target.
+    pub fn view(&self, target: &Target) -> anyhow::Result<View> {
+        match self.layer {
+            Some(number) => Ok(View::Alone(target.merged.number(number)?)),
+            None => Ok(View::UpTo(target.top()?)),
+        }
+    }
+}
+
+/// Finds a path in a view. A symbolic link is followed on the way, and at the end if `follow`.
+pub fn find(merged: &Merged, path: &[u8], view: View, follow: bool) -> anyhow::Result<NodeId> {
+    let shown = absolute(path.strip_prefix(b"/").unwrap_or(path));
+    let lost = match view {
+        View::UpTo(number) => match merged.resolve(path, number, follow) {
+            Ok(node) => return Ok(node),
+            Err(lost) => lost,
+        },
+        View::Alone(number) => match merged.find(path) {
+            Some(node) if merged.seen(node, view).is_some() => return Ok(node),
+            _ => bail!("layer {number} of {} has no {shown}", merged.name),
+        },
+    };
+    let name = &merged.name;
+    match lost {
+        Lost::Never => bail!("no layer of {name} has {shown}"),
+        Lost::Hidden(node) => {
+            let hidden = absolute(&merged.path(node));
+            let by = merged.occurrences(node).iter().filter_map(Occurrence::hidden_by).max();
+            let by = by.map_or(String::new(), |by: Number| format!(" since layer {by}"));
+            bail!("{shown} is not seen in {name}: {hidden} is hidden{by}; try: laminafs whence {name} {hidden}")
+        }
+        Lost::NotADirectory(node) => bail!("{shown}: {} is not a directory", absolute(&merged.path(node))),
+        Lost::TooManyLinks => bail!("{shown}: too many symbolic links"),
+    }
+}
+
+/// An entry, and the bytes in it if they were asked for.
+#[derive(Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    entry: EntryObject,
+    cumulative: Option<u64>,
+}
+
+/// Lists what was asked for.
+pub fn run(args: &LsArgs, context: &Context) -> anyhow::Result<()> {
+    let (target, paths) = args.target.open(&args.words, context)?;
+    let merged = &target.merged;
+    let view = args.view.view(&target)?;
+    let mut tops = Vec::new();
+    for path in paths {
+        tops.push(find(merged, path.as_bytes(), view, true)?);
+    }
+    if paths.is_empty() {
+        tops.push(NodeId::ROOT);
+    }
+    let sizes = (args.cumulative || args.sort == Sort::Size).then(|| merged.sizes(view));
+    let listing = Listing { args, merged, view, sizes };
+    target.check()?;
+    if args.json {
+        return listing.document(&tops);
+    }
+    let mut out = Pieces::default();
+    out.line("MODE       LAYER OWNER              SIZE MODIFIED         NAME")?;
+    for top in tops {
+        for (node, found, name) in listing.entries(top) {
+            out.line(&listing.line(node, found, &name))?;
+        }
+    }
+    out.end()
+}
+
+struct Listing<'a> {
+    args: &'a LsArgs,
+    merged: &'a Merged,
+    view: View,
+    sizes: Option<Vec<u64>>,
+}
+
+impl Listing<'_> {
+    /// What is listed for an argument, with the names to print: what is in a directory, else the entry itself.
+    fn entries(&self, top: NodeId) -> Box<dyn Iterator<Item = (NodeId, &Occurrence, Vec<u8>)> + '_> {
+        let merged = self.merged;
+        let is_dir = merged.seen(top, self.view).is_some_and(|found| merged.entry(found).is_dir());
+        let depth = if self.args.recursive { self.args.depth } else { Some(1) };
+        let skip = usize::from(is_dir && !(self.args.recursive && self.args.json));
+        let walk = merged.walk(top, self.view, depth).skip(skip);
+        let short = !self.args.recursive && is_dir;
+        let named = walk.map(move |(node, found, _)| {
+            let name = if short { merged.name(node).to_vec() } else { [b"/", merged.path(node).as_slice()].concat() };
+            (node, found, name)
+        });
+        match &self.sizes {
+            Some(sizes) if self.args.sort == Sort::Size => {
+                let mut all: Vec<_> = named.collect();
+                all.sort_by_key(|(node, ..)| std::cmp::Reverse(sizes[node.index()]));
+                Box::new(all.into_iter())
+            }
+            _ => Box::new(named),
+        }
+    }
+
+    fn size(&self, node: NodeId) -> Option<u64> {
+        self.sizes.as_ref().filter(|_| self.args.cumulative).map(|sizes| sizes[node.index()])
+    }
+
+    fn line(&self, node: NodeId, found: &Occurrence, name: &[u8]) -> String {
+        let entry = self.merged.entry(found);
+        let owner = format!("{}:{}", entry.uid, entry.gid);
+        let size = self.size(node).filter(|_| entry.is_dir()).map_or_else(|| size_text(entry), |size| size.to_string());
+        let (mode, time) = (mode_text(entry), short_time(entry.mtime));
+        let name = name_text(self.merged, name, found);
+        format!("{mode} {:>5} {owner:<11} {size:>11} {time} {name}", found.layer())
+    }
+
+    fn document(&self, tops: &[NodeId]) -> anyhow::Result<()> {
+        #[derive(Serialize)]
+        struct Document<'a, E> {
+            schema: u32,
+            target: &'a str,
+            entries: E,
+        }
+        let listed = tops.iter().flat_map(|top| self.entries(*top)).map(|(node, found, _)| Listed {
+            entry: EntryObject::new(self.merged, node, found),
+            cumulative: self.size(node),
+        });
+        output::document(&Document { schema: SCHEMA, target: &self.merged.name, entries: Stream::new(listed) })
+    }
+}

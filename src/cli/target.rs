@@ -1,0 +1,203 @@
+//! What the inspecting commands look into: an image wherever it is, a writable layer, a mount, or plain directories.
+
+use super::context::Context;
+use super::mount::engine_root;
+use super::reading::WritableTree;
+use crate::archive::Limits;
+use crate::engine::{self, Found};
+use crate::image::container::{Format, ImageInSource, Source, Spool, Wanted};
+use crate::image::location::{ImageArg, Location};
+use crate::image::{Platform, Reference};
+use crate::provenance::{LayerDirectory, Merged, Number, stack_of};
+use crate::store::{Error, Pin, Store};
+use crate::sys::process::raise_nofile_limit;
+use anyhow::{Context as _, bail};
+use clap::Args;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What the help of every inspecting command says about TARGET.
+pub const TARGETS: &str = "TARGET is a writable layer, an image, docker-archive:FILE[:NAME], oci:DIR[:NAME] or \
+    oci-archive:FILE[:NAME] (read without loading), containers-storage:NAME or docker-store:NAME, or the path of a mount. \
+    TARGET@N is the view up to layer N; layer 1 is the lowest. --lower A:B takes directories instead.";
+
+/// The options that say how the target is read.
+#[derive(Debug, Args)]
+pub struct TargetArgs {
+    /// Look into these directories instead of TARGET; topmost first, separated by colons, may be repeated
+    #[arg(long, value_name = "DIR[:DIR...]", help_heading = "Where to look")]
+    lower: Vec<OsString>,
+    /// With --lower: the writable directory on top of them
+    #[arg(long, value_name = "DIR", requires = "lower", help_heading = "Where to look")]
+    upper: Option<PathBuf>,
+    /// Take the image for this platform (os/architecture[/variant]) instead of that for this machine
+    #[arg(long, value_name = "PLATFORM", help_heading = "Where to look")]
+    platform: Option<Platform>,
+    /// Where the engine keeps its images, for containers-storage: and docker-store:
+    #[arg(long, value_name = "DIR", help_heading = "Where to look")]
+    storage_root: Option<PathBuf>,
+}
+
+/// What keeps the layers from being removed while they are read.
+#[derive(Debug)]
+enum Held {
+    Nothing,
+    Pin { _pin: Pin },
+    Writable { store: Store, tree: Box<WritableTree> },
+}
+
+/// A target that was read.
+#[derive(Debug)]
+pub struct Target {
+    /// Its layers, up to the one that was asked for.
+    pub merged: Merged,
+    held: Held,
+}
+
+impl Target {
+    fn new(merged: Merged) -> Self {
+        Self { merged, held: Held::Nothing }
+    }
+
+    /// The view that is meant; a stack without layers has none.
+    pub fn top(&self) -> anyhow::Result<Number> {
+        self.merged.top().with_context(|| format!("{} has no layers", self.merged.name))
+    }
+
+    /// Whether the writable layer that was read is still there: else what was read was just being deleted.
+    pub fn check(&self) -> anyhow::Result<()> {
+        match &self.held {
+            Held::Writable { store, tree } => Ok(store.still_there(tree.reading())?),
+            Held::Pin { .. } | Held::Nothing => Ok(()),
+        }
+    }
+}
+
+impl TargetArgs {
+    /// Reads the target that stands first in `words`, unless there is `--lower`; and the words after it.
+    pub fn open<'a>(&self, words: &'a [OsString], context: &Context) -> anyhow::Result<(Target, &'a [OsString])> {
+        if !self.lower.is_empty() {
+            return Ok((self.directories()?, words));
+        }
+        let Some((target, rest)) = words.split_first() else {
+            let missing = "no TARGET given: name an image, a writable layer or a mount, or give --lower\n";
+            return Err(clap::Error::raw(clap::error::ErrorKind::MissingRequiredArgument, missing).into());
+        };
+        Ok((self.read(target, context)?, rest))
+    }
+
+    fn directories(&self) -> anyhow::Result<Target> {
+        let split = |text: &OsString| {
+            let parts = text.as_bytes().split(|b| *b == b':').filter(|part| !part.is_empty());
+            parts.map(|part| PathBuf::from(OsStr::from_bytes(part))).collect::<Vec<_>>()
+        };
+        let lower: Vec<PathBuf> = self.lower.iter().flat_map(split).collect();
+        directories("the stack", stack_of(&lower, self.upper.as_deref(), false))
+    }
+
+    /// Reads a target.
+    pub fn read(&self, text: &OsStr, context: &Context) -> anyhow::Result<Target> {
+        if matches!(text.as_bytes().first(), Some(b'/' | b'.')) {
+            bail!("{} is no mount of laminafs; directories are given with --lower", text.display());
+        }
+        let ImageArg { location, layers } = ImageArg::parse(text)?;
+        let shown = text.to_string_lossy();
+        match location {
+            Location::Store(name) => in_store(&name, layers, context),
+            Location::ContainersStorage(name) => {
+                self.in_engine(&shown, "containers/storage", |root| engine::containers_storage(root, &name, layers))
+            }
+            Location::DockerStore(name) => {
+                self.in_engine(&shown, "docker", |root| engine::docker_store(root, &name, layers))
+            }
+            Location::Oci { path, reference } | Location::OciArchive { path, reference } => {
+                self.in_archive(&shown, &path, Format::Oci, reference)
+            }
+            Location::DockerArchive { path, reference } => self.in_archive(&shown, &path, Format::Docker, reference),
+        }
+    }
+
+    fn in_engine(
+        &self,
+        name: &str,
+        usual: &str,
+        find: impl FnOnce(&Path) -> engine::Result<Found>,
+    ) -> anyhow::Result<Target> {
+        let root = self.storage_root.clone().map_or_else(|| engine_root(usual), Ok)?;
+        let found = find(&std::path::absolute(root)?)?;
+        directories(name, stack_of(&found.lower, None, found.override_stat))
+    }
+
+    fn in_archive(&self, name: &str, path: &Path, format: Format, reference: Option<String>) -> anyhow::Result<Target> {
+        let (path, layers) = first_layers(path);
+        let (reference, layers) = match reference.as_deref().and_then(|text| text.rsplit_once('@')) {
+            Some((reference, number)) if number.parse::<usize>().is_ok() => {
+                (Some(reference.to_owned()), number.parse().ok())
+            }
+            _ => (reference, layers),
+        };
+        let spool_dir = std::env::temp_dir();
+        let source = Arc::new(Source::open(&path, Some(format), Spool::new(&spool_dir))?);
+        let wanted = Wanted { platform: self.platform.as_ref(), reference: reference.as_deref() };
+        let images = source.images(wanted)?;
+        let [image] = images.as_slice() else {
+            let names: Vec<String> = images.iter().map(display).collect();
+            bail!("{name} holds several images: add a colon and one of {}", names.join(", "));
+        };
+        Ok(Target::new(Merged::of_image_in(name, &source, image, layers, &Limits::default())?))
+    }
+}
+
+fn display(image: &ImageInSource) -> String {
+    image.references.first().map_or_else(|| image.config.digest().short(), Reference::familiar)
+}
+
+/// `FILE@N`, unless there is a file of that very name.
+fn first_layers(path: &Path) -> (PathBuf, Option<usize>) {
+    let bytes = path.as_os_str().as_bytes();
+    let parsed = bytes.iter().rposition(|b| *b == b'@').and_then(|at| {
+        let number = std::str::from_utf8(&bytes[at + 1..]).ok()?.parse().ok()?;
+        Some((PathBuf::from(OsStr::from_bytes(&bytes[..at])), number))
+    });
+    match parsed {
+        Some((file, number)) if !path.exists() => (file, Some(number)),
+        _ => (path.to_owned(), None),
+    }
+}
+
+/// Each layer takes one, and each directory on the way to those that are being read.
+fn allow_descriptors() {
+    log::debug!("up to {} descriptors", raise_nofile_limit());
+}
+
+fn directories(name: &str, layers: Vec<LayerDirectory>) -> anyhow::Result<Target> {
+    allow_descriptors();
+    Ok(Target::new(Merged::of_directories(name, None, layers)?))
+}
+
+fn in_store(name: &str, layers: Option<usize>, context: &Context) -> anyhow::Result<Target> {
+    allow_descriptors();
+    let store = context.store()?;
+    if layers.is_none() {
+        match store.writable(name) {
+            Err(Error::NoWritable(_)) => {}
+            found => {
+                found?;
+                let tree = Box::new(WritableTree::open(&store, name)?);
+                let merged = Merged::of_writable(name, &store, tree.reading())?;
+                return Ok(Target { merged, held: Held::Writable { store, tree } });
+            }
+        }
+    }
+    let image = match store.find(name) {
+        Err(Error::NoImage(_)) => bail!(
+            "there is no writable layer and no image {name}; `laminafs ps -a` and `laminafs images` list what there is"
+        ),
+        found => found?,
+    };
+    let pin = store.pin(&image.record.id, layers)?;
+    let merged = Merged::of_image(name, &store, &image, layers)?;
+    Ok(Target { merged, held: Held::Pin { _pin: pin } })
+}

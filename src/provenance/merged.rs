@@ -1,0 +1,335 @@
+//! The layers and their merged tree together, for those who ask.
+
+use super::layer::{Entry, EntryId, Kind, Layer};
+use super::tree::{End, NodeId, Number, Occurrence, Tree};
+use super::{Error, Result};
+use crate::image::digest::Digest;
+use std::collections::VecDeque;
+
+/// Symbolic links that one path may go through, as the kernel has it.
+const MAX_LINKS: u32 = 40;
+
+/// A stack of layers, and every path that any of them has.
+#[derive(Debug)]
+pub struct Merged {
+    /// What was asked for, as text for messages.
+    pub name: String,
+    /// The image, if the layers are those of one: the digest of its configuration.
+    pub image: Option<Digest>,
+    layers: Vec<Layer>,
+    tree: Tree,
+}
+
+/// Which layers one looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// The layers up to this one, merged.
+    UpTo(Number),
+    /// This layer alone, whiteouts included.
+    Alone(Number),
+}
+
+impl From<Number> for View {
+    fn from(number: Number) -> Self {
+        Self::UpTo(number)
+    }
+}
+
+/// Why a path leads nowhere in the merged view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// No layer has it.
+    Never,
+    /// Layers have it, but it is not seen in this view.
+    Hidden(NodeId),
+    /// Something on the way is no directory.
+    NotADirectory(NodeId),
+    /// More symbolic links than the kernel follows.
+    TooManyLinks,
+}
+
+impl Merged {
+    /// Merges layers, the lowest first.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub(super) fn new(name: String, image: Option<Digest>, layers: Vec<Layer>) -> Result<Self> {
+        let tree = Tree::new(&layers)?;
+        Ok(Self { name, image, layers, tree })
+    }
+
+    /// The layers, the lowest first.
+    #[must_use]
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// A layer by its number.
+    #[must_use]
+    pub fn layer(&self, number: Number) -> &Layer {
+        &self.layers[number.index()]
+    }
+
+    /// The numbers of the layers, the lowest first.
+    pub fn numbers(&self) -> impl DoubleEndedIterator<Item = Number> + ExactSizeIterator + use<> {
+        (0..u16::try_from(self.layers.len()).unwrap_or(0)).map(Number::at)
+    }
+
+    /// The topmost layer; `None` when there are none.
+    #[must_use]
+    pub fn top(&self) -> Option<Number> {
+        self.numbers().next_back()
+    }
+
+    /// How many paths there are, the root included: ids are below this.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tree.len()
+    }
+
+    /// Whether no layer has anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tree.len() <= 1
+    }
+
+    /// All paths; parents come before what is in them.
+    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<> {
+        (0..u32::try_from(self.tree.len()).unwrap_or(u32::MAX)).map(NodeId)
+    }
+
+    /// The directory that a path is in; the root is in itself.
+    #[must_use]
+    pub fn parent(&self, node: NodeId) -> NodeId {
+        self.tree.parent(node)
+    }
+
+    /// What any layer has in a directory, in the byte order of the names.
+    pub fn children(&self, node: NodeId) -> impl DoubleEndedIterator<Item = NodeId> + ExactSizeIterator + use<> {
+        let range = self.tree.children(node);
+        range.map(NodeId)
+    }
+
+    /// All that layers have at a path, the lowest layer first; never empty if there is a layer.
+    #[must_use]
+    pub fn occurrences(&self, node: NodeId) -> &[Occurrence] {
+        self.tree.occurrences(node)
+    }
+
+    /// The entry of an occurrence.
+    #[must_use]
+    pub fn entry(&self, occurrence: &Occurrence) -> &Entry {
+        self.layer(occurrence.layer()).entry(occurrence.entry)
+    }
+
+    /// The name of a path in its directory; empty for the root.
+    #[must_use]
+    pub fn name(&self, node: NodeId) -> &[u8] {
+        self.occurrences(node).first().map_or(&[], |first| match node {
+            NodeId::ROOT => &[][..],
+            _ => self.layer(first.layer()).name(first.entry),
+        })
+    }
+
+    /// The whole path, without a slash at either end.
+    #[must_use]
+    pub fn path(&self, node: NodeId) -> Vec<u8> {
+        let (mut parts, mut at) = (Vec::new(), node);
+        while at != NodeId::ROOT {
+            parts.push(self.name(at));
+            at = self.parent(at);
+        }
+        parts.reverse();
+        parts.join(&b'/')
+    }
+
+    /// The child of that name.
+    #[must_use]
+    pub fn child(&self, node: NodeId, name: &[u8]) -> Option<NodeId> {
+        let mut range = self.tree.children(node);
+        while range.start < range.end {
+            let middle = range.start + (range.end - range.start) / 2;
+            match self.name(NodeId(middle)).cmp(name) {
+                std::cmp::Ordering::Equal => return Some(NodeId(middle)),
+                std::cmp::Ordering::Less => range.start = middle + 1,
+                std::cmp::Ordering::Greater => range.end = middle,
+            }
+        }
+        None
+    }
+
+    /// What the view up to a layer shows at a path. For a directory it says the attributes; the contents are merged.
+    #[must_use]
+    pub fn visible(&self, node: NodeId, at: Number) -> Option<&Occurrence> {
+        let holds = self.occurrences(node).iter().rev().find(|occurrence| occurrence.holds_at(at))?;
+        (!self.entry(holds).is_whiteout()).then_some(holds)
+    }
+
+    /// What a view shows at a path.
+    #[must_use]
+    pub fn seen(&self, node: NodeId, view: impl Into<View>) -> Option<&Occurrence> {
+        match view.into() {
+            View::UpTo(number) => self.visible(node, number),
+            View::Alone(number) => {
+                self.occurrences(node).iter().find(|found| found.layer() == number && found.since() == number)
+            }
+        }
+    }
+
+    /// What a view shows in a directory, in the byte order of the names.
+    pub fn seen_children(
+        &self,
+        node: NodeId,
+        view: impl Into<View>,
+    ) -> impl DoubleEndedIterator<Item = (NodeId, &Occurrence)> {
+        let view = view.into();
+        self.children(node).filter_map(move |child| Some((child, self.seen(child, view)?)))
+    }
+
+    /// The path that names this, whatever the views show; no link is followed, `.` and `..` go by the text.
+    #[must_use]
+    pub fn find(&self, path: &[u8]) -> Option<NodeId> {
+        let mut at = NodeId::ROOT;
+        for part in path.split(|b| *b == b'/') {
+            at = match part {
+                b"" | b"." => at,
+                b".." => self.parent(at),
+                name => self.child(at, name)?,
+            };
+        }
+        Some(at)
+    }
+
+    /// The path that one would reach in the view up to a layer, symbolic links on the way followed inside of it, as in a
+    /// mount that is the root; the last one too if `follow`.
+    ///
+    /// # Errors
+    /// [`Lost`] when there is nothing to reach.
+    pub fn resolve(&self, path: &[u8], at: Number, follow: bool) -> std::result::Result<NodeId, Lost> {
+        let split = |path: &[u8]| path.split(|b| *b == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let mut todo: VecDeque<Vec<u8>> = split(path).into();
+        let (mut node, mut links) = (NodeId::ROOT, 0);
+        while let Some(part) = todo.pop_front() {
+            match part.as_slice() {
+                b"" | b"." => continue,
+                b".." => {
+                    node = self.parent(node);
+                    continue;
+                }
+                _ => {}
+            }
+            if !self.visible(node, at).is_none_or(|found| self.entry(found).is_dir()) {
+                return Err(Lost::NotADirectory(node));
+            }
+            let child = self.child(node, &part).ok_or(Lost::Never)?;
+            let found = self.visible(child, at).ok_or(Lost::Hidden(child))?;
+            let is_last = todo.iter().all(|part| part.is_empty());
+            if self.entry(found).kind != Kind::Symlink || (is_last && !follow) {
+                node = child;
+                continue;
+            }
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(Lost::TooManyLinks);
+            }
+            let target = self.layer(found.layer()).target(found.entry);
+            if target.starts_with(b"/") {
+                node = NodeId::ROOT;
+            }
+            for part in split(target).into_iter().rev() {
+                todo.push_front(part);
+            }
+        }
+        Ok(node)
+    }
+
+    /// The path that is to blame for the end of an occurrence: the node itself, or the directory above it that was deleted,
+    /// replaced or made opaque. `None` when it never ends.
+    #[must_use]
+    pub fn culprit(&self, node: NodeId, occurrence: &Occurrence) -> Option<NodeId> {
+        let by = occurrence.hidden_by()?;
+        if matches!(occurrence.end, End::Superseded | End::Merged | End::Deleted) {
+            return Some(node);
+        }
+        let mut at = node;
+        while at != NodeId::ROOT {
+            at = self.parent(at);
+            let hides = self.occurrences(at).iter().any(|found| {
+                let entry = self.entry(found);
+                found.since() == by && (!entry.is_dir() || entry.opaque || self.is_moved(found))
+            });
+            if hides {
+                return Some(at);
+            }
+        }
+        Some(NodeId::ROOT)
+    }
+
+    fn is_moved(&self, occurrence: &Occurrence) -> bool {
+        self.layer(occurrence.layer()).redirect(occurrence.entry).is_some()
+    }
+
+    /// The occurrence that one below took the place of when it came: what the view without its layer shows at the path.
+    #[must_use]
+    pub fn before(&self, node: NodeId, occurrence: &Occurrence) -> Option<&Occurrence> {
+        let below = Number::new(usize::from(occurrence.since().get()) - 1)?;
+        self.visible(node, below)
+    }
+
+    /// For each path the bytes of regular files that a view shows at it and below it. Files with several names count once,
+    /// at one of them.
+    #[must_use]
+    pub fn sizes(&self, view: impl Into<View>) -> Vec<u64> {
+        let view = view.into();
+        let mut sizes = vec![0; self.len()];
+        let mut seen = super::seen::Seen::default();
+        for node in self.nodes() {
+            let Some(found) = self.seen(node, view) else { continue };
+            let entry = self.entry(found);
+            if entry.kind == Kind::File && seen.first(self, found) {
+                sizes[node.index()] = entry.size;
+            }
+        }
+        for node in self.nodes().rev().filter(|node| *node != NodeId::ROOT) {
+            sizes[self.parent(node).index()] += sizes[node.index()];
+        }
+        sizes
+    }
+
+    /// Every path that a view shows at and below `top`, depth first, in the byte order of the names, down to `depth`
+    /// directories below it (all for `None`). With each path its depth, 0 for `top`.
+    pub fn walk(
+        &self,
+        top: NodeId,
+        view: impl Into<View>,
+        depth: Option<usize>,
+    ) -> impl Iterator<Item = (NodeId, &Occurrence, usize)> {
+        let (view, most) = (view.into(), depth.unwrap_or(usize::MAX));
+        let mut work = vec![(top, 0)];
+        std::iter::from_fn(move || {
+            loop {
+                let (node, depth) = work.pop()?;
+                let Some(found) = self.seen(node, view) else { continue };
+                if depth < most && self.entry(found).is_dir() {
+                    work.extend(self.children(node).rev().map(|child| (child, depth + 1)));
+                }
+                return Some((node, found, depth));
+            }
+        })
+    }
+
+    /// A number that a user gave.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLayer`].
+    pub fn number(&self, number: usize) -> Result<Number> {
+        let found = Number::new(number).filter(|n| n.index() < self.layers.len());
+        found.ok_or_else(|| Error::NoSuchLayer { name: self.name.clone(), has: self.layers.len(), wanted: number })
+    }
+
+    /// The first name of the same file in its layer: the entry itself unless it is a hard link.
+    #[must_use]
+    pub fn first_name(&self, occurrence: &Occurrence) -> (Number, EntryId) {
+        (occurrence.layer(), self.layer(occurrence.layer()).first_name(occurrence.entry))
+    }
+}

@@ -1,0 +1,57 @@
+//! Layers and the tree they merge to, for inspection: which layer gives a path, what hides it, what is wasted.
+//!
+//! The layers of a stack are read once, from layer directories ([`Merged::of_directories`], [`Merged::of_image`],
+//! [`Merged::of_writable`]) or from an archive or layout that is not loaded ([`Merged::of_image_in`]). [`Merged`] then
+//! answers for all views at once, from that of the lowest layer alone to that of the whole stack. Nothing is mounted,
+//! nothing unpacked.
+//!
+//! - A [`Layer`] has [`Facts`] (digests, sizes, the command that made it) and a tree of [`Entry`], reached by [`EntryId`].
+//!   It has a [`Number`]: 1 is the lowest, as in `IMAGE@N`; [`Merged::numbers`] lists them.
+//! - A path of the merged tree is a [`NodeId`]. Walk it from [`NodeId::ROOT`] with [`Merged::children`], or find it with
+//!   [`Merged::find`] and [`Merged::resolve`]. Ids of parents are smaller than those of what is in them, so one pass over
+//!   [`Merged::nodes`] in reverse adds things up.
+//! - What layers have at a path are its [`Occurrence`]s, lowest layer first ([`Merged::occurrences`]): the entry, the layer
+//!   that hides it ([`Occurrence::hidden_by`]) and why ([`Occurrence::end`]). [`Merged::visible`] is the one that the view
+//!   up to a layer shows, [`Merged::seen`] the same for any [`View`]; [`Merged::entry`] gets from it to the entry.
+//!
+//! ```no_run
+//! # fn main() -> laminafs::provenance::Result<()> {
+//! use laminafs::provenance::{LayerDirectory, Merged, NodeId};
+//! let layers = ["/layers/base", "/layers/app"].map(|path| LayerDirectory::new(path.into()));
+//! let merged = Merged::of_directories("app", None, layers.into())?;
+//! let Some(top) = merged.top() else { return Ok(()) };
+//! for (node, found) in merged.seen_children(NodeId::ROOT, top) {
+//!     println!("{} comes from layer {}", merged.name(node).escape_ascii(), found.layer());
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! | question | module |
+//! |---|---|
+//! | What is an entry, a layer? | `layer` |
+//! | How is a layer directory read; a layer in an archive? | `walk`; `tar` and `settle` |
+//! | How do they merge, what hides what? | `tree`; redirects and looking up before that, `follow` |
+//! | What does one ask of the result? | `merged` |
+//! | Digests; contents | `contents`; `read`, `origin` |
+//! | From a place to a merged tree | `open`, `store` |
+
+mod contents;
+mod error;
+mod follow;
+mod layer;
+mod merged;
+mod open;
+mod origin;
+mod read;
+mod seen;
+mod settle;
+mod store;
+mod tar;
+mod tree;
+mod walk;
+
+pub use error::{Error, Result};
+pub use layer::{Counts, Entry, EntryId, Facts, Kind, Layer};
+pub use merged::{Lost, Merged, View};
+pub use open::{LayerDirectory, facts, stack_of};
+pub use tree::{End, NodeId, Number, Occurrence};

@@ -1,0 +1,51 @@
+//! Images and writable layers of the store.
+
+use super::open::{self, LayerDirectory};
+use super::{Merged, Result};
+use crate::image::{Config, Document};
+use crate::store::{Image, Reading, Store};
+
+impl Merged {
+    /// The first `layers` layers of an image in the store (all for `None`). The caller pins it ([`Store::pin`]), so that
+    /// nobody removes what is being read.
+    ///
+    /// # Errors
+    /// As [`Merged::of_directories`], and when the image or a layer is missing or damaged.
+    pub fn of_image(name: &str, store: &Store, image: &Image, layers: Option<usize>) -> Result<Self> {
+        let directories = image_layers(store, image, layers)?;
+        Self::of_directories(name, Some(image.record.id), directories)
+    }
+
+    /// A writable layer of the store on what it stands on.
+    ///
+    /// # Errors
+    /// As [`Merged::of_directories`].
+    pub fn of_writable(name: &str, store: &Store, reading: &Reading) -> Result<Self> {
+        let pin = reading.pin();
+        let writable = reading.writable();
+        let image = store.find(&writable.record.image.to_string()).ok();
+        let mut layers = open::stack_of(pin.lower(), Some(&writable.upper), pin.override_stat());
+        if let Some(image) = &image {
+            // The image can be gone, its layers not.
+            for (layer, known) in layers.iter_mut().zip(image_layers(store, image, Some(writable.record.layers))?) {
+                layer.facts = known.facts;
+            }
+        }
+        Self::of_directories(name, image.map(|image| image.record.id), layers)
+    }
+}
+
+fn image_layers(store: &Store, image: &Image, layers: Option<usize>) -> Result<Vec<LayerDirectory>> {
+    let config: Document<Config> = Document::parse_config(store.config(&image.record)?)?;
+    let mut facts = open::facts(&config).into_iter();
+    let mut paths = store.layer_dirs(&image.record, layers)?;
+    paths.reverse();
+    let mut directories = Vec::new();
+    for (path, layer) in paths.into_iter().zip(&image.record.layers) {
+        let override_stat = store.layer(&layer.chain_id)?.is_some_and(|record| record.override_stat);
+        let mut facts = facts.next().unwrap_or_default();
+        (facts.blob, facts.compressed) = (Some(layer.blob), Some(layer.blob_size));
+        directories.push(LayerDirectory { path, override_stat, facts });
+    }
+    Ok(directories)
+}

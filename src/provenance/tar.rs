@@ -1,0 +1,485 @@
+//! Layers in archives: the tree that unpacking a tar would make, in memory.
+//!
+//! Entries come from the reader of `crate::archive`, and mean here what its `apply` and `complete` make of them: later
+//! entries replace earlier ones of their name, links on the way are resolved inside of the layer, a marker acts on the
+//! layers below only. What depends on those is left for [`super::settle`].
+
+use super::contents::{Content, xattrs_digest};
+use super::layer::{Entry, EntryId, Kind, NONE, add_text};
+use crate::archive::{self, Error, Expected, Kind as NameKind, Limits, Result, What};
+use crate::image::digest::Digest;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Read;
+
+/// Symbolic links that one path may go through, as the kernel has it.
+const MAX_LINKS: u32 = 40;
+/// How names of aufs begin, which only whiteouts may have.
+const AUFS_PREFIX: &[u8] = b".wh.";
+/// The most bytes of the paths of whiteouts and of the targets of hard links that were not there yet.
+const PENDING: usize = 256 << 20;
+
+/// A layer that was read from a tar; what is said of layers below is still to be settled.
+pub(super) struct Unsettled {
+    pub entries: Vec<Entry>,
+    pub text: Vec<u8>,
+    pub digests: Vec<Digest>,
+    /// First name of a file, and the path in the layers below that it is a hard link to.
+    pub links: Vec<(EntryId, Vec<u8>)>,
+    pub read: archive::Digests,
+}
+
+/// Reads a layer.
+pub(super) fn read(blob: impl Read + Send, expected: Expected, limits: &Limits) -> Result<Unsettled> {
+    let mut making = Making::new(limits);
+    let read = archive::entries(blob, expected, limits, &mut |number, entry, kind, data| {
+        let mut content = Content::default();
+        if entry.what == What::File && kind == NameKind::Plain {
+            content = Content::of_entry(entry.size, data)?;
+        }
+        making.apply(u32::try_from(number).unwrap_or(NONE), entry, kind, content.digest())
+    })?;
+    making.finish(read)
+}
+
+/// What an object of the layer is while it is being made.
+struct Object {
+    entry: Entry,
+    /// Index of the directory's children.
+    children: usize,
+    target: Vec<u8>,
+    state: State,
+}
+
+/// Whether a hard link has found its target.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Made,
+    /// The target was not there yet.
+    Waiting,
+    /// The target is in a layer below.
+    Below,
+}
+
+type Children = BTreeMap<Box<[u8]>, u32>;
+
+struct Making<'a> {
+    limits: &'a Limits,
+    objects: Vec<Object>,
+    directories: Vec<Children>,
+    digests: Vec<Digest>,
+    whiteouts: Vec<Vec<u8>>,
+    opaque: Vec<Vec<u8>>,
+    /// Links whose target was not there: the object, its name for messages, the target.
+    waiting: Vec<(u32, Vec<u8>, Vec<u8>)>,
+    pending: usize,
+    /// The directory that was entered last, by its path without links.
+    last: Option<(Vec<u8>, u32)>,
+}
+
+/// How far a walk came.
+enum Walk {
+    Arrived(u32),
+    Missing,
+    Replaced,
+}
+
+const TO_DIRECTORY: &str = "is a hard link to a directory";
+
+fn parts(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    path.split(|b| *b == b'/').filter(|part| !matches!(*part, b"" | b"."))
+}
+
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (b"", path),
+    }
+}
+
+impl<'a> Making<'a> {
+    fn new(limits: &'a Limits) -> Self {
+        let mut making = Self {
+            limits,
+            objects: Vec::new(),
+            directories: Vec::new(),
+            digests: Vec::new(),
+            whiteouts: Vec::new(),
+            opaque: Vec::new(),
+            waiting: Vec::new(),
+            pending: 0,
+            last: None,
+        };
+        making.directory(0);
+        making
+    }
+
+    /// A new directory that no entry describes.
+    fn directory(&mut self, parent: u32) -> u32 {
+        let children = self.directories.len();
+        self.directories.push(Children::new());
+        let entry = Entry { implied: true, parent, ..Entry::new(Kind::Directory) };
+        self.object(Object { entry, children, target: Vec::new(), state: State::Made })
+    }
+
+    fn object(&mut self, object: Object) -> u32 {
+        self.objects.push(object);
+        u32::try_from(self.objects.len() - 1).unwrap_or(NONE)
+    }
+
+    fn get(&self, id: u32) -> &Object {
+        &self.objects[id as usize]
+    }
+
+    fn child(&self, dir: u32, name: &[u8]) -> Option<u32> {
+        self.directories[self.get(dir).children].get(name).copied()
+    }
+
+    /// Puts an object into a directory, in place of whatever has its name.
+    fn put(&mut self, dir: u32, name: &[u8], id: u32) {
+        let children = self.get(dir).children;
+        if self.directories[children].insert(name.into(), id).is_some() {
+            self.last = None;
+        }
+        self.objects[id as usize].entry.parent = dir;
+    }
+
+    fn apply(
+        &mut self,
+        number: u32,
+        entry: &archive::Entry,
+        kind: NameKind<'_>,
+        content: Option<Digest>,
+    ) -> Result<()> {
+        let (dir, name) = split(&entry.path);
+        match kind {
+            NameKind::Leftover => Ok(()),
+            NameKind::Plain if entry.path.is_empty() => self.root(entry),
+            NameKind::Plain => match self.enter(dir, &entry.name, true)? {
+                Walk::Arrived(dir) => self.plain(number, entry, dir, name, content),
+                Walk::Missing | Walk::Replaced => Ok(()),
+            },
+            NameKind::Whiteout(_) | NameKind::Opaque => {
+                let Walk::Arrived(_) = self.enter(dir, &entry.name, false)? else { return Ok(()) };
+                self.count(entry.path.len())?;
+                match kind {
+                    NameKind::Whiteout(hidden) if dir.is_empty() => self.whiteouts.push(hidden.to_vec()),
+                    NameKind::Whiteout(hidden) => self.whiteouts.push([dir, b"/", hidden].concat()),
+                    _ => self.opaque.push(dir.to_vec()),
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<()> {
+        self.pending += bytes;
+        if self.pending > PENDING {
+            return Err(Error::Limit("its whiteouts and hard links have more than 256 MiB of names".into()));
+        }
+        Ok(())
+    }
+
+    fn root(&mut self, entry: &archive::Entry) -> Result<()> {
+        if entry.what != What::Directory {
+            return Err(Error::entry(&entry.name, "would replace the root of the layer by something else"));
+        }
+        self.describe(0, entry);
+        Ok(())
+    }
+
+    fn plain(
+        &mut self,
+        number: u32,
+        entry: &archive::Entry,
+        dir: u32,
+        name: &[u8],
+        content: Option<Digest>,
+    ) -> Result<()> {
+        let made = |kind, target: &[u8]| Object {
+            entry: Entry { ordinal: number, ..Entry::new(kind) },
+            children: 0,
+            target: target.to_vec(),
+            state: State::Made,
+        };
+        let mut object = match &entry.what {
+            What::Directory => {
+                let known = self.child(dir, name).filter(|id| self.get(*id).entry.is_dir());
+                let id = known.unwrap_or_else(|| self.directory(dir));
+                if known.is_none() {
+                    self.put(dir, name, id);
+                }
+                self.describe(id, entry);
+                return Ok(());
+            }
+            What::Link(target) => return self.link(entry, dir, name, target),
+            What::File => made(Kind::File, &[]),
+            What::Symlink(target) => made(Kind::Symlink, target),
+            What::Fifo => made(Kind::Fifo, &[]),
+            What::Char(..) => made(Kind::Char, &[]),
+            What::Block(..) => made(Kind::Block, &[]),
+        };
+        match &entry.what {
+            What::File => object.entry.size = entry.size,
+            What::Symlink(target) => object.entry.size = target.len() as u64,
+            What::Char(major, minor) | What::Block(major, minor) => object.entry.device = (*major, *minor),
+            _ => {}
+        }
+        object.entry.content = self.digest(content);
+        let id = self.object(object);
+        self.describe(id, entry);
+        self.put(dir, name, id);
+        Ok(())
+    }
+
+    fn digest(&mut self, digest: Option<Digest>) -> u32 {
+        let Some(digest) = digest else { return NONE };
+        self.digests.push(digest);
+        u32::try_from(self.digests.len() - 1).unwrap_or(NONE)
+    }
+
+    /// Gives an object the attributes that its entry says.
+    fn describe(&mut self, id: u32, entry: &archive::Entry) {
+        let meta = &entry.meta;
+        let xattrs = xattrs_digest(meta.xattrs.iter().map(|(name, value)| (name.to_bytes(), value.as_slice())));
+        let xattrs = self.digest(xattrs);
+        let own = &mut self.objects[id as usize].entry;
+        own.implied = false;
+        own.mode = u16::try_from(meta.mode & 0o7777).unwrap_or(0);
+        // Links show the mode that links have on disk.
+        if own.kind == Kind::Symlink {
+            own.mode = 0o777;
+        }
+        (own.uid, own.gid, own.mtime, own.xattrs) = (meta.uid, meta.gid, meta.mtime, xattrs);
+    }
+
+    fn link(&mut self, entry: &archive::Entry, dir: u32, name: &[u8], target: &[u8]) -> Result<()> {
+        if target.is_empty() {
+            return Err(Error::entry(&entry.name, TO_DIRECTORY));
+        }
+        let found = self.find(target, &entry.name)?.filter(|id| self.get(*id).state != State::Waiting);
+        let Some(found) = found else {
+            self.count(target.len() + entry.name.len())?;
+            let (entry_of_link, state) = (Entry::new(Kind::Socket), State::Waiting);
+            let id = self.object(Object { entry: entry_of_link, children: 0, target: Vec::new(), state });
+            self.put(dir, name, id);
+            self.waiting.push((id, entry.name.clone(), target.to_vec()));
+            return Ok(());
+        };
+        if self.get(found).entry.is_dir() {
+            return Err(Error::entry(&entry.name, TO_DIRECTORY));
+        }
+        let own = self.child(dir, name);
+        if own.is_some_and(|own| own == found || self.file(own) == self.file(found)) {
+            return Ok(());
+        }
+        if own.is_some_and(|own| self.is_in(found, own)) {
+            return Err(Error::entry(&entry.name, "is a hard link to a file that it replaces"));
+        }
+        let id = self.further_name(found);
+        self.put(dir, name, id);
+        Ok(())
+    }
+
+    /// Which file a name is of.
+    fn file(&self, id: u32) -> u32 {
+        let first = self.get(id).entry.first;
+        if first == NONE { id } else { first }
+    }
+
+    /// Whether an object is in a directory.
+    fn is_in(&self, mut id: u32, dir: u32) -> bool {
+        while id != 0 {
+            if id == dir {
+                return true;
+            }
+            id = self.get(id).entry.parent;
+        }
+        false
+    }
+
+    /// A further name of a file, not yet in a directory.
+    fn further_name(&mut self, of: u32) -> u32 {
+        let first = self.file(of);
+        self.objects[of as usize].entry.first = first;
+        let Object { entry, ref target, state, .. } = self.objects[of as usize];
+        let target = target.clone();
+        self.object(Object { entry, children: 0, target, state })
+    }
+
+    /// What is at `path` in the layer, with all components but the last resolved.
+    fn find(&mut self, path: &[u8], entry: &[u8]) -> Result<Option<u32>> {
+        let (dir, name) = split(path);
+        let Walk::Arrived(dir) = self.walk(dir, entry, true, false)? else { return Ok(None) };
+        Ok(self.child(dir, name))
+    }
+
+    fn enter(&mut self, path: &[u8], entry: &[u8], follow: bool) -> Result<Walk> {
+        if let Some((last, dir)) = &self.last
+            && last == path
+        {
+            return Ok(Walk::Arrived(*dir));
+        }
+        self.walk(path, entry, follow, true)
+    }
+
+    /// Walks to `path`; makes what is missing of the way if `make`.
+    fn walk(&mut self, path: &[u8], entry: &[u8], follow: bool, make: bool) -> Result<Walk> {
+        let mut todo: VecDeque<Vec<u8>> = parts(path).map(<[u8]>::to_vec).collect();
+        let (mut way, mut links) = (vec![0], 0);
+        while let Some(part) = todo.pop_front() {
+            if part == b".." {
+                if way.len() > 1 {
+                    way.pop();
+                }
+                continue;
+            }
+            if way.len() > self.limits.depth || part.len() > 255 {
+                return Err(Error::entry(entry, "is nested too deeply, or below an overlong name"));
+            }
+            let here = way.last().copied().unwrap_or(0);
+            let Some(child) = self.child(here, &part) else {
+                if part.starts_with(AUFS_PREFIX) {
+                    return Err(Error::entry(entry, "leads through a link to a name that begins with '.wh.'"));
+                }
+                if !make {
+                    return Ok(Walk::Missing);
+                }
+                let made = self.directory(here);
+                self.put(here, &part, made);
+                way.push(made);
+                continue;
+            };
+            match self.get(child).entry.kind {
+                Kind::Directory => way.push(child),
+                _ if !follow => return Ok(Walk::Replaced),
+                Kind::Symlink => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(Error::entry(entry, "leads through too many symbolic links"));
+                    }
+                    let target = self.get(child).target.clone();
+                    if target.starts_with(b"/") {
+                        way.truncate(1);
+                    }
+                    parts(&target).rev().for_each(|part| todo.push_front(part.to_vec()));
+                }
+                _ => {
+                    let what = format!("lies below '{}', which this layer has as a file", archive::shown(&part));
+                    return Err(Error::entry(entry, what));
+                }
+            }
+        }
+        let here = way.last().copied().unwrap_or(0);
+        if links == 0 && make {
+            self.last = Some((path.to_vec(), here));
+        }
+        Ok(Walk::Arrived(here))
+    }
+
+    /// The object at a path without links.
+    fn at(&self, path: &[u8]) -> Option<u32> {
+        parts(path).try_fold(0, |dir, part| {
+            let here = Some(dir).filter(|dir| self.get(*dir).entry.is_dir())?;
+            self.child(here, part)
+        })
+    }
+
+    /// Resolves the hard links that waited; what is not in this layer is in one below.
+    fn links(&mut self) -> Result<Vec<(u32, Vec<u8>)>> {
+        let (mut below, mut waiting) = (Vec::new(), std::mem::take(&mut self.waiting));
+        if !waiting.is_empty() {
+            let live = self.live();
+            waiting.retain(|(id, ..)| live[*id as usize]);
+        }
+        while let Some((_, name, target)) = waiting.first().cloned() {
+            let before = waiting.len();
+            let mut next = Vec::new();
+            for (id, name, target) in waiting {
+                match self.find(&target, &name)? {
+                    Some(found) if self.get(found).state == State::Waiting => next.push((id, name, target)),
+                    Some(found) if self.get(found).entry.is_dir() => return Err(Error::entry(&name, TO_DIRECTORY)),
+                    Some(found) => {
+                        let further = self.further_name(found);
+                        let parent = self.get(id).entry.parent;
+                        self.objects.swap(id as usize, further as usize);
+                        self.objects[id as usize].entry.parent = parent;
+                    }
+                    None => {
+                        self.objects[id as usize].state = State::Below;
+                        self.objects[id as usize].entry.kind = Kind::File;
+                        below.push((id, target));
+                    }
+                }
+            }
+            if next.len() == before {
+                let what = format!("is a hard link to '{}', which leads back to it", archive::shown(&target));
+                return Err(Error::entry(&name, what));
+            }
+            waiting = next;
+        }
+        Ok(below)
+    }
+
+    /// Which objects have not been replaced since.
+    fn live(&self) -> Vec<bool> {
+        let mut live = vec![false; self.objects.len()];
+        let mut work = vec![0];
+        while let Some(id) = work.pop() {
+            live[id as usize] = true;
+            if self.get(id).entry.is_dir() {
+                work.extend(self.directories[self.get(id).children].values());
+            }
+        }
+        live
+    }
+
+    fn finish(mut self, read: archive::Digests) -> Result<Unsettled> {
+        let links = self.links()?;
+        for path in self.opaque.iter().chain(&self.whiteouts) {
+            if let Some(id) = self.at(path).filter(|id| self.get(*id).entry.is_dir()) {
+                self.objects[id as usize].entry.opaque = true;
+            }
+        }
+        for path in std::mem::take(&mut self.whiteouts) {
+            let (dir, name) = split(&path);
+            let Some(dir) = self.at(dir).filter(|id| self.get(*id).entry.is_dir()) else { continue };
+            if self.child(dir, name).is_none() {
+                let entry = Entry::new(Kind::Whiteout);
+                let id = self.object(Object { entry, children: 0, target: Vec::new(), state: State::Made });
+                self.put(dir, name, id);
+            }
+        }
+        self.lay_out(&links, read).map_err(|_| Error::Limit("its names are longer than 4 GiB together".into()))
+    }
+
+    /// Puts the objects that are left into an array, the children of each directory side by side.
+    fn lay_out(mut self, below: &[(u32, Vec<u8>)], read: archive::Digests) -> super::Result<Unsettled> {
+        let (mut entries, mut text, mut names) = (vec![self.get(0).entry], Vec::new(), Vec::new());
+        let mut below_of: rustc_hash::FxHashMap<u32, &Vec<u8>> = below.iter().map(|(id, path)| (*id, path)).collect();
+        let (mut links, mut work) = (Vec::new(), VecDeque::from([(0, 0_u32)]));
+        while let Some((directory, place)) = work.pop_front() {
+            let children = std::mem::take(&mut self.directories[directory]);
+            let start = u32::try_from(entries.len()).unwrap_or(NONE);
+            entries[place as usize].children = (start, u32::try_from(children.len()).unwrap_or(NONE));
+            for (at, (name, id)) in (start..).zip(children) {
+                let object = self.get(id);
+                let mut entry = object.entry;
+                entry.parent = place;
+                entry.name = add_text(&mut text, &name)?;
+                entry.target = add_text(&mut text, &object.target)?;
+                if entry.first != NONE {
+                    names.push(((0, entry.first.into()), at));
+                }
+                if entry.is_dir() {
+                    work.push_back((object.children, at));
+                }
+                if let Some(path) = below_of.remove(&id) {
+                    links.push((EntryId(at), path.clone()));
+                }
+                entries.push(entry);
+            }
+        }
+        super::layer::join_names(&mut entries, &text, names);
+        Ok(Unsettled { entries, text, digests: self.digests, links, read })
+    }
+}
