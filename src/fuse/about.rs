@@ -22,6 +22,9 @@ pub const PID: &CStr = c"user.laminafs.pid";
 /// [`Stats`] at this moment, as JSON.
 pub const STATS: &CStr = c"user.laminafs.stats";
 
+/// The options that stay as long as the mount, as an option string.
+pub const OPTIONS: &CStr = c"user.laminafs.options";
+
 /// Counters of a running mount. Programs that read them ignore fields they do not know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
@@ -93,6 +96,8 @@ pub(super) fn value(name: &[u8], adapter: &Adapter) -> Option<Vec<u8>> {
         Some(std::process::id().to_string().into_bytes())
     } else if name == STATS.to_bytes() {
         serde_json::to_vec(&Stats::of(adapter)).ok()
+    } else if name == OPTIONS.to_bytes() {
+        Some(adapter.description.clone()).filter(|text| !text.is_empty())
     } else {
         None
     }
@@ -104,6 +109,13 @@ pub(super) fn value(name: &[u8], adapter: &Adapter) -> Option<Vec<u8>> {
 pub fn stats(path: &Path) -> io::Result<Option<Stats>> {
     let parse = |value: Vec<u8>| serde_json::from_slice(&value).map_err(io::Error::other);
     read(path, STATS)?.map(parse).transpose()
+}
+
+/// The option string of the laminafs mount at `path`; `None` when nothing of ours, or nothing that tells, is mounted there.
+///
+/// `ENOTCONN` when its daemon has died.
+pub fn options(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    read(path, OPTIONS)
 }
 
 /// One of these attributes of what is mounted at `path`; `None` when nothing of ours is.

@@ -54,6 +54,8 @@ pub struct Adapter {
     /// Asked for; after INIT: in use.
     pub(super) writeback: bool,
     pub(super) check_permissions: bool,
+    /// See [`Options::description`].
+    pub(super) description: Vec<u8>,
     /// Which owners are shown for those in the layers.
     pub(super) ids: Ids,
     /// The owner and group of what a daemon makes that is not root's and cannot give it away.
@@ -113,6 +115,7 @@ impl Adapter {
             pages: None,
             writeback: options.writeback,
             check_permissions: options.default_permissions,
+            description: options.description.clone(),
             ids: options.ids.clone(),
             own_user: Some(user.as_raw()).filter(|_| !user.is_root()),
             own_group: Some(group.as_raw()).filter(|_| !user.is_root()),

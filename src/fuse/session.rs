@@ -64,6 +64,8 @@ pub struct Options {
     pub ids: Ids,
     /// Capabilities of the kernel that are not used; for tests.
     pub mask: Mask,
+    /// What the root tells in `user.laminafs.options`; nothing when it is empty.
+    pub description: Vec<u8>,
     /// Number of threads; at least two are used.
     pub threads: usize,
 }
@@ -88,6 +90,7 @@ impl Default for Options {
             data: Data::Auto,
             ids: Ids::default(),
             mask: Mask::default(),
+            description: Vec::new(),
             threads: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8)),
         }
     }

@@ -5,9 +5,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output};
 
-use super::harness::{
-    Bed, PATIENCE, PROGRAM, Setup, laminafs, mount_line, put, read, run, start, text_of, wait_within,
-};
+use super::harness::{Bed, PATIENCE, PROGRAM, Setup, mount_line, put, read, run, start, text_of, wait_within};
 
 /// Directories without a mount.
 fn bed() -> Bed {
@@ -15,7 +13,7 @@ fn bed() -> Bed {
 }
 
 /// Calls the helper as mount(8) does: source, mount point, flags, options, and the type.
-fn helper(bed: &Bed, flags: &[&str], options: &str) -> Output {
+pub fn helper(bed: &Bed, flags: &[&str], options: &str) -> Output {
     let program = bed.dir.join("mount.laminafs");
     if fs::symlink_metadata(&program).is_err() {
         symlink(PROGRAM, &program).unwrap();
@@ -23,10 +21,6 @@ fn helper(bed: &Bed, flags: &[&str], options: &str) -> Output {
     let mut command = Command::new(program);
     command.arg("image").arg(&bed.m).args(flags);
     run(command.args(["-o", options, "-t", "laminafs"]))
-}
-
-fn switches(bed: &Bed) -> Vec<String> {
-    mount_line(&bed.m).unwrap()[3].split(',').map(str::to_owned).collect()
 }
 
 #[test]
@@ -51,56 +45,6 @@ fn the_helper_only_looks_with_f() {
     let output = helper(&bed, &["-N", "/proc/1/ns/mnt"], &bed.option_string());
     assert_eq!(output.status.code(), Some(1));
     assert!(text_of(output.stderr).contains("nsenter"));
-}
-
-#[test]
-fn remounting_changes_the_switches() {
-    let bed = Bed::new(|l| put(l, "f", "lower"));
-    let remount = |options: &str| {
-        // What /proc/mounts says comes first, as mount(8) merges it.
-        let merged = format!("{},remount,{options}", switches(&bed).join(","));
-        let output = helper(&bed, &[], &merged);
-        assert_eq!((output.status.code(), text_of(output.stderr).as_str()), (Some(0), ""), "{options}");
-        switches(&bed)
-    };
-    let now = remount("ro,nosuid,noexec");
-    for switch in ["ro", "nosuid", "noexec", "nodev", "allow_other"] {
-        assert!(now.iter().any(|s| s == switch), "{switch}: {now:?}");
-    }
-    assert_eq!(fs::write(bed.p("f"), "changed").unwrap_err().raw_os_error(), Some(libc::EROFS));
-    let now = remount("rw,suid,dev,exec");
-    for switch in ["ro", "nosuid", "noexec", "nodev"] {
-        assert!(!now.iter().any(|s| s == switch), "{switch}: {now:?}");
-    }
-    fs::write(bed.p("f"), "changed").unwrap();
-    assert_eq!(read(&bed.u("f")), "changed");
-}
-
-#[test]
-fn remounting_leaves_switches_that_are_not_named() {
-    let setup = Setup { options: "nosuid,noexec,noatime".into(), ..Setup::default() };
-    let bed = Bed::with(setup, |l| put(&l[0], "f", "lower"));
-    let remount = |options: &str| {
-        let output = laminafs(["mount", "-o", &format!("remount,{options}"), bed.m.to_str().unwrap()]);
-        assert_eq!((output.status.code(), text_of(output.stderr).as_str()), (Some(0), ""), "{options}");
-        switches(&bed)
-    };
-    let now = remount("ro");
-    for switch in ["ro", "nosuid", "noexec", "nodev", "noatime"] {
-        assert!(now.iter().any(|s| s == switch), "{switch}: {now:?}");
-    }
-    let now = remount("rw,atime");
-    for switch in ["nosuid", "noexec", "nodev", "relatime"] {
-        assert!(now.iter().any(|s| s == switch), "{switch}: {now:?}");
-    }
-}
-
-#[test]
-fn remounting_what_is_not_mounted_fails() {
-    let bed = bed();
-    let output = laminafs(["-o", "remount,ro", bed.m.to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text_of(output.stderr).contains("no laminafs mount"));
 }
 
 /// Engines open the mount point, and name the descriptor.

@@ -30,6 +30,7 @@ mod os;
 mod override_stat;
 mod passthrough;
 mod permissions;
+mod remount;
 mod ro;
 mod round_trips;
 mod snapshot;

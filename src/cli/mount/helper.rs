@@ -1,6 +1,6 @@
 //! `mount.laminafs`: the form in which mount(8) calls the helper of a file system type, "External helpers" there.
 
-use super::{MountArgs, Stack};
+use super::{MountArgs, Stack, remount};
 use crate::cli::Failure;
 use crate::cli::context::Context;
 use crate::cli::mount::image::ImageArgs;
@@ -58,9 +58,10 @@ pub fn run(args: HelperArgs, context: &Context) -> Result<(), Failure> {
         mountpoint: args.mountpoint,
         source: Some(args.source),
     };
-    match args.fake {
-        true => Ok(mount.options().map(drop)?),
-        false => super::run(mount, context),
+    match (args.fake, mount.is_remount()) {
+        (true, true) => Ok(remount::run(&mount, true)?),
+        (true, false) => Ok(mount.options().map(drop)?),
+        (false, _) => super::run(mount, context),
     }
 }
 

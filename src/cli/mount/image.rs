@@ -15,7 +15,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// How an image is mounted.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, PartialEq, Eq, Args)]
 pub struct ImageArgs {
     /// The name of the writable layer: a new one for IMAGE; without IMAGE one that there is, with its changes
     #[arg(long, value_name = "NAME")]

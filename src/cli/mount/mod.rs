@@ -7,6 +7,7 @@ mod held;
 pub mod helper;
 mod image;
 mod kernel;
+mod remount;
 mod serve;
 mod tmpfs;
 
@@ -24,7 +25,7 @@ use image::{Ground, ImageArgs};
 use sd_notify::NotifyState;
 use std::ffi::OsString;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Names capabilities of the kernel, see [`mask`].
 const MASK: &str = "LAMINAFS_TEST_FUSE_MASK";
@@ -111,11 +112,13 @@ struct Request {
 /// In the daemon this returns when the mount is gone.
 pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
     let foreground = args.stack.foreground;
+    if args.is_remount() {
+        let failed = format!("cannot remount {}", args.mountpoint.display());
+        return Ok(remount::run(&args, false).context(failed)?);
+    }
     let failed = format!("cannot mount on {}", args.mountpoint.display());
-    let request = match args.options().with_context(|| failed.clone())? {
-        options if options.remount => return Ok(remount(options, &args.mountpoint).context(failed)?),
-        options => Request::new(args, options, context).with_context(|| failed.clone())?,
-    };
+    let options = args.options().with_context(|| failed.clone())?;
+    let request = Request::new(args, options, context).with_context(|| failed.clone())?;
     if foreground {
         let level = env_logger::Env::default().default_filter_or("warn");
         env_logger::Builder::from_env(level).try_init()?;
@@ -148,18 +151,6 @@ pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// `-o remount`: mount(8) passes the options of /proc/mounts or fstab with it, of which only the switches can change.
-fn remount(options: MountOptions, mountpoint: &Path) -> anyhow::Result<()> {
-    if fuse::daemon_of(mountpoint)?.is_none() {
-        bail!("no laminafs mount is there to be remounted");
-    }
-    let options = session(options, mountpoint.canonicalize()?);
-    fuse::remount(&options).map_err(|error| match error.kind() {
-        ErrorKind::PermissionDenied => anyhow!("only root can remount; unmount, and mount with the new options"),
-        _ => error.into(),
-    })
-}
-
 /// The life of the daemon. Whatever goes wrong before the mount answers is the parent's to print and to clean up.
 fn daemon(request: Request, reporter: Reporter) -> Result<(), Failure> {
     let mut reporter = Some(reporter);
@@ -181,12 +172,14 @@ fn daemon(request: Request, reporter: Reporter) -> Result<(), Failure> {
 }
 
 impl MountArgs {
+    /// Whether this is about a mount that is there already.
+    fn is_remount(&self) -> bool {
+        self.stack.options.iter().any(|text| options::asks_to_remount(text))
+    }
+
     /// What the option strings and the flags say together.
     fn options(&self) -> anyhow::Result<MountOptions> {
         let mut options = MountOptions::defaults(process::is_root());
-        if self.stack.options.iter().any(|text| options::asks_to_remount(text)) {
-            options.start_from(&fuse::switches(&self.mountpoint)?);
-        }
         if let Some(source) = self.source.as_ref().filter(|source| !source.is_empty()) {
             options.fsname = source.to_string_lossy().into_owned();
         }
@@ -196,7 +189,7 @@ impl MountArgs {
             // `umount` knows such a mount by its source.
             options.ignored.push(format!("fsname={}", options.fsname));
         }
-        if !options.ignored.is_empty() && !options.remount {
+        if !options.ignored.is_empty() {
             complain(&format!("note: options without effect: {}", options.ignored.join(", ")));
         }
         Ok(options)
@@ -231,7 +224,8 @@ impl Request {
             ..ground.layers
         };
         let read_only = options.read_only || layers.upper.is_none();
-        let mount = fuse::Options { read_only, mask: mask()?, ..session(options, mountpoint) };
+        let description = describe(&options, &layers);
+        let mount = fuse::Options { read_only, description, mask: mask()?, ..session(options, mountpoint) };
         Ok(Self { mount, layers, kernel: how.kernel, held: ground.held })
     }
 }
@@ -246,6 +240,12 @@ fn mask() -> anyhow::Result<fuse::Mask> {
     }
     let names = std::env::var_os(MASK).unwrap_or_default();
     names.to_string_lossy().parse().context(MASK)
+}
+
+/// What the mount tells of its options: those that stay, with the layers that were found.
+fn describe(options: &MountOptions, layers: &overlay::Options) -> Vec<u8> {
+    let overlay::Options { lower, data_only, upper, work, override_stat, volatile, .. } = layers.clone();
+    MountOptions { lower, data_only, upper, work, override_stat, volatile, ..options.clone() }.fixed_text()
 }
 
 /// The part of the options that is about the mount.

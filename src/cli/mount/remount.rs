@@ -1,0 +1,80 @@
+//! `-o remount`: other switches for a mount that is there.
+//!
+//! mount(8) hands over a whole list, of fstab or of what is mounted, in which the word for the usual state of a switch
+//! (`exec`, `suid`, `async`) is left out: a switch that is not named has its default. Who calls us directly names what is
+//! to change, and all else stays. What is no switch can be in a list as it is in the mount, or it is an error.
+
+use super::image::ImageArgs;
+use super::{MountArgs, session};
+use crate::cli::complain;
+use crate::cli::options::MountOptions;
+use crate::fuse::{self, about};
+use crate::sys;
+use anyhow::{anyhow, bail};
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// What /proc/mounts has that is the kernel's.
+const OF_THE_KERNEL: &[&str] = &["user_id", "group_id", "rootmode", "fd", "max_read", "blksize", "seclabel"];
+
+/// Remounts; with `fake` only looks whether that is possible.
+pub fn run(args: &MountArgs, fake: bool) -> anyhow::Result<()> {
+    let stack = &args.stack;
+    let layers = !stack.lower.is_empty() || stack.upper.is_some() || stack.work.is_some();
+    if layers || args.image.is_some() || args.how != ImageArgs::default() {
+        bail!("remounting takes options and the mount point, and nothing else");
+    }
+    let place = args.mountpoint.canonicalize()?;
+    let Some(told) = about::options(&place)? else { bail!("no laminafs mount is there to be remounted") };
+    let mut own = MountOptions::defaults(true);
+    own.apply(OsStr::from_bytes(&told))?;
+    let mut asked = own.clone();
+    // Only those who hand over whole lists name a source.
+    if args.source.is_none() {
+        asked.start_from(&fuse::switches(&place)?);
+    }
+    stack.options.iter().try_for_each(|text| asked.apply(text))?;
+    for path in asked.lower.iter_mut().chain(&mut asked.data_only).chain(&mut asked.upper).chain(&mut asked.work) {
+        *path = std::path::absolute(&path)?;
+    }
+    let differences = own.fixed_differences(&asked);
+    if !differences.is_empty() {
+        bail!("only a new mount can change {}: unmount, and mount with the new options", differences.join(", "));
+    }
+    let ignored: Vec<_> = asked.ignored.iter().filter(|o| !is_of_the_kernel(o)).map(String::as_str).collect();
+    if !ignored.is_empty() {
+        complain(&format!("note: options without effect: {}", ignored.join(", ")));
+    }
+    asked.read_only |= asked.upper.is_none();
+    if is_of_an_ordinary_user(&place)? {
+        // The kernel leaves it to root what it allows there: the files are that user's.
+        (asked.suid, asked.dev) = (false, false);
+    }
+    let read_only = asked.read_only;
+    let options = session(asked, place);
+    if fake { Ok(()) } else { fuse::remount(&options).map_err(|e| explain(e, read_only, &options.mountpoint)) }
+}
+
+fn is_of_the_kernel(option: &str) -> bool {
+    OF_THE_KERNEL.contains(&option.split('=').next().unwrap_or_default())
+}
+
+/// Whether somebody else than root has mounted what is at `place`. The kernel says so, and not the daemon, which is that user's.
+fn is_of_an_ordinary_user(place: &PathBuf) -> anyhow::Result<bool> {
+    let mounts = sys::mounts()?;
+    let on_top = mounts.iter().rfind(|mount| mount.place == *place);
+    Ok(on_top.and_then(|mount| mount.option("user_id")).is_none_or(|user| user != "0"))
+}
+
+/// Adds what to do.
+fn explain(error: io::Error, read_only: bool, place: &Path) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::PermissionDenied => anyhow!("only root can remount; unmount, and mount with the new options"),
+        ErrorKind::ResourceBusy if read_only => {
+            anyhow!("a file is open for writing (whose: fuser -vm {}); close it before ro", place.display())
+        }
+        _ => error.into(),
+    }
+}
