@@ -109,7 +109,7 @@ fn stored_name(form: Form, name: &CStr) -> Option<CString> {
         return None;
     }
     if form.owners == Owners::OverrideStat
-        && let Some(aside) = override_stat::aside(name.to_bytes())
+        && let Some(aside) = override_stat::Dialect::Containers.aside(name.to_bytes())
     {
         // The real ones would act on the real owner, or may not be set.
         return Some(aside);

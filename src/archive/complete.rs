@@ -190,12 +190,11 @@ impl Work<'_> {
             return Ok(());
         }
         if self.form.device_whiteouts {
-            return whiteout::create_dev(dir, name).map_err(wrong);
+            return whiteout::create(dir, name, whiteout::Form::Device).map_err(wrong);
         }
-        drop(sys::create_file(dir, name, 0o600).map_err(wrong)?);
-        let marker = |marker| self.form.namespace.name(marker);
-        xattr::set(At::Name(dir, name), marker(Marker::Whiteout), b"y", 0).map_err(wrong)?;
-        xattr::set(At::Fd(dir), marker(Marker::Opaque), b"x", 0).map_err(wrong)
+        let namespace = self.form.namespace;
+        whiteout::create(dir, name, whiteout::Form::Attribute(namespace)).map_err(wrong)?;
+        xattr::set(At::Fd(dir), namespace.name(Marker::Opaque), b"x", 0).map_err(wrong)
     }
 
     /// Whether nothing below shows through in the directory `path`, because it or one above it is opaque.

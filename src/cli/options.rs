@@ -41,7 +41,6 @@ const GRANTED: &[&str] = &[
     "rslave",
     "unbindable",
     "runbindable",
-    "metacopy=off",
     "nfs_export=off",
     "verity=off",
     "xino=off",
@@ -51,7 +50,7 @@ const GRANTED: &[&str] = &[
 ];
 
 /// Options that change data, ownership or what is checked, and that are not implemented: never ignored.
-const REFUSED: &[&str] = &["bind", "nfs_export", "userxattr", "verity", "xattr_permissions"];
+const REFUSED: &[&str] = &["bind", "nfs_export", "verity"];
 
 /// Options whose value may stand in quotes.
 const QUOTED: &[&[u8]] = &[b"context=", b"fscontext=", b"defcontext=", b"rootcontext="];
@@ -79,6 +78,9 @@ pub enum OptionError {
     /// A single colon after a double one.
     #[error("lowerdir={0}: only data-only layers (after \"::\") can follow a data-only layer")]
     LayerAfterData(String),
+    /// Redirects and metacopy files in attributes that everybody can set.
+    #[error("userxattr and {0} exclude each other: whoever owns a file could lead to others with it; leave out one")]
+    LedByUsers(&'static str),
     /// Lower layers by option string and by flags.
     #[error("lower layers both in lowerdir= and with --lower: use one of them")]
     TwoStacks,
@@ -103,6 +105,12 @@ pub struct MountOptions {
     pub volatile: bool,
     /// Owners, modes and device numbers are kept in `user.containers.override_stat` (`xattr_permissions=2`).
     pub override_stat: bool,
+    /// The same in `security.fuseoverlayfs.override_stat` (`xattr_permissions=1`).
+    pub privileged_stat: bool,
+    /// Markers are `user.overlay.*` attributes.
+    pub userxattr: bool,
+    /// `metacopy=on`, which has no effect.
+    pub metacopy: bool,
     /// Writing is refused even with an upper layer.
     pub read_only: bool,
     /// Set-user-id and set-group-id bits have effect.
@@ -148,6 +156,9 @@ impl MountOptions {
             index: true,
             volatile: false,
             override_stat: false,
+            privileged_stat: false,
+            userxattr: false,
+            metacopy: false,
             read_only: false,
             suid: root,
             dev: false,
@@ -197,7 +208,15 @@ impl MountOptions {
                     .ok_or_else(|| OptionError::Value { option: shown(), values: "auto, cache or passthrough" })?;
             }
             ("xattr_permissions", Some(b"0")) => self.override_stat = false,
-            ("xattr_permissions", Some(b"2")) => self.override_stat = true,
+            ("xattr_permissions", Some(value @ (b"1" | b"2"))) => {
+                (self.override_stat, self.privileged_stat) = (true, value == b"1");
+            }
+            ("xattr_permissions", _) => return Err(OptionError::Value { option: shown(), values: "0, 1 or 2" }),
+            ("metacopy", Some(b"on")) => {
+                self.metacopy = true;
+                self.ignored.push(shown());
+            }
+            ("metacopy", Some(b"off")) => self.metacopy = false,
             ("uidmapping", value) => self.ids.users.ranges = mapping(value).ok_or_else(|| bad_mapping(shown()))?,
             ("gidmapping", value) => self.ids.groups.ranges = mapping(value).ok_or_else(|| bad_mapping(shown()))?,
             ("squash_to_root", None) => (self.ids.users.squash, self.ids.groups.squash) = (Some(0), Some(0)),
@@ -232,6 +251,7 @@ impl MountOptions {
             "sync" => (&mut self.sync, true),
             "async" => (&mut self.sync, false),
             "volatile" => (&mut self.volatile, true),
+            "userxattr" => (&mut self.userxattr, true),
             "allow_other" => (&mut self.allow_other, true),
             "no_allow_other" => (&mut self.allow_other, false),
             "default_permissions" => (&mut self.default_permissions, true),
@@ -240,6 +260,16 @@ impl MountOptions {
         };
         *switch = on;
         true
+    }
+
+    /// Refuses what makes no sense together, as the kernel does (`ovl_fs_params_verify`).
+    pub fn check(&self) -> Result<(), OptionError> {
+        let asked = match self.redirect {
+            RedirectMode::On => Some("redirect_dir=on"),
+            RedirectMode::Follow => Some("redirect_dir=follow"),
+            RedirectMode::Auto | RedirectMode::NoFollow | RedirectMode::Off => self.metacopy.then_some("metacopy=on"),
+        };
+        asked.filter(|_| self.userxattr).map_or(Ok(()), |option| Err(OptionError::LedByUsers(option)))
     }
 
     /// The switches of a mount that is there already, to be changed by what is applied then.

@@ -45,7 +45,8 @@ impl Number {
 pub struct DirMarkers {
     /// Nothing of the layers below shows through.
     pub opaque: bool,
-    /// Empty files in it may be whiteouts by attribute (`opaque` is `x`).
+    /// Empty files in it may be whiteouts by attribute: `opaque` is `x`, or, of a directory that became opaque since,
+    /// it has [`Marker::Whiteout`] itself.
     pub xwhiteouts: bool,
     /// Where its lower parts lie.
     pub redirect: Option<Redirect>,
@@ -124,9 +125,12 @@ pub fn read_dir_markers(fd: Fd<'_>) -> Result<DirMarkers> {
             Some((ns, Marker::Number)) => read_number(at, ns, &mut found.number)?,
             Some((_, Marker::Impure)) => found.impure = true,
             Some((_, Marker::Nested)) => found.nested = true,
+            Some((_, Marker::Whiteout)) => found.xwhiteouts = true,
             Some(_) => {}
             None if name == b"system.posix_acl_default" => found.default_acl = true,
-            None if name == override_stat::DEFAULT_ACL.to_bytes() => found.default_acl_aside = true,
+            None if override_stat::DEFAULT_ACLS.iter().any(|acl| acl.to_bytes() == name) => {
+                found.default_acl_aside = true
+            }
             None if name == FUSE_OVERLAYFS_OPAQUE.to_bytes() => note_opaque(at, FUSE_OVERLAYFS_OPAQUE, &mut found)?,
             None => {}
         }
@@ -304,6 +308,8 @@ mod tests {
             ..DirMarkers::default()
         };
         assert_eq!(got.unwrap(), want);
+        let got = markers_of(&[(c"user.overlay.opaque", b"y"), (c"user.overlay.whiteout", b"y")]).unwrap();
+        assert_eq!(got, DirMarkers { opaque: true, xwhiteouts: true, ..DirMarkers::default() });
         let e = markers_of(&[(c"user.overlay.redirect", b"../x")]).unwrap_err();
         assert_eq!((e.call, e.errno), ("overlay.redirect", Errno::INVAL));
     }

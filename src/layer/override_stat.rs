@@ -3,19 +3,79 @@
 //! The form is that of rootless container tools (`idtools` of containers/storage, fuse-overlayfs): on a regular file or
 //! directory, `user.containers.override_stat` = `UID:GID:MODE[:TYPE]`, numbers decimal, the mode octal, and TYPE one of
 //! `file`, `dir`, `symlink`, `pipe`, `socket`, `block-MAJOR-MINOR`, `char-MAJOR-MINOR`. Attributes that would act on the
-//! real owner, or may not be set, are beside it under `user.containers.override_` and their own name.
+//! real owner, or may not be set, are beside it under `user.containers.override_` and their own name. fuse-overlayfs
+//! writes the same under other names: see [`Dialect`].
 
 use crate::sys::{self, At, Errno, Stat, xattr};
 use std::ffi::{CStr, CString};
 use std::fmt;
 
 /// The attribute.
-pub const NAME: &CStr = c"user.containers.override_stat";
+pub const NAME: &CStr = Dialect::Containers.name();
 
-/// The default access control list of a directory, kept aside.
-pub const DEFAULT_ACL: &CStr = c"user.containers.override_system.posix_acl_default";
+/// The default access control list of a directory, kept aside, in each form.
+pub const DEFAULT_ACLS: [&CStr; 2] =
+    [c"user.containers.override_system.posix_acl_default", c"security.fuseoverlayfs.override_system.posix_acl_default"];
 
-const PREFIX: &[u8] = b"user.containers.override_";
+const CONTAINERS: &[u8] = b"user.containers.override_";
+const PRIVILEGED: &[u8] = b"security.fuseoverlayfs.override_";
+
+/// Under which name the attribute is stored. A layer's root tells which one its objects have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// `security.fuseoverlayfs.override_stat`: fuse-overlayfs with `xattr_permissions=1`. Only root can set it, on objects
+    /// of every type.
+    Privileged,
+    /// `user.containers.override_stat`: rootless container tools, fuse-overlayfs from version 1.14 on.
+    Containers,
+    /// `user.fuseoverlayfs.override_stat`: fuse-overlayfs before, with `xattr_permissions=2`.
+    FuseOverlayfs,
+}
+
+impl Dialect {
+    /// All of them; the one that is believed first where a root has several.
+    pub const ALL: [Self; 3] = [Self::Privileged, Self::Containers, Self::FuseOverlayfs];
+
+    /// The name of the attribute.
+    pub const fn name(self) -> &'static CStr {
+        match self {
+            Self::Privileged => c"security.fuseoverlayfs.override_stat",
+            Self::Containers => c"user.containers.override_stat",
+            Self::FuseOverlayfs => c"user.fuseoverlayfs.override_stat",
+        }
+    }
+
+    /// Whether an object can have it: `user.*` attributes exist on regular files and directories only (xattr(7)).
+    pub fn can_be_on(self, disk: &Stat) -> bool {
+        disk.is_file() || disk.is_dir() || self == Self::Privileged
+    }
+
+    /// Reads the attribute of an object that is `disk`; `None` where it has none.
+    ///
+    /// # Errors
+    /// `EINVAL` when it makes no sense: nobody may be given permissions that it was to take away.
+    pub fn read(self, at: At<'_>, disk: &Stat) -> sys::Result<Option<OverrideStat>> {
+        if !self.can_be_on(disk) {
+            return Ok(None);
+        }
+        let mut value = [0; MAX_LEN];
+        match xattr::get_into(at, self.name(), &mut value) {
+            Ok(Some(len)) => OverrideStat::parse(&value[..len]).ok_or(MALFORMED).map(Some),
+            Ok(None) => Ok(None),
+            // Not even the owner may read it: made by another program, or somebody else's.
+            Err(e) if e.is(Errno::ACCESS) => Ok(None),
+            Err(e) if e.is(Errno::RANGE) => Err(MALFORMED),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The name under which an attribute is kept aside; `None` for one that is stored under its own.
+    pub fn aside(self, name: &[u8]) -> Option<CString> {
+        let prefix = if self == Self::Privileged { PRIVILEGED } else { CONTAINERS };
+        let kept = [&b"security."[..], b"system.posix_acl_"].iter().any(|kind| name.starts_with(kind));
+        if kept && !is_own(name) { CString::new([prefix, name].concat()).ok() } else { None }
+    }
+}
 
 /// Longest value that makes sense: four numbers of ten digits and the longest word are less.
 pub const MAX_LEN: usize = 80;
@@ -56,7 +116,7 @@ impl OverrideStat {
         let mut stat = Stat { uid, gid, mode: disk.file_type() | mode, ..disk };
         if let Some((kind, major, minor)) = kind.filter(|k| k.0 != disk.file_type()) {
             // A regular file can stand for anything that has no content of its own.
-            if disk.is_dir() || kind == libc::S_IFDIR || kind == libc::S_IFLNK {
+            if !disk.is_file() || kind == libc::S_IFDIR || kind == libc::S_IFLNK {
                 return Err(MALFORMED);
             }
             stat.mode = kind | mode;
@@ -68,36 +128,12 @@ impl OverrideStat {
 
 const MALFORMED: sys::Error = sys::Error { call: "user.containers.override_stat", errno: Errno::INVAL };
 
-/// Only regular files and directories can have `user.*` attributes (xattr(7)).
-pub fn can_be_on(disk: &Stat) -> bool {
-    disk.is_file() || disk.is_dir()
-}
-
-/// Reads the attribute of an object that is `disk`; `None` where it has none.
+/// What an object that is `disk` shows in a layer of rootless container tools.
 ///
 /// # Errors
-/// `EINVAL` when it makes no sense: nobody may be given permissions that it was to take away.
-pub fn read(at: At<'_>, disk: &Stat) -> sys::Result<Option<OverrideStat>> {
-    if !can_be_on(disk) {
-        return Ok(None);
-    }
-    let mut value = [0; MAX_LEN];
-    match xattr::get_into(at, NAME, &mut value) {
-        Ok(Some(len)) => OverrideStat::parse(&value[..len]).ok_or(MALFORMED).map(Some),
-        Ok(None) => Ok(None),
-        // Not even the owner may read it: made by another program, or somebody else's.
-        Err(e) if e.is(Errno::ACCESS) => Ok(None),
-        Err(e) if e.is(Errno::RANGE) => Err(MALFORMED),
-        Err(e) => Err(e),
-    }
-}
-
-/// What an object that is `disk` shows.
-///
-/// # Errors
-/// As [`read`] and [`OverrideStat::apply`].
+/// As [`Dialect::read`] and [`OverrideStat::apply`].
 pub fn shown_stat(at: At<'_>, disk: Stat) -> sys::Result<Stat> {
-    read(at, &disk)?.map_or(Ok(disk), |kept| kept.apply(disk))
+    Dialect::Containers.read(at, &disk)?.map_or(Ok(disk), |kept| kept.apply(disk))
 }
 
 /// The value.
@@ -151,20 +187,15 @@ fn digits(text: &str) -> Option<&str> {
     text.bytes().all(|b| b.is_ascii_digit()).then_some(text)
 }
 
-/// Whether a stored name belongs to this form.
+/// Whether a stored name belongs to this form, in any dialect (those of `user.fuseoverlayfs.` are never shown).
 pub fn is_own(name: &[u8]) -> bool {
-    name.starts_with(PREFIX)
+    [CONTAINERS, PRIVILEGED].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The name under which an attribute is kept aside; `None` for one that is stored under its own.
-pub fn aside(name: &[u8]) -> Option<CString> {
-    let kept = [&b"security."[..], b"system.posix_acl_"].iter().any(|kind| name.starts_with(kind));
-    if kept { CString::new([PREFIX, name].concat()).ok() } else { None }
-}
-
-/// The inverse of [`aside`]: what is shown of a stored name.
+/// The inverse of [`Dialect::aside`]: what is shown of a stored name.
 pub fn shown(stored: &[u8]) -> Option<&[u8]> {
-    stored.strip_prefix(PREFIX).filter(|name| aside(name).is_some())
+    let name = [CONTAINERS, PRIVILEGED].iter().find_map(|prefix| stored.strip_prefix(*prefix))?;
+    Some(name).filter(|name| Dialect::Containers.aside(name).is_some())
 }
 
 #[cfg(test)]
@@ -225,15 +256,27 @@ mod tests {
 
     #[test]
     fn names_kept_aside() {
-        let (name, kept) = (b"security.capability", c"user.containers.override_security.capability");
-        assert_eq!(aside(name).as_deref(), Some(kept));
-        assert_eq!(shown(kept.to_bytes()), Some(&name[..]));
-        assert_eq!(aside(b"system.posix_acl_default").as_deref(), Some(DEFAULT_ACL));
-        for other in ["user.a", "trusted.a", "system.other", "user.containers.override_stat"] {
-            assert_eq!(aside(other.as_bytes()), None);
+        let name = b"security.capability";
+        let aside = |dialect: Dialect| dialect.aside(name).unwrap();
+        let [privileged, containers, fuse] = Dialect::ALL.map(aside);
+        assert_eq!(containers.as_c_str(), c"user.containers.override_security.capability");
+        assert_eq!(privileged.as_c_str(), c"security.fuseoverlayfs.override_security.capability");
+        assert_eq!(fuse, containers);
+        for kept in [&privileged, &containers] {
+            assert_eq!(shown(kept.to_bytes()), Some(&name[..]));
+            assert!(is_own(kept.to_bytes()));
+            assert_eq!(Dialect::Privileged.aside(kept.to_bytes()), None);
         }
-        assert!(is_own(NAME.to_bytes()) && is_own(kept.to_bytes()) && !is_own(b"user.containers.x"));
-        assert_eq!(shown(NAME.to_bytes()), None);
+        let acls = [Dialect::Containers, Dialect::Privileged].map(|d| d.aside(b"system.posix_acl_default").unwrap());
+        assert_eq!(acls.each_ref().map(CString::as_c_str), DEFAULT_ACLS);
+        for other in ["user.a", "trusted.a", "system.other", "user.containers.override_stat"] {
+            assert_eq!(Dialect::Containers.aside(other.as_bytes()), None);
+        }
+        for own in [Dialect::Privileged, Dialect::Containers] {
+            assert!(is_own(own.name().to_bytes()));
+            assert_eq!(shown(own.name().to_bytes()), None);
+        }
+        assert!(!is_own(b"user.containers.x"));
         assert_eq!(shown(b"user.containers.override_user.a"), None);
     }
 }

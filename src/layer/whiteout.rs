@@ -2,16 +2,30 @@
 //!
 //! The kernel's form is a character device 0:0 under the name itself ([`crate::sys::Stat::is_whiteout_dev`]).
 //! Archives of OCI images, and layers that a mount program has unpacked, have a file `.wh.NAME` beside it
-//! (image-spec, layer.md, "Whiteouts").
+//! (image-spec, layer.md, "Whiteouts"). Who may not make devices can have an empty file with an attribute instead, in
+//! a directory that says so (kernel documentation, overlayfs.rst, "Nesting overlayfs mounts").
 
-use crate::sys::{Fd, Result, mknod};
-use std::ffi::OsStr;
+use super::xattr::{Marker, Namespace};
+use crate::sys::{self, At, Fd, Result, mknod};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// How the name of an OCI whiteout begins.
 pub const AUFS_PREFIX: &str = ".wh.";
 
 /// The entry that makes its directory opaque in an OCI layer.
 pub const AUFS_OPAQUE: &str = ".wh..wh..opq";
+
+/// In which form whiteouts are made. All forms are read, whatever is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The character device 0:0 under the name itself.
+    Device,
+    /// An empty file with [`Marker::Whiteout`] under the name, in a directory whose [`Marker::Opaque`] is `x`.
+    Attribute(Namespace),
+    /// A file `.wh.NAME` beside the name.
+    Beside,
+}
 
 /// What a name in a layer directory means by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +63,23 @@ pub fn fits(name: &[u8]) -> bool {
     AUFS_PREFIX.len() + name.len() <= 255
 }
 
-/// Creates the whiteout of `name` in the kernel's form; `EEXIST` when the name is taken.
-pub fn create_dev(dir: Fd<'_>, name: &OsStr) -> Result<()> {
-    mknod(dir, name, libc::S_IFCHR, 0, 0)
+/// The name of the OCI whiteout of `name`, which may be too long for a name.
+pub fn beside(name: &OsStr) -> OsString {
+    OsString::from_vec([AUFS_PREFIX.as_bytes(), name.as_bytes()].concat())
+}
+
+/// Creates what is a whiteout, of this form, where it lies; `EEXIST` when the name is taken. Not in one step: nobody may
+/// see the directory.
+pub fn create(dir: Fd<'_>, name: &OsStr, form: Form) -> Result<()> {
+    if form == Form::Device {
+        return mknod(dir, name, libc::S_IFCHR, 0, 0);
+    }
+    // To be read by whoever reads the layer.
+    mknod(dir, name, libc::S_IFREG | 0o644, 0, 0)?;
+    match form {
+        Form::Attribute(namespace) => sys::xattr::set(At::Name(dir, name), namespace.name(Marker::Whiteout), b"y", 0),
+        Form::Device | Form::Beside => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -84,8 +112,24 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let root = open_root(tmp.path()).unwrap();
         let name = OsStr::new("gone");
-        create_dev(root.as_fd(), name).unwrap();
+        create(root.as_fd(), name, Form::Device).unwrap();
         assert!(stat(At::Name(root.as_fd(), name)).unwrap().is_whiteout_dev());
-        assert!(create_dev(root.as_fd(), name).unwrap_err().is(Errno::EXIST));
+        assert!(create(root.as_fd(), name, Form::Device).unwrap_err().is(Errno::EXIST));
+    }
+
+    #[test]
+    fn empty_files() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = open_root(tmp.path()).unwrap();
+        let [marked, beside] = ["marked", ".wh.gone"].map(OsStr::new);
+        create(root.as_fd(), marked, Form::Attribute(Namespace::User)).unwrap();
+        create(root.as_fd(), beside, Form::Beside).unwrap();
+        for (name, whiteout) in [(marked, true), (beside, false)] {
+            let at = At::Name(root.as_fd(), name);
+            let stat = stat(at).unwrap();
+            assert!(stat.is_file() && stat.size == 0);
+            assert_eq!(crate::layer::markers::read_empty_file_markers(at).unwrap().whiteout, whiteout);
+        }
+        assert_eq!(super::beside(OsStr::new("gone")), beside);
     }
 }

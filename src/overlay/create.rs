@@ -90,14 +90,14 @@ impl Overlay {
             self.mark_nested(names.fd())?;
         }
         let (mut stray, mut made) = (false, None);
-        if own && slot.upper == InUpper::Absent {
+        if own && slot.upper != InUpper::Whiteout {
             match make(names.fd(), name, new, mode) {
                 Ok(file) => made = file,
                 Err(e) if e.is(Errno::EXIST) && is_stray_whiteout(&names, name)? => stray = true,
                 Err(e) => return Err(e.into()),
             }
         }
-        if !own || slot.upper != InUpper::Absent || stray {
+        if !own || slot.upper == InUpper::Whiteout || stray {
             let over = slot.upper == InUpper::Whiteout || stray;
             made = match self.make_aside(upper, &names, name, new, mode, caller, over) {
                 Err(e) if !over && e.is(Errno::EXIST) && is_stray_whiteout(&names, name)? => {
@@ -128,8 +128,7 @@ impl Overlay {
 
     /// Marks a directory of upper as holding files that stand for the device 0:0.
     pub(super) fn mark_nested(&self, dir: sys::Fd<'_>) -> Result<()> {
-        let at = At::Fd(dir);
-        as_owner(at, || Ok(xattr::set(at, self.markers.name(Marker::Nested), b"y", 0)?))
+        self.mark(At::Fd(dir), Marker::Nested, b"y")
     }
 
     /// The same if the object, wherever it is, is such a file. To be called without a directory's lock.
@@ -191,7 +190,7 @@ impl Overlay {
             as_made = adds_nothing;
         }
         if opaque {
-            xattr::set(at, self.markers.name(Marker::Opaque), b"y", 0)?;
+            self.mark_opaque(at, false)?;
         }
         let ours = shown.uid == self.euid && shown.gid == self.egid;
         let owned = as_made && ours;

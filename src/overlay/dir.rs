@@ -53,6 +53,8 @@ pub struct Namespace {
     pub lowers: Box<[LowerDir]>,
     /// Upper's directory has the `impure` marker: entries may have an origin.
     pub impure: bool,
+    /// Upper's directory says that empty files in it may be whiteouts by attribute.
+    pub xwhiteouts: bool,
     /// The visible directory has a default ACL.
     pub default_acl: bool,
     /// The directory was removed; nothing can be made in it.
@@ -83,8 +85,17 @@ pub enum InUpper {
     Absent,
     /// An object.
     Present,
-    /// A whiteout.
+    /// A whiteout under the name itself.
     Whiteout,
+    /// Nothing under the name, and a whiteout beside it (`.wh.NAME`), which stays when something is made here.
+    WhiteoutBeside,
+}
+
+impl InUpper {
+    /// Whether it hides what is below.
+    pub fn is_whiteout(self) -> bool {
+        matches!(self, Self::Whiteout | Self::WhiteoutBeside)
+    }
 }
 
 /// A name as a change of the directory sees it.
@@ -214,6 +225,10 @@ impl Index {
         match self.place(name) {
             Ok(at) => {
                 if let Some(e) = self.entries.get_mut(&at) {
+                    if e.upper == InUpper::WhiteoutBeside && upper == InUpper::Present {
+                        // It goes on hiding what is below.
+                        e.lowers.clear();
+                    }
                     e.upper = upper;
                     if upper == InUpper::Present {
                         (e.kind, e.real_ino) = (kind, real_ino);
@@ -226,6 +241,13 @@ impl Index {
                 self.put(at, IndexEntry::in_upper(name, kind, real_ino, upper));
             }
             Err(_) => {}
+        }
+    }
+
+    /// Nothing from below shows under a name of upper any more, whatever happens to that.
+    pub fn cut_off(&mut self, name: &OsStr) {
+        if let Some(e) = self.get_mut(name) {
+            e.lowers.clear();
         }
     }
 
@@ -270,6 +292,6 @@ impl Index {
 
     /// Whether upper holds whiteouts.
     pub fn has_whiteouts(&self) -> bool {
-        self.entries.values().any(|e| e.upper == InUpper::Whiteout)
+        self.entries.values().any(|e| e.upper.is_whiteout())
     }
 }

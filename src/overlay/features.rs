@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::work::Work;
 use super::{Layer, Overlay};
+use crate::layer::whiteout::Form;
 use crate::layer::xattr::Namespace;
-use crate::sys::{self, At, Errno, RenameFlags};
+use crate::sys::{self, At, Errno};
 
 /// What is known of a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,6 @@ impl FromIterator<bool> for Tries {
 pub struct Tried {
     /// Sharing the blocks of a lower file with its copy (`FICLONE`).
     pub reflink: Tries,
-    rename_whiteout: Tries,
     o_tmpfile: Tries,
 }
 
@@ -101,17 +100,26 @@ impl Overlay {
             ("reflink", self.tried.reflink.state().word()),
         ]);
         if let Ok(upper) = self.writable() {
-            let (renaming, nameless) = (&self.tried.rename_whiteout, &self.tried.o_tmpfile);
-            attempt(renaming, || try_rename_whiteout(&upper.work));
+            let nameless = &self.tried.o_tmpfile;
             attempt(nameless, || sys::nameless_file(upper.work.fd()).map(drop));
             let nameless = if nameless.state() == State::Used { State::Unused } else { nameless.state() };
-            let markers = if self.markers == Namespace::Trusted { "trusted" } else { "user" };
+            let markers = match self.markers {
+                _ if !self.attributes => "none",
+                Namespace::Trusted => "trusted",
+                Namespace::User => "user",
+            };
+            let whiteouts = upper.work.whiteouts;
+            let form = match whiteouts.form {
+                Form::Device => "device",
+                Form::Attribute(_) => "attribute",
+                Form::Beside => "beside",
+            };
+            let renaming = if whiteouts.by_rename { State::Used } else { State::Missing };
             features.extend([
                 ("markers", markers),
-                // Tried at mount, which fails without.
-                ("whiteouts", "device"),
+                ("whiteouts", form),
                 ("index", if upper.work.index.is_some() { State::Used } else { State::Unused }.word()),
-                ("rename_whiteout", renaming.state().word()),
+                ("rename_whiteout", renaming.word()),
                 ("o_tmpfile", nameless.word()),
             ]);
         }
@@ -147,12 +155,4 @@ fn attempt(tries: &Tries, act: impl FnOnce() -> sys::Result<()>) {
         }
         Err(e) => log::debug!("cannot find out what upper's file system can do: {e}"),
     }
-}
-
-fn try_rename_whiteout(work: &Work) -> sys::Result<()> {
-    let (from, to) = (work.temporary(), work.temporary());
-    drop(sys::create_file(work.fd(), &from, 0o600)?);
-    let renamed = sys::rename(work.fd(), &from, work.fd(), &to, RenameFlags::WHITEOUT);
-    [from, to].iter().for_each(|name| work.discard(name));
-    renamed
 }

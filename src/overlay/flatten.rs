@@ -9,8 +9,8 @@ use super::fdcache::Key;
 use super::inode::{Inode, Name};
 use super::owner::as_owner;
 use super::{Overlay, Sink};
-use crate::layer::xattr::Marker;
-use crate::sys::{self, At, xattr};
+use crate::layer::whiteout::beside;
+use crate::sys::{self, At};
 
 /// What is copied at the most for one rename; larger directories fail with `EXDEV`, upon which mv(1) copies.
 const MAX_ENTRIES: u64 = 10_000;
@@ -99,9 +99,15 @@ impl Overlay {
             return Ok(false);
         }
         let at = At::Fd(names.fd());
-        as_owner(at, || Ok(xattr::set(at, self.markers.name(Marker::Opaque), b"y", 0)?))?;
-        let hiding: Vec<Name> =
-            index.entries().filter(|e| e.upper == InUpper::Whiteout).map(|e| e.name.clone()).collect();
+        let hiding: Vec<Name> = index
+            .entries()
+            .filter_map(|e| match e.upper {
+                InUpper::Whiteout => Some(e.name.clone()),
+                InUpper::WhiteoutBeside => Some(beside(&e.name).into()),
+                InUpper::Absent | InUpper::Present => None,
+            })
+            .collect();
+        self.mark_opaque(at, names.ns.xwhiteouts)?;
         let before = sys::stat(at)?;
         for name in &hiding {
             // They hide nothing any more, and an opaque directory should hold none.

@@ -19,7 +19,7 @@ use parking_lot::MutexGuard;
 
 use crate::layer::markers::{FileMarkers, read_file_markers};
 use crate::layer::nlink::NlinkDelta;
-use crate::layer::xattr::Marker;
+use crate::layer::xattr::{Marker, Namespace};
 use crate::sys::{self, At, Errno, RenameFlags, Stat, xattr};
 
 impl Overlay {
@@ -44,7 +44,13 @@ impl Overlay {
     /// the file it was copied from.
     pub(super) fn union_nlink(&self, index: &OsStr, upper: &Stat, lower: u32) -> Result<u32> {
         let at = self.index_at(index)?;
-        let value = self.as_owner(at, || Ok(xattr::get(at, self.markers.name(Marker::Nlink))?))?;
+        let get = |namespace: Namespace| self.as_owner(at, || Ok(xattr::get(at, namespace.name(Marker::Nlink))?));
+        // Upper may have been written with other attributes.
+        let value = match get(self.markers)? {
+            None if self.markers == Namespace::Trusted => get(Namespace::User)?,
+            None => get(Namespace::Trusted)?,
+            value => value,
+        };
         let count = match value.as_deref().and_then(NlinkDelta::parse) {
             Some(NlinkDelta::Lower(d)) => i64::from(lower) + i64::from(d),
             Some(NlinkDelta::Upper(d)) => i64::from(upper.nlink) + i64::from(d),

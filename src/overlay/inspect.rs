@@ -57,7 +57,7 @@ impl Overlay {
         let names = self.indexed_names(&inode)?;
         let entries = names.ns.index.iter().flat_map(|index| index.entries());
         for entry in entries.filter(|e| e.upper != InUpper::Absent) {
-            let whiteout = entry.upper == InUpper::Whiteout;
+            let whiteout = entry.upper.is_whiteout();
             each(UpperName { name: &entry.name, whiteout, below: !entry.lowers.is_empty() });
         }
         Ok(())

@@ -19,7 +19,6 @@ use crate::layer::markers::{self, FileMarkers};
 use crate::layer::origin::OverlayHandle;
 use crate::layer::redirect::Redirect;
 use crate::layer::whiteout;
-use crate::layer::xattr::Namespace as XattrNamespace;
 use crate::sys::{self, At, Errno, Stat};
 
 /// Longest name, as everywhere on Linux.
@@ -203,7 +202,7 @@ impl Overlay {
                 let layer = ns.lowers[usize::from(top)].layer;
                 self.find_in(parent, ns, upper, name, layer, &Below::of(entry))
             }
-            (InUpper::Absent, None) | (InUpper::Whiteout, _) => Ok(None),
+            (InUpper::Absent, None) | (InUpper::Whiteout | InUpper::WhiteoutBeside, _) => Ok(None),
         }
     }
 
@@ -278,7 +277,7 @@ impl Overlay {
         if layer == UPPER {
             let fd = sys::open_dir(dir, name)?;
             let markers = markers::read_dir_markers(fd.as_fd())?;
-            content.impure = markers.impure;
+            (content.impure, content.xwhiteouts) = (markers.impure, markers.xwhiteouts);
             content.default_acl = markers.has_default_acl(self.override_stat);
             let aufs_opaque = !positions.is_empty() && markers::has_aufs_opaque(fd.as_fd())?;
             if !aufs_opaque {
@@ -406,7 +405,7 @@ impl Overlay {
 
     /// Finds the data of a file that holds metadata only.
     fn attach_data(&self, ns: &Namespace, name: &OsStr, found: &mut Found, markers: &FileMarkers) -> Result<()> {
-        let all = self.markers == XattrNamespace::User;
+        let all = self.believes_users;
         if !markers.believed_metacopy(all) || !found.stat.is_file() {
             return Ok(());
         }

@@ -17,7 +17,6 @@ use super::inode::{Inode, LayerIndex, Name, UPPER};
 use crate::layer::markers::{self, DirMarkers};
 use crate::layer::redirect::Redirect;
 use crate::layer::whiteout::{self, NameKind};
-use crate::layer::xattr::Namespace as XattrNamespace;
 use crate::sys::{self, At, Errno};
 
 /// `dir/name` as a path in a layer.
@@ -109,8 +108,8 @@ impl Overlay {
     }
 
     fn followed(&self, markers: &DirMarkers) -> Option<Redirect> {
-        // In a mount that writes trusted attributes those of ordinary users do not lead into other directories.
-        let believed = markers.trusted_redirect || self.markers == XattrNamespace::User;
+        // Those of ordinary users do not lead a daemon with more rights into other directories.
+        let believed = markers.trusted_redirect || self.believes_users;
         markers.redirect.clone().filter(|_| self.follow && believed)
     }
 
@@ -295,8 +294,20 @@ fn read_layer(
         }
     }
     // A marker acts on the layers below, never on its own: it comes after the layer's entries.
-    aufs.into_iter().for_each(|name| hide(index, name));
+    aufs.into_iter().for_each(|name| match index.get(&name).map(|entry| entry.upper) {
+        None if position.is_none() => index.insert(IndexEntry::in_upper(name, 0, 0, InUpper::WhiteoutBeside)),
+        Some(InUpper::Whiteout) if position.is_none() => {}
+        _ => hide(index, name),
+    });
     Ok(())
+}
+
+/// Whether a lower object called `name` would be hidden if `dir` were the directory of upper over it.
+pub fn hides(dir: BorrowedFd<'_>, name: &OsStr) -> Result<bool> {
+    let mut index = Index::new(Arc::default());
+    read_layer(&mut index, dir, None, None, &mut |each: sys::Each<'_>| sys::read_dir(dir, each))?;
+    add_lower(&mut index, name.into(), libc::DT_REG, 0, 0);
+    Ok(!index.get(name).is_some_and(IndexEntry::visible))
 }
 
 /// What an empty file in a layer stands for.

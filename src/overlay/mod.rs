@@ -8,6 +8,7 @@ mod acl;
 mod attr;
 mod copy_up;
 mod create;
+mod dialects;
 mod dir;
 mod error;
 mod fdcache;
@@ -20,12 +21,14 @@ mod inode;
 mod inspect;
 mod link;
 mod lookup;
+mod mark;
 mod merge;
 mod overlap;
 mod override_stat;
 mod owner;
 mod place;
 mod privilege;
+mod probe;
 mod readdir;
 mod remove;
 mod rename;
@@ -35,6 +38,7 @@ mod sync;
 #[cfg(test)]
 pub(crate) mod tests;
 mod upper;
+mod whiteout;
 mod work;
 mod xattr;
 
@@ -42,6 +46,7 @@ use std::os::fd::OwnedFd;
 
 use std::sync::Arc;
 
+use crate::layer::override_stat::Dialect;
 use crate::layer::xattr::Namespace as XattrNamespace;
 
 pub use attr::{Attr, Change};
@@ -53,7 +58,7 @@ pub use inspect::{OnDisk, Parts, UpperName};
 pub use readdir::{Listed, Sink};
 pub use rename::RenameMode;
 pub use stack::{OpenError, Options, RedirectMode, descriptors};
-pub use upper::make_upper;
+pub use upper::{hides_from_kernel, make_upper};
 
 /// Who asks, where it matters for what is made: new objects belong to the caller.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +109,10 @@ pub struct Overlay {
     /// Topmost first; layer index 1 is the first.
     lowers: Vec<Layer>,
     markers: XattrNamespace,
+    /// Upper can hold such attributes at all.
+    attributes: bool,
+    /// Redirects and metacopy markers in `user.` attributes are believed.
+    believes_users: bool,
     /// Redirects are written.
     redirect: bool,
     /// Directories of lower layers that cannot have a redirect are copied when they are renamed.
@@ -111,6 +120,8 @@ pub struct Overlay {
     follow: bool,
     /// See [`Options::override_stat`].
     override_stat: bool,
+    /// Under which names that is read; it is written under the first. Empty without.
+    dialects: Vec<Dialect>,
     /// See [`Options::frozen`].
     frozen: bool,
     volatile: bool,

@@ -14,7 +14,7 @@ use super::Overlay;
 use super::acl::{self, ACCESS};
 use super::error::{Error, Result};
 use super::owner::as_owner;
-use crate::layer::override_stat::{self as form, OverrideStat};
+use crate::layer::override_stat::{self as form, Dialect, OverrideStat};
 use crate::layer::xattr::{escape, is_internal};
 use crate::sys::{self, At, Errno, Fd, Stat, xattr};
 
@@ -33,7 +33,26 @@ impl Overlay {
     /// # Errors
     /// `EINVAL` for an attribute that makes no sense: nobody may be given permissions that it was to take away.
     pub(super) fn shown(&self, at: At<'_>, disk: Stat) -> Result<Stat> {
-        if self.override_stat { Ok(form::shown_stat(at, disk)?) } else { Ok(disk) }
+        if !self.override_stat {
+            return Ok(disk);
+        }
+        Ok(self.read_kept(at, &disk)?.map_or(Ok(disk), |kept| kept.apply(disk))?)
+    }
+
+    /// The attribute, under the first name that the object has.
+    fn read_kept(&self, at: At<'_>, disk: &Stat) -> Result<Option<OverrideStat>> {
+        for dialect in &self.dialects {
+            let kept = dialect.read(at, disk)?;
+            if kept.is_some() {
+                return Ok(kept);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Under which name it is written.
+    fn dialect(&self) -> Dialect {
+        self.dialects.first().copied().unwrap_or(Dialect::Containers)
     }
 
     /// chown(2) of an object of upper. As everywhere it takes set-id bits off what is not a directory.
@@ -56,7 +75,7 @@ impl Overlay {
         }
         if let Some(acl) = self.get_acl(at, ACCESS)? {
             let acl = acl::with_mode(&acl, mode).ok_or(Error::Invalid)?;
-            set(at, &aside(ACCESS)?, &acl, 0)?;
+            set(at, &self.acl_aside(ACCESS)?, &acl, 0)?;
         }
         self.change(at, |shown| shown.mode = shown.file_type() | mode & 0o7777)
     }
@@ -64,14 +83,14 @@ impl Overlay {
     fn change(&self, at: At<'_>, change: impl FnOnce(&mut Stat)) -> Result<()> {
         let _alone = CHANGING.lock();
         let disk = sys::stat(at)?;
-        let kept = form::read(at, &disk)?;
+        let kept = self.read_kept(at, &disk)?;
         let mut shown = kept.map_or(Ok(disk), |kept| kept.apply(disk))?;
         change(&mut shown);
-        if !form::can_be_on(&disk) || kept.is_some() {
+        if !self.dialect().can_be_on(&disk) || kept.is_some() {
             return self.give(at, &disk, &shown);
         }
         // Until the attribute is there, what is on disk is shown.
-        write(at, &shown)?;
+        self.write_kept(at, &shown)?;
         if let Err(e) = fit_disk(at, &disk, &shown) {
             log::warn!("an object of upper keeps its permissions on disk ({:o}): {e}", disk.mode & 0o7777);
         }
@@ -81,20 +100,30 @@ impl Overlay {
     /// Has an object of upper, which is `disk`, show owner, mode and type of `shown`. The attribute commits: the object
     /// has one already, or nobody sees it yet.
     pub(super) fn give(&self, at: At<'_>, disk: &Stat, shown: &Stat) -> Result<()> {
-        if disk.is_symlink() {
-            // It cannot have the attribute. Only root can keep the owner of one.
+        let can_have = self.dialect().can_be_on(disk);
+        if disk.is_symlink() && !can_have {
+            // Only root can keep the owner of one.
             return match sys::chown(at, Some(shown.uid), Some(shown.gid)) {
                 Err(e) if [Errno::PERM, Errno::INVAL, Errno::OVERFLOW].contains(&e.errno) => Ok(()),
                 done => Ok(done?),
             };
         }
-        if !form::can_be_on(disk) {
+        if !can_have {
             // Made by another program as what it is.
             sys::chown(at, Some(shown.uid), Some(shown.gid))?;
             return Ok(sys::chmod(at, shown.mode & 0o7777)?);
         }
         fit_disk(at, disk, shown)?;
-        write(at, shown)
+        self.write_kept(at, shown)
+    }
+
+    fn write_kept(&self, at: At<'_>, shown: &Stat) -> Result<()> {
+        let Stat { uid, gid, mode, rdev_major, rdev_minor, .. } = *shown;
+        let kind = Some((shown.file_type(), rdev_major, rdev_minor));
+        // Links have no permissions of their own.
+        let mode = if shown.is_symlink() { 0o777 } else { mode & 0o7777 };
+        let value = OverrideStat { uid, gid, mode, kind }.to_string();
+        set(at, self.dialect().name(), value.as_bytes(), 0)
     }
 
     /// The name under which upper stores what the caller calls `name`.
@@ -111,7 +140,12 @@ impl Overlay {
 
     /// The name under which an attribute is kept aside, if it is.
     pub(super) fn aside(&self, name: &CStr) -> Option<CString> {
-        if self.override_stat { form::aside(name.to_bytes()) } else { None }
+        if self.override_stat { self.dialect().aside(name.to_bytes()) } else { None }
+    }
+
+    /// The stored name of an access control list.
+    fn acl_aside(&self, name: &CStr) -> Result<CString> {
+        self.aside(name).ok_or(Error::Invalid)
     }
 
     /// The name under which the copy of an object gets its attribute `name`, one of `list`; `None` if it does not.
@@ -119,10 +153,17 @@ impl Overlay {
         if !self.override_stat {
             return Some(name.to_owned());
         }
-        let Some(aside) = self.aside(name) else { return Some(name.to_owned()).filter(|n| n.as_ref() != form::NAME) };
+        if form::is_own(name.to_bytes()) {
+            // Owner and mode are given otherwise; what is kept aside stays so.
+            return form::shown(name.to_bytes()).and_then(|shown| self.dialect().aside(shown));
+        }
+        let Some(aside) = self.aside(name) else { return Some(name.to_owned()) };
         // The label of the lower file is that of this machine, not of what is shown.
         let is_label = name == c"security.selinux";
-        let kept = list.split(|&b| b == 0).any(|n| n == aside.to_bytes());
+        let there = |dialect: &Dialect| {
+            dialect.aside(name.to_bytes()).is_some_and(|aside| list.split(|&b| b == 0).any(|n| n == aside.to_bytes()))
+        };
+        let kept = self.dialects.iter().any(there);
         Some(aside).filter(|_| !is_label && !kept)
     }
 
@@ -132,26 +173,40 @@ impl Overlay {
         if !form::is_own(stored.to_bytes()) || !self.override_stat {
             return Ok(xattr::get(at, stored)?);
         }
-        match xattr::get(at, stored) {
-            Ok(None) => Ok(xattr::get(at, name)?),
-            // As with the attribute itself.
-            Err(e) if e.is(Errno::ACCESS) => Ok(xattr::get(at, name)?),
-            value => Ok(value?),
+        for aside in self.dialects.iter().filter_map(|dialect| dialect.aside(name.to_bytes())) {
+            match xattr::get(at, &aside) {
+                Ok(None) => {}
+                // As with the attribute itself.
+                Err(e) if e.is(Errno::ACCESS) => {}
+                value => return Ok(value?),
+            }
         }
+        Ok(xattr::get(at, name)?)
     }
 
     /// Removes an attribute that was found, from all places where it is.
     pub(super) fn remove_shown_xattr(&self, at: At<'_>, name: &CStr, stored: &CStr) -> Result<()> {
-        // Without the right to remove it, one that is not there is EPERM: asked for first.
-        let on_disk = self.override_stat && form::is_own(stored.to_bytes()) && xattr::get(at, name)?.is_some();
-        if on_disk {
-            xattr::remove(at, name)?;
+        let mut places = vec![stored.to_owned()];
+        if self.override_stat && form::is_own(stored.to_bytes()) {
+            places = self.dialects.iter().filter_map(|dialect| dialect.aside(name.to_bytes())).collect();
+            places.push(name.to_owned());
+            places.dedup();
         }
-        match xattr::remove(at, stored) {
-            Err(e) if e.is(Errno::NODATA) && on_disk => Ok(()),
-            Err(e) if e.is(Errno::NODATA) => Err(Error::NoAttribute),
-            done => Ok(done?),
+        let mut found = false;
+        for (n, place) in places.iter().enumerate() {
+            // Without the right to remove it, one that is not there is EPERM: asked for first.
+            if n > 0 && xattr::get(at, place)?.is_none() {
+                continue;
+            }
+            match xattr::remove(at, place) {
+                Err(e) if e.is(Errno::NODATA) => {}
+                removed => {
+                    removed?;
+                    found = true;
+                }
+            }
         }
+        if found { Ok(()) } else { Err(Error::NoAttribute) }
     }
 
     /// An access control list.
@@ -185,27 +240,15 @@ impl Overlay {
     }
 }
 
-fn write(at: At<'_>, shown: &Stat) -> Result<()> {
-    let Stat { uid, gid, mode, rdev_major, rdev_minor, .. } = *shown;
-    let kind = Some((shown.file_type(), rdev_major, rdev_minor));
-    let value = OverrideStat { uid, gid, mode: mode & 0o7777, kind }.to_string();
-    set(at, form::NAME, value.as_bytes(), 0)
-}
-
 /// Gives an object the permissions on disk that go with what it shows.
 fn fit_disk(at: At<'_>, disk: &Stat, shown: &Stat) -> sys::Result<()> {
     let mode = mode_on_disk(shown);
-    if disk.mode & 0o7777 == mode { Ok(()) } else { sys::chmod(at, mode) }
+    if disk.is_symlink() || disk.mode & 0o7777 == mode { Ok(()) } else { sys::chmod(at, mode) }
 }
 
 /// setxattr(2), also where another program left a file without write permission for its owner.
 fn set(at: At<'_>, name: &CStr, value: &[u8], flags: i32) -> Result<()> {
     as_owner(at, || Ok(xattr::set(at, name, value, flags)?))
-}
-
-/// The stored name of an access control list.
-fn aside(name: &CStr) -> Result<CString> {
-    form::aside(name.to_bytes()).ok_or(Error::Invalid)
 }
 
 /// Permissions on disk of an object that shows `shown`: what the daemon needs, never set-id bits. That a file can be

@@ -45,18 +45,27 @@ impl Overlay {
         let work = &self.writable()?.work;
         let slot = names.ns.slot(name);
         let in_upper = slot.upper == InUpper::Present || names.ns.index.is_none();
-        match (in_upper, slot.below) {
-            (true, false) => sys::unlink(names.fd(), name)?,
-            (false, _) => work.place_whiteout(names.fd(), name)?,
+        let left = match (in_upper, slot.below) {
+            (true, false) => {
+                sys::unlink(names.fd(), name)?;
+                InUpper::Absent
+            }
+            (false, _) => self.place_whiteout(names, name)?,
+            (true, true) if self.hides_beside()? => {
+                self.hide_ahead(names, name)?;
+                sys::unlink(names.fd(), name).inspect_err(|_| self.unhide(names, name))?;
+                InUpper::WhiteoutBeside
+            }
             (true, true) => {
+                self.admit_whiteouts(names)?;
                 let whiteout = work.temporary_whiteout()?;
                 if let Err(e) = sys::rename(work.fd(), &whiteout, names.fd(), name, RenameFlags::empty()) {
                     work.discard(&whiteout);
                     return Err(e.into());
                 }
+                InUpper::Whiteout
             }
-        }
-        let left = if slot.below { InUpper::Whiteout } else { InUpper::Absent };
+        };
         self.note_upper(names, parent, name, left, 0, 0);
         Ok(())
     }
@@ -87,7 +96,7 @@ impl Overlay {
         }
         // What upper alone has need not be read to know whether it is empty.
         let plain = in_upper && content.lowers.is_empty() && !names.ns.slot(name).below;
-        if !(plain && self.remove_if_empty(&mut names, parent, name)?) {
+        if !(plain && self.remove_if_empty(&mut names, parent, name, InUpper::Absent)?) {
             self.fill_index(child, &mut content, in_upper.then(|| kept.as_fd()))?;
             if !content.index.as_ref().is_some_and(|i| i.is_empty()) {
                 return Err(Error::NotEmpty);
@@ -102,11 +111,12 @@ impl Overlay {
         Ok(())
     }
 
-    /// Removes a directory that has nothing below it, unless there is something in it, which nobody may see.
-    fn remove_if_empty(&self, names: &mut Changing<'_>, parent: &Inode, name: &OsStr) -> Result<bool> {
+    /// Removes a directory with nothing below it that shows, unless there is something in it, which nobody may see. `left`
+    /// is what remains.
+    fn remove_if_empty(&self, names: &mut Changing<'_>, parent: &Inode, name: &OsStr, left: InUpper) -> Result<bool> {
         match sys::rmdir(names.fd(), name) {
             Ok(()) => {
-                self.note_upper(names, parent, name, InUpper::Absent, 0, 0);
+                self.note_upper(names, parent, name, left, 0, 0);
                 Ok(true)
             }
             Err(e) if e.is(Errno::NOTEMPTY) || e.is(Errno::EXIST) => Ok(false),
@@ -123,27 +133,48 @@ impl Overlay {
     ) -> Result<()> {
         let work = &self.writable()?.work;
         let below = names.ns.slot(name).below;
+        let mut left = InUpper::Absent;
         match in_upper {
-            None => work.place_whiteout(names.fd(), name)?,
+            None => left = self.place_whiteout(names, name)?,
+            Some(fd) if below && self.hides_beside()? => {
+                left = InUpper::WhiteoutBeside;
+                self.hide_ahead(names, name)?;
+                let removed = self.remove_dir_alone(names, parent, name, fd, left);
+                return removed.inspect_err(|_| self.unhide(names, name));
+            }
             Some(fd) if below => {
+                self.admit_whiteouts(names)?;
                 let whiteout = work.temporary_whiteout()?;
                 let swapped = as_owner(At::Fd(fd), || {
                     Ok(sys::rename(work.fd(), &whiteout, names.fd(), name, RenameFlags::EXCHANGE)?)
                 });
                 work.discard(&whiteout);
                 swapped?;
+                left = InUpper::Whiteout;
             }
-            Some(fd) => {
-                if self.remove_if_empty(names, parent, name)? {
-                    return Ok(());
-                }
-                // It holds whiteouts, which nobody sees.
-                let aside = work.temporary();
-                as_owner(At::Fd(fd), || Ok(sys::rename(names.fd(), name, work.fd(), &aside, RenameFlags::NOREPLACE)?))?;
-                work.discard(&aside);
-            }
+            Some(fd) => return self.remove_dir_alone(names, parent, name, fd, left),
         }
-        let left = if below { InUpper::Whiteout } else { InUpper::Absent };
+        self.note_upper(names, parent, name, left, 0, 0);
+        Ok(())
+    }
+
+    /// Removes a directory of upper that shows nothing. `left` is what remains.
+    fn remove_dir_alone(
+        &self,
+        names: &mut Changing<'_>,
+        parent: &Inode,
+        name: &OsStr,
+        fd: BorrowedFd<'_>,
+        left: InUpper,
+    ) -> Result<()> {
+        if self.remove_if_empty(names, parent, name, left)? {
+            return Ok(());
+        }
+        // It holds whiteouts, which nobody sees.
+        let work = &self.writable()?.work;
+        let aside = work.temporary();
+        as_owner(At::Fd(fd), || Ok(sys::rename(names.fd(), name, work.fd(), &aside, RenameFlags::NOREPLACE)?))?;
+        work.discard(&aside);
         self.note_upper(names, parent, name, left, 0, 0);
         Ok(())
     }

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use super::Overlay;
 use super::copy_up::restore_times;
 use super::create::is_stray_whiteout;
-use super::dir::{InUpper, LowerDir, Namespace, Slot};
+use super::dir::{InUpper, LowerDir, Namespace};
 use super::error::{Error, Result};
 use super::fdcache::Key;
 use super::inode::{Ino, Inode, Link, Name, UPPER};
 use super::lookup::{Changing, check_name};
-use super::owner::as_owner;
 use crate::layer::origin::OverlayHandle;
 use crate::layer::redirect::{MAX_LEN, Redirect};
 use crate::layer::whiteout;
@@ -191,8 +190,8 @@ impl Overlay {
         }
         // Only in upper: it must not merge with what lies below its new name.
         if !to.parent.dir.as_ref().ok_or(Error::NotDirectory)?.ns.read().lowers.is_empty() {
-            let at = At::Fd(fd.as_fd());
-            as_owner(at, || Ok(xattr::set(at, self.markers.name(Marker::Opaque), b"y", 0)?))?;
+            let xwhiteouts = dir.ns.read().xwhiteouts;
+            self.mark_opaque(At::Fd(fd.as_fd()), xwhiteouts)?;
         }
         Ok(())
     }
@@ -213,7 +212,7 @@ impl Overlay {
         if value.len() > MAX_LEN || !self.leads_back(object, from, redirect)? {
             return Ok(false);
         }
-        as_owner(at, || Ok(xattr::set(at, marker, &value, 0)?))?;
+        self.mark(at, Marker::Redirect, &value)?;
         Ok(true)
     }
 
@@ -275,12 +274,19 @@ impl Overlay {
         let over_whiteout = to.upper == InUpper::Whiteout;
         let (flags, mut swaps) = match (from.below, over_whiteout) {
             (true, true) => (RenameFlags::EXCHANGE, true),
-            (true, false) => (RenameFlags::WHITEOUT, false),
+            (true, false) => (self.leaving_flags()?, false),
             (false, true) if source.is_dir() => (RenameFlags::EXCHANGE, true),
             (false, _) => (RenameFlags::empty(), false),
         };
+        let ahead = from.below && flags.is_empty();
         let counted = target.map_or(Ok(()), |t| self.count_by_upper(t));
         let committed = counted.and_then(|()| self.carry_impure(pair, false)).and_then(|()| {
+            if swaps || source.is_dir() {
+                self.carry_xwhiteouts(pair)?;
+            }
+            if ahead {
+                self.hide_ahead(pair.from(), old.name)?;
+            }
             if target.is_some() || over_whiteout {
                 return self.commit(pair, old, new, flags);
             }
@@ -294,6 +300,9 @@ impl Overlay {
             }
         });
         if let Err(e) = committed {
+            if ahead {
+                self.unhide(pair.from(), old.name);
+            }
             if let Some(target) = target {
                 self.release(target);
             }
@@ -309,7 +318,8 @@ impl Overlay {
             self.drop_link(target, new.parent, new.name);
             self.counted(target, -1);
         }
-        self.moved(pair, old, new, source, from);
+        let left = self.left_by_rename(pair.from(), old.name, from, swaps, ahead)?;
+        self.moved(pair, old, new, source, left);
         Ok(())
     }
 
@@ -332,26 +342,37 @@ impl Overlay {
             return Err(Error::NotEmpty);
         }
         let from = pair.from().ns.slot(old.name);
-        let flags = if from.below { RenameFlags::WHITEOUT } else { RenameFlags::empty() };
+        let flags = if from.below { self.leaving_flags()? } else { RenameFlags::empty() };
+        let ahead = from.below && flags.is_empty();
         self.carry_impure(pair, false)?;
+        if ahead {
+            self.hide_ahead(pair.from(), old.name)?;
+        }
         let mut kept = kept;
-        if content.upper && whiteouts {
-            kept = self.clear_target(pair, new, target, &mut content, &kept)?;
-        }
-        match self.commit(pair, old, new, flags) {
-            // It holds what nobody sees: whiteouts that hide nothing, marker files of other programs.
-            Err(e) if content.upper && (e.is(Errno::NOTEMPTY) || e.is(Errno::EXIST)) => {
+        let done = (|| {
+            if content.upper && whiteouts {
                 kept = self.clear_target(pair, new, target, &mut content, &kept)?;
-                self.commit(pair, old, new, flags)?;
             }
-            committed => committed?,
+            match self.commit(pair, old, new, flags) {
+                // It holds what nobody sees: whiteouts that hide nothing, marker files of other programs.
+                Err(e) if content.upper && (e.is(Errno::NOTEMPTY) || e.is(Errno::EXIST)) => {
+                    kept = self.clear_target(pair, new, target, &mut content, &kept)?;
+                    self.commit(pair, old, new, flags)
+                }
+                committed => committed,
+            }
+        })();
+        if ahead && done.is_err() {
+            self.unhide(pair.from(), old.name);
         }
+        done?;
         content.removed = true;
         content.index = None;
         drop(content);
         self.keep_dir(target, kept);
         self.drop_link(target, new.parent, new.name);
-        self.moved(pair, old, new, source, from);
+        let left = self.left_by_rename(pair.from(), old.name, from, false, ahead)?;
+        self.moved(pair, old, new, source, left);
         Ok(())
     }
 
@@ -399,9 +420,21 @@ impl Overlay {
             sys::mkdir(work.fd(), &temporary, 0o700)?;
             let made = At::Name(work.fd(), &temporary);
             self.copy_attributes(at, &stat, made, origin, SetTime::At(stat.mtime))?;
-            as_owner(made, || Ok(xattr::set(made, self.markers.name(Marker::Opaque), b"y", 0)?))?;
+            if self.attributes {
+                self.mark_opaque(made, false)?;
+            } else {
+                // It has to be empty, so the name is cut off from what is below. Nothing of that shows anyway.
+                self.hide_ahead(pair.to(), new.name)?;
+            }
             let ino = sys::stat(made)?.ino;
-            sys::rename(work.fd(), &temporary, pair.to().fd(), new.name, RenameFlags::EXCHANGE)?;
+            let exchanged = sys::rename(work.fd(), &temporary, pair.to().fd(), new.name, RenameFlags::EXCHANGE);
+            if !self.attributes {
+                match &exchanged {
+                    Ok(()) => pair.to().ns.index.iter_mut().for_each(|index| index.cut_off(new.name)),
+                    Err(_) => self.unhide(pair.to(), new.name),
+                }
+            }
+            exchanged?;
             restore_times(At::Fd(pair.to().fd()), &parent);
             Ok(ino)
         })();
@@ -444,14 +477,18 @@ impl Overlay {
         Ok(())
     }
 
+    /// Before an exchange with a whiteout.
+    fn carry_xwhiteouts(&self, pair: &mut Pair<'_>) -> Result<()> {
+        if pair.to().ns.xwhiteouts { self.mark_xwhiteouts(pair.from()) } else { Ok(()) }
+    }
+
     fn commit(&self, pair: &mut Pair<'_>, old: &Side<'_>, new: &Side<'_>, flags: RenameFlags) -> Result<()> {
         let (a, b) = (pair.from().upper.clone(), pair.to().upper.clone());
         Ok(sys::rename(a.as_fd(), old.name, b.as_fd(), new.name, flags)?)
     }
 
-    /// Records the move in memory.
-    fn moved(&self, pair: &mut Pair<'_>, old: &Side<'_>, new: &Side<'_>, source: &Arc<Inode>, from: Slot) {
-        let left = if from.below { InUpper::Whiteout } else { InUpper::Absent };
+    /// Records the move in memory; `left` is what upper has under the old name now.
+    fn moved(&self, pair: &mut Pair<'_>, old: &Side<'_>, new: &Side<'_>, source: &Arc<Inode>, left: InUpper) {
         let ino = source.state.lock().upper.unwrap_or_default();
         self.note_upper(pair.from(), old.parent, old.name, left, 0, 0);
         self.note_upper(pair.to(), new.parent, new.name, InUpper::Present, source.kind, ino);

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::acl::{ACCESS, DEFAULT};
+use super::dialects::{dialects, seed_root};
 use super::dir::{LowerDir, Namespace};
 use super::inode::{Inode, LayerIndex, ROOT, State, Table};
 use super::overlap::check_overlaps;
+use super::probe::{Markers, probe};
 use super::work::{self, Work};
 use super::{Error, Layer, Overlay, Upper, fdcache, features, identity, merge};
+use crate::layer::markers;
 use crate::layer::xattr::{Marker, Namespace as XattrNamespace};
-use crate::layer::{markers, override_stat};
 use crate::sys::{self, At, Errno, RenameFlags, xattr};
 
 /// Whether directories of lower layers can be renamed, and whether what was renamed is followed (`redirect_dir=`, as in
@@ -56,6 +58,12 @@ pub struct Options {
     /// Owner, mode, type and device numbers are those that the attribute `user.containers.override_stat` says, where an
     /// object has it, and are written there: layers unpacked without privileges, and mounts by ordinary users.
     pub override_stat: bool,
+    /// The same in `security.fuseoverlayfs.override_stat`, which only root can set; for what fuse-overlayfs wrote with
+    /// `xattr_permissions=1`. Only with `override_stat`.
+    pub privileged_stat: bool,
+    /// Markers are `user.overlay.*` attributes (`userxattr`), of which redirects and metacopy markers are neither written
+    /// nor believed: whoever owns a file can set them.
+    pub userxattr: bool,
     /// Nothing is ever synced: after a crash of the machine upper is lost.
     pub volatile: bool,
     /// Number of descriptors that the process may have open.
@@ -182,7 +190,7 @@ impl Overlay {
         let (upper, markers) = match (&options.upper, &options.work) {
             (Some(upper), Some(work)) if options.frozen => {
                 let (upper, markers) = open_frozen(upper, work)?;
-                (Some(upper), markers)
+                (Some(upper), Some(markers))
             }
             (Some(upper), Some(work)) => {
                 let (upper, markers) = open_upper(upper, work, options)?;
@@ -190,11 +198,20 @@ impl Overlay {
             }
             (Some(_), None) => return Err(OpenError::NoWork),
             (None, Some(_)) => return Err(OpenError::NoUpper),
-            (None, None) if sys::process::is_root() => (None, XattrNamespace::Trusted),
-            (None, None) => (None, XattrNamespace::User),
+            (None, None) if sys::process::is_root() => (None, Some(XattrNamespace::Trusted)),
+            (None, None) => (None, Some(XattrNamespace::User)),
         };
+        let (attributes, markers) = (markers.is_some(), markers.unwrap_or(XattrNamespace::User));
+        // A daemon with all rights would be led by them to where their writer may not look.
+        let believes_users =
+            markers == XattrNamespace::User && !options.userxattr && !sys::process::is_root_of_the_machine();
+        let dialects = dialects(options, upper.as_ref(), &lowers).map_err(|e| OpenError::Directory {
+            role: "attributes of the layers' roots",
+            path: options.upper.clone().unwrap_or_else(|| options.lower[0].clone()),
+            source: e.into(),
+        })?;
         if let Some(upper) = upper.as_ref().filter(|_| options.override_stat && !options.frozen) {
-            seed_root(upper, &lowers).map_err(|e| OpenError::Unsuitable {
+            seed_root(upper, &lowers, &dialects).map_err(|e| OpenError::Unsuitable {
                 path: options.upper.clone().unwrap_or_default(),
                 what: "giving it the owner of the root below",
                 source: e.into(),
@@ -212,13 +229,18 @@ impl Overlay {
             upper,
             redirect: match options.redirect {
                 RedirectMode::Auto => markers == XattrNamespace::Trusted,
-                mode => mode == RedirectMode::On,
+                mode => {
+                    mode == RedirectMode::On && attributes && (markers == XattrNamespace::Trusted || believes_users)
+                }
             },
             flatten: matches!(options.redirect, RedirectMode::Auto | RedirectMode::On),
             follow: options.redirect != RedirectMode::NoFollow,
             frozen: options.frozen,
             markers,
+            attributes,
+            believes_users,
             override_stat: options.override_stat,
+            dialects,
             volatile: options.volatile,
             euid: rustix::process::geteuid().as_raw(),
             egid: rustix::process::getegid().as_raw(),
@@ -305,7 +327,7 @@ fn open_layer(root: OwnedFd, data_only: bool, private: bool) -> sys::Result<Laye
     Ok(Layer { root, dev, uuid, handles: true, data_only, private })
 }
 
-fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Result<(Upper, XattrNamespace), OpenError> {
+fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Result<(Upper, Markers), OpenError> {
     let mut root = open_root(UPPER_ROLE, path)?;
     let mut work = open_root(WORK_ROLE, work_path)?;
     check_overlaps(path, work_path, options.lower.iter().chain(&options.data_only))?;
@@ -331,12 +353,21 @@ fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Result<(Upper
     } else {
         Some(subdirectory(work.as_fd(), "index").map_err(unsuitable("making index/ in workdir"))?)
     };
-    let work = Work::new(dir, index, work);
-    let tried = "trying attributes and whiteouts in workdir, as ext4, XFS, Btrfs and tmpfs have them";
-    let markers = probe(&work, options).map_err(unsuitable(tried))?;
+    let mut work = Work::new(dir, index, work);
+    let markers = probe(&mut work, options).map_err(|(what, e)| OpenError::Unsuitable {
+        path: path.into(),
+        what,
+        source: std::io::Error::from_raw_os_error(e.errno()),
+    })?;
+    if markers.is_none() {
+        // Its entries need attributes.
+        work.index = None;
+    }
     let layer = open_layer(root, false, is_private).map_err(unsuitable("reading it"))?;
     let upper = Upper { layer, work, counting: parking_lot::Mutex::new(()) };
-    sweep_index(&upper, markers).map_err(unsuitable("checking index/ in workdir"))?;
+    if let Some(markers) = markers {
+        sweep_index(&upper, markers).map_err(unsuitable("checking index/ in workdir"))?;
+    }
     Ok((upper, markers))
 }
 
@@ -411,28 +442,6 @@ fn subdirectory(dir: BorrowedFd<'_>, name: &str) -> sys::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Finds out by doing which attributes can be set, and that a whiteout can be made.
-fn probe(work: &Work, options: &Options) -> sys::Result<XattrNamespace> {
-    let name = work.temporary();
-    sys::mkdir(work.fd(), &name, 0o700)?;
-    let at = At::Name(work.fd(), &name);
-    let set = |ns: XattrNamespace| xattr::set(at, ns.name(Marker::Opaque), b"y", 0);
-    let markers = match set(XattrNamespace::Trusted) {
-        Ok(()) => Ok(XattrNamespace::Trusted),
-        Err(e) if e.is(Errno::PERM) || e.is(Errno::OPNOTSUPP) => {
-            set(XattrNamespace::User).map(|()| XattrNamespace::User)
-        }
-        Err(e) => Err(e),
-    };
-    let kept = if options.override_stat { xattr::set(at, override_stat::NAME, b"0:0:0700:dir", 0) } else { Ok(()) };
-    sys::rmdir(work.fd(), &name)?;
-    kept?;
-    let markers = markers?;
-    crate::layer::whiteout::create_dev(work.fd(), &name)?;
-    sys::unlink(work.fd(), &name)?;
-    Ok(markers)
-}
-
 /// Removes index entries whose file lost its last name when the machine went down.
 fn sweep_index(upper: &Upper, markers: XattrNamespace) -> sys::Result<()> {
     let Some(index) = &upper.work.index else { return Ok(()) };
@@ -452,21 +461,6 @@ fn sweep_index(upper: &Upper, markers: XattrNamespace) -> sys::Result<()> {
     Ok(())
 }
 
-/// Gives an upper directory without `user.containers.override_stat` that of the topmost layer which has it, as
-/// fuse-overlayfs does: it was made by somebody who may not give directories away.
-fn seed_root(upper: &Upper, lowers: &[Layer]) -> sys::Result<()> {
-    let to = At::Fd(upper.layer.root.as_fd());
-    if xattr::get(to, override_stat::NAME)?.is_some() {
-        return Ok(());
-    }
-    for layer in lowers.iter().filter(|l| !l.data_only) {
-        if let Some(value) = xattr::get(At::Fd(layer.root.as_fd()), override_stat::NAME)? {
-            return xattr::set(to, override_stat::NAME, &value, 0);
-        }
-    }
-    Ok(())
-}
-
 fn root_inode(lowers: &[Layer], upper: Option<&Upper>, override_stat: bool) -> Result<Inode, Error> {
     let mut ns = Namespace { upper: upper.is_some(), ..Namespace::default() };
     let mut state = State::default();
@@ -475,6 +469,7 @@ fn root_inode(lowers: &[Layer], upper: Option<&Upper>, override_stat: bool) -> R
         let fd = upper.layer.root.as_fd();
         let found = markers::read_dir_markers(fd)?;
         (ns.impure, ns.default_acl) = (found.impure, found.has_default_acl(override_stat));
+        ns.xwhiteouts = found.xwhiteouts;
         open = !found.opaque && !markers::has_aufs_opaque(fd)?;
         state.upper = Some(sys::stat(At::Fd(fd))?.ino);
     }

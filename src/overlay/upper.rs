@@ -1,7 +1,9 @@
-//! New upper directories.
+//! New upper directories, and what is in one that was used.
 
+use super::work::BESIDE;
+use crate::layer::markers::read_dir_markers;
 use crate::layer::root::copy_attributes;
-use crate::sys::{self, Errno, Fd};
+use crate::sys::{self, At, Errno, Fd};
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -17,5 +19,18 @@ pub fn make_upper(place: Fd<'_>, top: &Path) -> sys::Result<()> {
     match sys::open_root(top) {
         Err(e) if e.is(Errno::NOENT) => Ok(()),
         top => copy_attributes(top?.as_fd(), sys::open_dir(place, upper)?.as_fd()),
+    }
+}
+
+/// Whether an upper directory may hold whiteouts that kernel overlayfs does not read there: those that are files with an
+/// attribute, which it reads in lower layers, and `.wh.NAME`. To it, what they hide is there.
+pub fn hides_from_kernel(upper: &Path, work: &Path) -> sys::Result<bool> {
+    if read_dir_markers(sys::open_root(upper)?.as_fd())?.xwhiteouts {
+        return Ok(true);
+    }
+    match sys::stat(At::Name(sys::open_root(work)?.as_fd(), OsStr::new(BESIDE))) {
+        Ok(_) => Ok(true),
+        Err(e) if e.is(Errno::NOENT) => Ok(false),
+        Err(e) => Err(e),
     }
 }

@@ -9,10 +9,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::error::Result;
-use crate::layer::whiteout;
-use crate::sys::{self, At, Errno};
+use crate::layer::whiteout::{self, Form, beside};
+use crate::sys::{self, At, Errno, RenameFlags};
 
 const SHARED_WHITEOUT: &str = "#whiteout";
+
+/// `<workdir>/beside`: an empty file from when upper may hold whiteouts `.wh.NAME`, which the kernel does not read.
+pub const BESIDE: &str = "beside";
+
+/// How names are hidden in this upper directory, as a probe at mount found it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whiteouts {
+    /// What is made.
+    pub form: Form,
+    /// A rename can leave one, in the same step (`RENAME_WHITEOUT`).
+    pub by_rename: bool,
+}
 
 /// `<workdir>/work` and `<workdir>/index` on the file system of upper.
 pub struct Work {
@@ -20,11 +32,17 @@ pub struct Work {
     pub dir: OwnedFd,
     /// `<workdir>/index`; `None` with `index=off`.
     pub index: Option<OwnedFd>,
+    /// See [`Whiteouts`].
+    pub whiteouts: Whiteouts,
+    /// The root of upper says by now whether there are whiteouts by attribute.
+    pub root_marked: OnceLock<()>,
     next: AtomicU64,
     /// See [`super::Overlay::work_adds_nothing`]; found out when it is asked for.
     pub adds_nothing: OnceLock<bool>,
     /// The work directory itself: holds the lock.
-    _lock: OwnedFd,
+    lock: OwnedFd,
+    /// [`BESIDE`] is there.
+    noted: OnceLock<()>,
     /// Held while the shared whiteout is made or replaced.
     sharing: Mutex<()>,
 }
@@ -35,9 +53,12 @@ impl Work {
         Self {
             dir,
             index,
+            whiteouts: Whiteouts { form: Form::Device, by_rename: true },
+            root_marked: OnceLock::new(),
             next: AtomicU64::new(1),
             adds_nothing: OnceLock::new(),
-            _lock: lock,
+            lock,
+            noted: OnceLock::new(),
             sharing: Mutex::new(()),
         }
     }
@@ -61,7 +82,7 @@ impl Work {
             Ok(()) => return Ok(()),
             Err(e) if e.is(Errno::NOENT) || e.is(Errno::MLINK) => {}
             // A file system without hard links.
-            Err(e) if e.is(Errno::PERM) || e.is(Errno::OPNOTSUPP) => return Ok(whiteout::create_dev(dir, name)?),
+            Err(e) if e.is(Errno::PERM) || e.is(Errno::OPNOTSUPP) => return self.make_whiteout(dir, name),
             Err(e) => return Err(e.into()),
         }
         let _making = self.sharing.lock();
@@ -71,8 +92,39 @@ impl Work {
             Err(e) if e.is(Errno::NOENT) => {}
             Err(e) => return Err(e.into()),
         }
-        whiteout::create_dev(self.fd(), shared)?;
+        self.make_whiteout(self.fd(), shared)?;
         Ok(sys::link(self.fd(), shared, dir, name)?)
+    }
+
+    /// Makes one that is no link; what takes more than one call is made aside.
+    fn make_whiteout(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+        if self.whiteouts.form == Form::Device {
+            return Ok(whiteout::create(dir, name, Form::Device)?);
+        }
+        let temporary = self.temporary();
+        let made = whiteout::create(self.fd(), &temporary, self.whiteouts.form)
+            .and_then(|()| sys::rename(self.fd(), &temporary, dir, name, RenameFlags::NOREPLACE));
+        Ok(made.inspect_err(|_| self.discard(&temporary))?)
+    }
+
+    /// Forgets the shared whiteout, to be made in another form.
+    pub fn drop_shared_whiteout(&self) -> sys::Result<()> {
+        remove_tree(self.fd(), OsStr::new(SHARED_WHITEOUT))
+    }
+
+    /// Puts a whiteout beside a name (`.wh.NAME`), whatever is under the name itself.
+    pub fn place_beside(&self, dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+        if self.noted.get().is_none() {
+            match sys::mknod(self.lock.as_fd(), OsStr::new(BESIDE), libc::S_IFREG | 0o600, 0, 0) {
+                Err(e) if e.is(Errno::EXIST) => {}
+                made => made?,
+            }
+            self.noted.get_or_init(|| ());
+        }
+        match self.place_whiteout(dir, &beside(name)) {
+            Err(e) if e.is(Errno::EXIST) => Ok(()),
+            placed => placed,
+        }
     }
 
     /// A whiteout under a temporary name, to be moved over something.

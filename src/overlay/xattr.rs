@@ -32,7 +32,7 @@ impl Overlay {
         for name in list.split(|&b| b == 0).filter(|n| !n.is_empty() && !denied(n)) {
             match show(name) {
                 Shown::Hidden => continue,
-                Shown::AsIs if self.override_stat => match kept_aside(name, &list) {
+                Shown::AsIs if self.override_stat => match self.kept_aside(name, &list) {
                     Some(name) => shown.extend_from_slice(name),
                     None => continue,
                 },
@@ -82,20 +82,24 @@ impl Overlay {
         Ok(())
     }
 
+    /// How a stored name appears with [`super::Options::override_stat`]: not at all, as itself, or as what is kept aside
+    /// under it. What is kept aside and there under its own name too is one attribute.
+    fn kept_aside<'a>(&self, stored: &'a [u8], list: &[u8]) -> Option<&'a [u8]> {
+        let there = |name: &[u8]| list.split(|&b| b == 0).any(|n| n == name);
+        if form::is_own(stored) {
+            // One of the first dialect that has it.
+            let name = form::shown(stored)?;
+            let first = self.dialects.iter().filter_map(|d| d.aside(name)).find(|aside| there(aside.to_bytes()))?;
+            return Some(name).filter(|_| first.to_bytes() == stored);
+        }
+        let twice = self.dialects.iter().any(|d| d.aside(stored).is_some_and(|aside| there(aside.to_bytes())));
+        if twice { None } else { Some(stored) }
+    }
+
     fn note_acl(&self, inode: &std::sync::Arc<super::inode::Inode>, name: &CStr) {
         let Some(dir) = inode.dir.as_ref().filter(|_| name == DEFAULT) else { return };
         let has = self.at(inode, |at| self.has_default_acl(at));
         // Not knowing, ask the file system to decide: with a default ACL the umask is not applied by us.
         dir.ns.write().default_acl = has.unwrap_or(true);
     }
-}
-
-/// How a stored name appears with [`super::Options::override_stat`]: not at all, as itself, or as what is kept aside
-/// under it. What is kept aside and there under its own name too is one attribute.
-fn kept_aside<'a>(stored: &'a [u8], list: &[u8]) -> Option<&'a [u8]> {
-    if form::is_own(stored) {
-        return form::shown(stored);
-    }
-    let twice = form::aside(stored).is_some_and(|aside| list.split(|&b| b == 0).any(|n| n == aside.to_bytes()));
-    if twice { None } else { Some(stored) }
 }

@@ -36,7 +36,11 @@ pub fn mknod(dir: Fd<'_>, name: &OsStr, mode: u32, major: u32, minor: u32) -> Re
         _ => FileType::from_raw_mode(mode),
     };
     let dev = rustix::fs::makedev(major, minor);
-    mutating("mknodat", || rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(mode), dev))
+    // A whiteout has a name of its own: it is what can be refused where all else is allowed.
+    let is_whiteout = kind == FileType::CharacterDevice && dev == 0;
+    mutating(if is_whiteout { "mknodat 0:0" } else { "mknodat" }, || {
+        rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(mode), dev)
+    })
 }
 
 /// Creates the symbolic link `name` to `target`.
@@ -76,7 +80,8 @@ pub fn rmdir(dir: Fd<'_>, name: &OsStr) -> Result<()> {
 ///
 /// Both descriptors must come from the same mount, else `EXDEV`, even on one file system.
 pub fn rename(old_dir: Fd<'_>, old: &OsStr, new_dir: Fd<'_>, new: &OsStr, flags: RenameFlags) -> Result<()> {
-    mutating("renameat2", || rustix::fs::renameat_with(old_dir, old, new_dir, new, flags))
+    let call = if flags.contains(RenameFlags::WHITEOUT) { "renameat2 WHITEOUT" } else { "renameat2" };
+    mutating(call, || rustix::fs::renameat_with(old_dir, old, new_dir, new, flags))
 }
 
 /// Sets owner and group, or only one; the kernel clears set-user-id bits and capabilities.

@@ -135,6 +135,13 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// The same, and not only inside of a user namespace, whose root may do no more than whoever made it.
+pub fn is_root_of_the_machine() -> bool {
+    // user_namespaces(7): three numbers, which map all ids to themselves in the initial one only.
+    let maps_all = |map: String| map.split_whitespace().eq(["0", "0", "4294967295"]);
+    is_root() && std::fs::read_to_string("/proc/self/uid_map").is_ok_and(maps_all)
+}
+
 /// Makes new files carry exactly the mode that they are created with.
 pub fn clear_umask() {
     rustix::process::umask(Mode::empty());

@@ -23,7 +23,7 @@ pub fn enter(_call: &'static str, _kind: Kind) -> Result<()> {
 }
 
 #[cfg(test)]
-pub use planned::{Plan, Report, enter, plan, take};
+pub use planned::{Plan, Report, deny, enter, plan, take};
 
 #[cfg(test)]
 mod planned {
@@ -77,7 +77,25 @@ mod planned {
     }
 
     thread_local! {
+        static DENIED: RefCell<Vec<(&'static str, Errno)>> = const { RefCell::new(Vec::new()) };
         static RUNNING: RefCell<Option<Running>> = const { RefCell::new(None) };
+    }
+
+    /// Ends what [`deny`] has begun.
+    #[must_use]
+    pub struct Denied(());
+
+    impl Drop for Denied {
+        fn drop(&mut self) {
+            DENIED.take();
+        }
+    }
+
+    /// From now on these calls do nothing on this thread and fail, as a file system or a filter of system calls has it,
+    /// whatever is planned besides.
+    pub fn deny(calls: &[(&'static str, Errno)]) -> Denied {
+        DENIED.with_borrow_mut(|denied| *denied = calls.to_vec());
+        Denied(())
     }
 
     /// Starts `plan` on this thread, in place of one that may be running.
@@ -93,7 +111,10 @@ mod planned {
 
     /// Announces the system call `call`; an error means that the caller must not make it.
     pub fn enter(call: &'static str, kind: Kind) -> Result<()> {
-        RUNNING.with_borrow_mut(|running| running.as_mut().map_or(Ok(()), |r| r.step(call, kind)))
+        RUNNING.with_borrow_mut(|running| running.as_mut().map_or(Ok(()), |r| r.step(call, kind)))?;
+        let denied =
+            DENIED.with_borrow(|denied| denied.iter().find(|(name, _)| *name == call).map(|(_, errno)| *errno));
+        denied.map_or(Ok(()), |errno| Err(Error { call, errno }))
     }
 
     impl Running {

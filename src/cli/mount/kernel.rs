@@ -8,7 +8,7 @@ use super::image::{Ground, OVERRIDE_STAT};
 use super::serve::Stopper;
 use crate::cli::options::{MountOptions, NAME};
 use crate::fuse::Ids;
-use crate::overlay::RedirectMode;
+use crate::overlay::{RedirectMode, hides_from_kernel};
 use crate::sys::process::is_root;
 use crate::sys::{self, EndOfMount, Errno, MountAttrFlags, Parameter, Refusal};
 use anyhow::{Context as _, anyhow, bail};
@@ -37,6 +37,16 @@ pub fn check(ground: &Ground, options: &MountOptions) -> anyhow::Result<()> {
     }
     if options.ids != Ids::default() {
         bail!("uidmapping=, gidmapping= and squash_to_*= are not possible with --kernel; mount without it");
+    }
+    if let (Some(upper), Some(work)) = (&ground.layers.upper, &ground.layers.work)
+        // Directories that are not there are named when they are mounted.
+        && hides_from_kernel(upper, work).or_else(|e| if e.is(Errno::NOENT) { Ok(false) } else { Err(e) })?
+    {
+        bail!(
+            "kernel overlayfs would show again what was deleted in {}: its whiteouts were made where the kernel's own form \
+             could not be; mount without --kernel",
+            upper.display()
+        );
     }
     let layers = ground.layers.lower.len() + ground.layers.data_only.len();
     if layers > MOST_LAYERS {
@@ -101,7 +111,10 @@ fn make(request: &Request, empty: Option<&Path>) -> anyhow::Result<OwnedFd> {
         RedirectMode::NoFollow => "nofollow",
         RedirectMode::Off => "off",
     };
-    texts.push(("redirect_dir", redirect.into()));
+    // With userxattr the kernel has neither, and does not want to be asked.
+    if !layers.userxattr {
+        texts.push(("redirect_dir", redirect.into()));
+    }
     texts.push(("metacopy", if layers.data_only.is_empty() { "off" } else { "on" }.into()));
     if let (Some(upper), Some(work)) = (&layers.upper, &layers.work) {
         texts.push(("upperdir", paths.short(upper)?));
@@ -110,6 +123,7 @@ fn make(request: &Request, empty: Option<&Path>) -> anyhow::Result<OwnedFd> {
     }
     let flags = [
         (layers.volatile && layers.upper.is_some(), "volatile"),
+        (layers.userxattr, "userxattr"),
         (request.mount.sync, "sync"),
         (request.mount.dir_sync, "dirsync"),
         (request.mount.read_only, "ro"),

@@ -185,6 +185,7 @@ impl MountArgs {
         }
         self.stack.options.iter().try_for_each(|text| options.apply(text))?;
         options.add_flags(self.stack.lower.clone(), self.stack.upper.clone(), self.stack.work.clone())?;
+        options.check()?;
         if self.how.kernel && options.fsname != options::NAME {
             // `umount` knows such a mount by its source.
             options.ignored.push(format!("fsname={}", options.fsname));
@@ -205,6 +206,11 @@ impl Request {
             if !options.lower.is_empty() || options.upper.is_some() || options.work.is_some() {
                 bail!("an image or --name comes with its own layers: leave out lowerdir=, upperdir= and workdir=");
             }
+            if options.override_stat && options.privileged_stat {
+                bail!(
+                    "xattr_permissions=1 is for directories that fuse-overlayfs wrote; images have xattr_permissions=2"
+                );
+            }
             fuse::check_mountpoint(&mountpoint).map_err(advise)?;
             image::find(image.as_deref(), &how, options.read_only, &mountpoint, context)?
         } else {
@@ -219,6 +225,8 @@ impl Request {
             redirect: options.redirect,
             no_index: !options.index,
             override_stat: options.override_stat || ground.layers.override_stat,
+            privileged_stat: options.privileged_stat,
+            userxattr: options.userxattr,
             volatile: options.volatile || ground.held.is_volatile(),
             mountpoint: Some(mountpoint.clone()),
             ..ground.layers

@@ -45,6 +45,11 @@ impl MountOptions {
             RedirectMode::NoFollow => "redirect_dir=nofollow",
             RedirectMode::Off => "redirect_dir=off",
         };
+        let owners = match (self.override_stat, self.privileged_stat) {
+            (false, _) => "xattr_permissions=0",
+            (true, true) => "xattr_permissions=1",
+            (true, false) => "xattr_permissions=2",
+        };
         let passed_through = self.data == Data::Passthrough;
         vec![
             ("lowerdir=", self.lowerdir()),
@@ -53,7 +58,8 @@ impl MountOptions {
             ("redirect_dir=", redirect.into()),
             ("index=", either(self.index, "index=on", "index=off")),
             ("volatile", switch(self.volatile, "volatile")),
-            ("xattr_permissions=", either(self.override_stat, "xattr_permissions=2", "xattr_permissions=0")),
+            ("xattr_permissions=", owners.into()),
+            ("userxattr", switch(self.userxattr, "userxattr")),
             ("writeback=", either(self.writeback, "writeback=1", "writeback=0")),
             ("data=", either(passed_through, "data=passthrough", "data=cache")),
             ("uidmapping=", mapping("uidmapping", &self.ids.users)),

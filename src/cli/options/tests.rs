@@ -152,9 +152,7 @@ fn quoted_contexts() {
 
 #[test]
 fn what_cannot_be_honoured_is_refused() {
-    for text in
-        ["xattr_permissions=1", "xattr_permissions", "verity=require", "verity=on", "nfs_export=on", "userxattr"]
-    {
+    for text in ["verity=require", "verity=on", "nfs_export=on"] {
         let error = parse(text).unwrap_err();
         assert_eq!(error, OptionError::NotImplemented(text.to_owned()));
         assert!(error.to_string().contains(text));
@@ -165,6 +163,12 @@ fn what_cannot_be_honoured_is_refused() {
 #[test]
 fn owners_in_attributes_as_fuse_overlayfs_names_it() {
     assert!(good("xattr_permissions=0,xattr_permissions=2").override_stat);
+    let privileged = |text| (good(text).override_stat, good(text).privileged_stat);
+    assert_eq!(privileged("xattr_permissions=1"), (true, true));
+    assert_eq!(privileged("xattr_permissions=1,xattr_permissions=2"), (true, false));
+    for text in ["xattr_permissions", "xattr_permissions=", "xattr_permissions=3", "xattr_permissions=on"] {
+        assert!(matches!(parse(text), Err(OptionError::Value { .. })), "{text}");
+    }
     assert!(!good("xattr_permissions=2,xattr_permissions=0").override_stat);
     assert!(!good("ro").override_stat);
 }
@@ -222,4 +226,23 @@ fn strings_that_name_layers() {
     assert!(!names_layers(OsStr::new("upperdir=/x/lowerdir=a")));
     assert!(!names_layers(OsStr::new(r"upperdir=a\,lowerdir=b")));
     assert!(!names_layers(OsStr::new("")));
+}
+
+#[test]
+fn attributes_of_users_lead_nowhere() {
+    let o = good("userxattr,redirect_dir=nofollow,metacopy=off");
+    assert!(o.userxattr && o.ignored.is_empty());
+    assert!(!good("ro").userxattr);
+    for (text, option) in [
+        ("redirect_dir=on,userxattr", "redirect_dir=on"),
+        ("userxattr,redirect_dir=follow", "redirect_dir=follow"),
+        ("userxattr,metacopy=on", "metacopy=on"),
+    ] {
+        assert_eq!(good(text).check(), Err(OptionError::LedByUsers(option)));
+    }
+    for text in
+        ["userxattr", "userxattr,redirect_dir=off", "redirect_dir=on,metacopy=on", "userxattr,metacopy=on,metacopy=off"]
+    {
+        assert_eq!(good(text).check(), Ok(()), "{text}");
+    }
 }

@@ -500,3 +500,56 @@ fn a_redirect_ends_where_a_directory_on_its_way_hides_what_is_below() {
         }
     }
 }
+
+#[test]
+fn attributes_of_users_lead_nowhere_with_userxattr() {
+    let mut s = Stack::new(1);
+    (s.options.redirect, s.options.userxattr) = (RedirectMode::Auto, true);
+    s.lower(1).file("secret/f", "secret").file("d/own", "own").file("o/hidden", "").file("gone", "").file("g/x", "");
+    let upper = s.upper();
+    upper.dir("d").xattr("d", "user.overlay.redirect", b"/secret");
+    upper.file("meta", "").xattr("meta", "user.overlay.metacopy", b"");
+    upper.xattr("meta", "user.overlay.redirect", b"/secret/f").xattr("", "user.overlay.impure", b"y");
+    // These hide, and lead nowhere.
+    upper.dir("o").xattr("o", "user.overlay.opaque", b"y");
+    upper.file("gone", "").xattr("gone", "user.overlay.whiteout", b"y").xattr("", "user.overlay.opaque", b"x");
+    let fs = s.mount();
+    assert_eq!((fs.list("d"), fs.list("o"), fs.exists("gone")), (names("own"), names(""), false));
+    assert_eq!(fs.read("meta").unwrap(), "");
+    // What is written is the user's as well, and no redirect.
+    fs.rename("g", "h").unwrap();
+    fs.unlink("d/own").unwrap();
+    fs.rmdir("d").unwrap();
+    fs.mkdir("d").unwrap();
+    for dir in ["d", "h"] {
+        assert_eq!(upper.get_xattr(dir, "user.overlay.opaque").unwrap(), b"y");
+        assert!(upper.get_xattr(dir, "trusted.overlay.opaque").is_none());
+        assert!(upper.get_xattr(dir, "user.overlay.redirect").is_none());
+    }
+    drop(fs);
+    // The same without the option: root still does not believe them.
+    s.options.userxattr = false;
+    let fs = s.mount();
+    assert_eq!((fs.list("d"), fs.list("h"), fs.list("o")), (names(""), names("x"), names("")));
+    if root() {
+        assert_eq!(fs.read("meta").unwrap(), "");
+    }
+}
+
+/// What root wrote before is still meant as it was.
+#[test]
+fn trusted_redirects_are_followed_with_userxattr() {
+    if !root() {
+        return;
+    }
+    let mut s = Stack::new(1);
+    s.lower(1).file("d/f", "f").file("x", "");
+    let fs = s.mount();
+    fs.rename("d", "e").unwrap();
+    fs.unlink("x").unwrap();
+    drop(fs);
+    assert!(s.upper().get_xattr("e", "trusted.overlay.redirect").is_some());
+    s.options.userxattr = true;
+    let fs = s.mount();
+    assert_eq!((fs.list(""), fs.read("e/f").unwrap()), (names("e"), "f".into()));
+}

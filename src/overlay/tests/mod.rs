@@ -21,3 +21,4 @@ mod posix;
 mod renames;
 pub(crate) mod tree;
 pub(crate) mod walk;
+mod whiteouts;
