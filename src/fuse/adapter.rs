@@ -450,7 +450,12 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         self.requests.count(Kind::Write);
-        let writer = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then(|| self.caller(req));
+        // Where the kernel does not say whether bits have to go it takes away most of them itself.
+        let told = self.capabilities.used(InitFlags::FUSE_HANDLE_KILLPRIV_V2);
+        let writer = match told {
+            true => write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then(|| self.caller(req)),
+            false => self.ordinary_caller(req),
+        };
         if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
             self.overlay.note_pages(ino.0);
         }

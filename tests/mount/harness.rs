@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
-use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{LazyLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -413,6 +413,37 @@ impl Drop for Bed {
             std::panic::resume_unwind(e);
         }
     }
+}
+
+/// Whether mounts here have all these capabilities of the kernel. Where not, they say so.
+pub fn has(capabilities: &[&str]) -> bool {
+    let bed = Bed::new(|_| ());
+    capabilities.iter().all(|name| match bed.capability(name).as_str() {
+        "used" => true,
+        "masked" | "missing" => false,
+        state => panic!("{name} is {state}"),
+    })
+}
+
+/// The option `data=passthrough`; where the kernel lacks it (or a test has it taken for missing) a mount must refuse it, and
+/// what is not passed through must be right as well.
+pub fn passthrough() -> &'static str {
+    static OPTION: LazyLock<&str> = LazyLock::new(|| {
+        let mut bed = Bed::unmounted(Setup { options: "data=passthrough".to_owned(), ..Setup::default() }, |_| ());
+        let output = laminafs(["mount", "-o", &bed.option_string(), bed.m.to_str().unwrap()]);
+        if output.status.success() {
+            bed.mounted();
+            return "data=passthrough";
+        }
+        let said = text_of(output.stderr);
+        assert!(said.contains("data=passthrough needs root in the initial user namespace"), "{said}");
+        bed.set(Setup { options: "data=cache".to_owned(), ..Setup::default() });
+        bed.mount();
+        let state = bed.capability("passthrough");
+        assert!(["masked", "missing"].contains(&state.as_str()), "refused although it is {state}");
+        "data=cache"
+    });
+    *OPTION
 }
 
 /// Fails where mounts cannot be tested.

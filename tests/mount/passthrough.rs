@@ -5,30 +5,12 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
-use super::harness::{Bed, Setup, exists, laminafs, put, sh_in, text_of};
+use super::harness::{Bed, Setup, exists, laminafs, passthrough, put, sh_in, text_of};
 use super::os::{self, Map, open_append, open_rw};
 
-/// The option; where the kernel lacks it (or a test has it taken for missing), what is not passed through must be right as well.
-static DATA: LazyLock<&str> = LazyLock::new(|| {
-    let mut bed = Bed::unmounted(Setup::default(), |_| ());
-    let options = format!("{},data=passthrough", bed.option_string());
-    let output = laminafs(["mount", "-o", &options, bed.m.to_str().unwrap()]);
-    if output.status.success() {
-        bed.mounted();
-        return "data=passthrough";
-    }
-    let said = text_of(output.stderr);
-    assert!(said.contains("data=passthrough needs root in the initial user namespace"), "{said}");
-    bed.mount();
-    let state = bed.capability("passthrough");
-    assert!(["masked", "missing"].contains(&state.as_str()), "refused although it is {state}");
-    "data=cache"
-});
-
 fn setup() -> Setup {
-    Setup { options: DATA.to_string(), ..Setup::default() }
+    Setup { options: passthrough().into(), ..Setup::default() }
 }
 
 fn bed(fill: impl FnOnce(&Path)) -> Bed {
@@ -80,7 +62,7 @@ fn files_of_upper_are_read_and_written_without_a_request() {
     }
     want_unseen(&bed, before, data_requests(&bed));
     want_unseen(&bed, 0, before + requests(&bed, "flush"));
-    assert_eq!(bed.capability("passthrough") == "used", *DATA == "data=passthrough");
+    assert_eq!(bed.capability("passthrough") == "used", passthrough() == "data=passthrough");
 }
 
 /// fuse-overlayfs 2.0 writes into the read-only layer here. The layers are compared when the bed ends.
@@ -309,7 +291,7 @@ fn without_an_upper_directory_lower_files_are_passed_through_and_stay_as_they_ar
 
 #[test]
 fn owners_in_attributes() {
-    let setup = Setup { options: format!("{},xattr_permissions=2", *DATA), ..Setup::default() };
+    let setup = Setup { options: format!("{},xattr_permissions=2", passthrough()), ..Setup::default() };
     let bed = Bed::with(setup, |l| put(&l[0], "f", "lower"));
     bed.sh("echo more >> f; echo new > n; chown 1000:1000 n; chmod 6755 n; echo x >> n");
     assert_eq!((read(&bed.p("f")), read(&bed.p("n"))), ("lowermore".into(), "new\nx".into()));

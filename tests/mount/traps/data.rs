@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::super::harness::{Setup, exists, put};
+use super::super::harness::{Setup, exists, passthrough, put};
 use super::super::os::{Map, open_rw};
 use super::{Site, everywhere, everywhere_with};
 
@@ -161,7 +161,7 @@ fn a_database_is_rewritten_under_its_readers_with_collected_writes() {
 
 #[test]
 fn a_database_is_rewritten_under_its_readers_past_the_cache() {
-    rewritten_under_its_readers("data=passthrough");
+    rewritten_under_its_readers(passthrough());
 }
 
 /// A way to replace the content of a file, and what it is.
@@ -201,7 +201,7 @@ fn small_files_over_lower_ones_have_the_new_content_only() {
             }
         }
     };
-    for options in ["", "writeback=1", "data=passthrough"] {
+    for options in ["", "writeback=1", passthrough()] {
         let setup = Setup { options: options.into(), ..Setup::default() };
         everywhere_with(setup, fill, |site| {
             let new = |len: usize| vec![b'n'; (len * 7919) % 9001];
