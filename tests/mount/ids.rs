@@ -6,7 +6,7 @@ use std::path::Path;
 
 use std::process::Command;
 
-use super::harness::{Bed, Setup, mkdir, put, run};
+use super::harness::{Bed, Setup, mkdir, put, run, text_of};
 use super::os;
 
 /// Layers with owners 0, 1000 and 5000 under these options.
@@ -105,4 +105,10 @@ fn squashed_to_root() {
     }
     bed.sh_ok_as(1000, 1000, "echo x >open/f");
     assert_eq!((owner(&bed.p("open/f")), owner(&bed.u("open/f"))), ((0, 0), (0, 0)));
+    // It is not theirs, although they made it.
+    let touched = bed.sh_as(1000, 1000, "touch open/new");
+    assert!(text_of(touched.stderr).contains("setting times of 'open/new': Permission denied"));
+    assert_eq!(fs::metadata(bed.p("open/new")).unwrap().len(), 0);
+    assert!(!bed.sh_as(1000, 1000, "echo x >>open/f").status.success());
+    bed.sh_ok_as(1000, 1000, "umask 0; touch open/others; echo x >>open/others");
 }

@@ -14,7 +14,7 @@ use anyhow::{anyhow, bail};
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What /proc/mounts has that is the kernel's.
 const OF_THE_KERNEL: &[&str] = &["user_id", "group_id", "rootmode", "fd", "max_read", "blksize", "seclabel"];
@@ -62,7 +62,7 @@ fn is_of_the_kernel(option: &str) -> bool {
 }
 
 /// Whether somebody else than root has mounted what is at `place`. The kernel says so, and not the daemon, which is that user's.
-fn is_of_an_ordinary_user(place: &PathBuf) -> anyhow::Result<bool> {
+fn is_of_an_ordinary_user(place: &Path) -> anyhow::Result<bool> {
     let mounts = sys::mounts()?;
     let on_top = mounts.iter().rfind(|mount| mount.place == *place);
     Ok(on_top.and_then(|mount| mount.option("user_id")).is_none_or(|user| user != "0"))
