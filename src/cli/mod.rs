@@ -4,6 +4,7 @@
 //! could not be understood.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod cat;
 mod commit;
 mod completion;
 mod context;
@@ -16,6 +17,7 @@ mod history;
 mod images;
 mod import;
 mod inspect;
+mod layers;
 mod limits;
 mod load;
 mod ls;
@@ -31,11 +33,16 @@ mod reading;
 mod rm;
 mod rmi;
 mod save;
+mod share;
+mod stat;
 mod stats;
 mod tag;
 mod target;
+mod tree;
 mod umount;
 mod verify;
+mod waste;
+mod whence;
 
 use crate::image::format::printable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -80,7 +87,7 @@ enum Command {
     Save(save::SaveArgs),
     /// Make an image from a tar of a root file system
     Import(import::ImportArgs),
-    /// Print what changed in a writable layer
+    /// Print what changed in a writable layer, or between two images
     Diff(diff::DiffArgs),
     /// Make an image of the changes in a writable layer
     Commit(commit::CommitArgs),
@@ -96,8 +103,22 @@ enum Command {
     History(history::HistoryArgs),
     /// Show everything about images and writable layers
     Inspect(inspect::InspectArgs),
+    /// List the layers of an image or a stack: sizes, changes, what is hidden later
+    Layers(layers::LayersArgs),
+    /// Tell which layer gives a path, and what the others do to it
+    Whence(whence::WhenceArgs),
     /// List what a merged view shows, and which layer gives it
     Ls(ls::LsArgs),
+    /// Show a merged view as a tree, with sizes
+    Tree(tree::TreeArgs),
+    /// Show everything about a path in a merged view
+    Stat(stat::StatArgs),
+    /// Write the content of files in a merged view
+    Cat(cat::CatArgs),
+    /// Find bytes in layers that nobody can see
+    Waste(waste::WasteArgs),
+    /// List the layers that several images of the store have
+    Share(share::ShareArgs),
     /// Remove what nothing uses
     Prune(prune::PruneArgs),
     /// Show what the store takes on disk
@@ -218,7 +239,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Rmi(args) => rmi::run(&args, &context),
         Command::History(args) => Ok(history::run(&args, &context)?),
         Command::Inspect(args) => inspect::run(&args, &context),
+        Command::Layers(args) => Ok(layers::run(&args, &context)?),
+        Command::Whence(args) => whence::run(&args, &context),
         Command::Ls(args) => Ok(ls::run(&args, &context)?),
+        Command::Tree(args) => Ok(tree::run(&args, &context)?),
+        Command::Stat(args) => Ok(stat::run(&args, &context)?),
+        Command::Cat(args) => Ok(cat::run(&args, &context)?),
+        Command::Share(args) => Ok(share::run(&args, &context)?),
+        Command::Waste(args) => waste::run(&args, &context),
         Command::Prune(args) => Ok(prune::run(&args, &context)?),
         Command::Df(args) => Ok(df::run(&args, &context)?),
         Command::Verify(args) => verify::run(&args, &context),

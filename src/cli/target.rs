@@ -32,6 +32,13 @@ pub struct TargetArgs {
     /// With --lower: the writable directory on top of them
     #[arg(long, value_name = "DIR", requires = "lower", help_heading = "Where to look")]
     upper: Option<PathBuf>,
+    #[command(flatten)]
+    places: PlaceArgs,
+}
+
+/// The options that say more about a place.
+#[derive(Debug, Args)]
+pub struct PlaceArgs {
     /// Take the image for this platform (os/architecture[/variant]) instead of that for this machine
     #[arg(long, value_name = "PLATFORM", help_heading = "Where to look")]
     platform: Option<Platform>,
@@ -85,7 +92,15 @@ impl TargetArgs {
             let missing = "no TARGET given: name an image, a writable layer or a mount, or give --lower\n";
             return Err(clap::Error::raw(clap::error::ErrorKind::MissingRequiredArgument, missing).into());
         };
-        Ok((self.read(target, context)?, rest))
+        Ok((self.places.read(target, context)?, rest))
+    }
+
+    /// The same for commands that take nothing else.
+    pub fn open_alone(&self, words: &[OsString], context: &Context) -> anyhow::Result<Target> {
+        match self.open(words, context)? {
+            (target, []) => Ok(target),
+            (_, [word, ..]) => bail!("{} is one argument too many", word.display()),
+        }
     }
 
     fn directories(&self) -> anyhow::Result<Target> {
@@ -96,7 +111,9 @@ impl TargetArgs {
         let lower: Vec<PathBuf> = self.lower.iter().flat_map(split).collect();
         directories("the stack", stack_of(&lower, self.upper.as_deref(), false))
     }
+}
 
+impl PlaceArgs {
     /// Reads a target.
     pub fn read(&self, text: &OsStr, context: &Context) -> anyhow::Result<Target> {
         if matches!(text.as_bytes().first(), Some(b'/' | b'.')) {
@@ -200,4 +217,30 @@ fn in_store(name: &str, layers: Option<usize>, context: &Context) -> anyhow::Res
     let pin = store.pin(&image.record.id, layers)?;
     let merged = Merged::of_image(name, &store, &image, layers)?;
     Ok(Target { merged, held: Held::Pin { _pin: pin } })
+}
+
+/// Which images of the store have the layers of a target, other than itself.
+#[derive(Debug)]
+pub struct Sharing(Vec<Vec<String>>);
+
+impl Sharing {
+    /// Looks into the store, if there is one.
+    pub fn of(context: &Context, merged: &Merged) -> anyhow::Result<Self> {
+        let mut names = vec![Vec::new(); merged.layers().len()];
+        let images = if context.root()?.join("format").is_file() { context.store()?.images()? } else { Vec::new() };
+        for image in images.iter().filter(|image| Some(image.record.id) != merged.image) {
+            for (layer, names) in merged.layers().iter().zip(&mut names) {
+                let chain = layer.facts.chain_id;
+                if chain.is_some() && image.record.layers.iter().any(|known| Some(known.chain_id) == chain) {
+                    names.push(image.display());
+                }
+            }
+        }
+        Ok(Self(names))
+    }
+
+    /// The images that have a layer too.
+    pub fn with(&self, number: Number) -> &[String] {
+        self.0.get(number.index()).map_or(&[], Vec::as_slice)
+    }
 }

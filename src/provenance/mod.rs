@@ -32,10 +32,17 @@
 //! | How is a layer directory read; a layer in an archive? | `walk`; `tar` and `settle` |
 //! | How do they merge, what hides what? | `tree`; redirects and looking up before that, `follow` |
 //! | What does one ask of the result? | `merged` |
+//! | What does a layer change at a path? | `compare` ([`Merged::touches`]) |
+//! | In what do two views differ? | `difference` |
+//! | What does each layer add up to? | `summary` ([`Merged::summaries`]) |
+//! | Which bytes does nobody see? | `waste` ([`Merged::waste`], [`Merged::hidden`]) |
 //! | Digests; contents | `contents`; `read`, `origin` |
 //! | From a place to a merged tree | `open`, `store` |
 
+mod batch;
+mod compare;
 mod contents;
+mod difference;
 mod error;
 mod follow;
 mod layer;
@@ -46,12 +53,20 @@ mod read;
 mod seen;
 mod settle;
 mod store;
+mod summary;
 mod tar;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod walk;
+mod waste;
 
+pub use compare::{Action, Difference, Place, Touch, compare};
+pub use difference::{Delta, Seen, Side, differences};
 pub use error::{Error, Result};
 pub use layer::{Counts, Entry, EntryId, Facts, Kind, Layer};
 pub use merged::{Lost, Merged, View};
 pub use open::{LayerDirectory, facts, stack_of};
+pub use summary::Summary;
 pub use tree::{End, NodeId, Number, Occurrence};
+pub use waste::{Hidden, Reason, Waste};

@@ -30,7 +30,7 @@ impl Merged {
     }
 
     /// The file that holds the data of one: itself, unless it holds metadata only or is a copy of one below.
-    fn data(&self, node: NodeId, occurrence: &Occurrence) -> Result<(Number, EntryId)> {
+    pub(super) fn data(&self, node: NodeId, occurrence: &Occurrence) -> Result<(Number, EntryId)> {
         let entry = self.entry(occurrence);
         let own = (occurrence.layer(), occurrence.entry);
         let nothing =

@@ -1,41 +1,23 @@
-//! `laminafs diff`: what changed in a writable layer.
+//! `laminafs diff NAME`: what changed in a writable layer.
 
-use super::context::Context;
-use super::output::{self, SCHEMA};
-use super::reading::WritableTree;
 use crate::changes::{Change, Error, Kind, Rule, Union};
+use crate::cli::context::Context;
+use crate::cli::output::{self, SCHEMA};
+use crate::cli::reading::WritableTree;
 use crate::image::format::printable;
-use clap::Args;
 use serde_json::{Value, json};
 
 /// Text is printed in pieces of about this size.
 const PIECE: usize = 64 << 10;
 
-/// Arguments of `laminafs diff`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "A stands for added, C for changed, D for deleted. As with docker diff, directories in which something \
-    changed are listed, and what was in a deleted directory is not. The layer may be mounted.\n\n\
-    Examples:\n  \
-    laminafs diff web\n  \
-    laminafs diff web | grep -v '^C'"
-)]
-pub struct DiffArgs {
-    /// Print one JSON document
-    #[arg(long)]
-    json: bool,
-    /// A writable layer
-    name: String,
-}
-
 /// Prints the changes, in the order of their paths.
-pub fn run(args: &DiffArgs, context: &Context) -> anyhow::Result<()> {
+pub fn run(name: &str, json: bool, context: &Context) -> anyhow::Result<()> {
     let store = context.store()?;
-    let tree = WritableTree::open(&store, &args.name)?;
+    let tree = WritableTree::open(&store, name)?;
     let union = Union::of_changes(&tree.stack())?;
     let (mut text, mut list, mut failed) = (String::new(), Vec::new(), None);
     let told = union.changes(Rule::Docker, &mut |change| {
-        if args.json {
+        if json {
             list.push(entry(change));
             return Ok(());
         }
@@ -52,8 +34,8 @@ pub fn run(args: &DiffArgs, context: &Context) -> anyhow::Result<()> {
     failed.map_or(Ok(()), Err)?;
     told?;
     store.still_there(tree.reading())?;
-    if args.json {
-        return output::document(&json!({ "schema": SCHEMA, "name": args.name, "changes": list }));
+    if json {
+        return output::document(&json!({ "schema": SCHEMA, "name": name, "changes": list }));
     }
     output::print(&text)
 }

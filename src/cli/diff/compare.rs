@@ -1,0 +1,231 @@
+//! `laminafs diff A B`.
+
+use super::DiffArgs;
+use super::unified::{self, File};
+use crate::cli::context::Context;
+use crate::cli::entries::{EntryObject, absolute};
+use crate::cli::output::{self, Pieces, SCHEMA};
+use crate::cli::target::Target;
+use crate::image::format::{printable, size4};
+use crate::provenance::{Delta, Kind, Merged, Seen, Side, View, differences};
+use serde::Serialize;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+/// Files that are longer are not compared line by line.
+const TEXT: u64 = 1 << 20;
+/// The most bytes of files that are held at a time.
+const BATCH: u64 = 32 << 20;
+
+/// What is compared.
+struct Compared {
+    target: Target,
+    view: View,
+}
+
+impl Compared {
+    /// Reads `TARGET[@N]` or `TARGET#N`.
+    fn read(text: &OsStr, args: &DiffArgs, context: &Context) -> anyhow::Result<Self> {
+        let bytes = text.as_bytes();
+        let hash = bytes.iter().rposition(|b| *b == b'#').and_then(|at| {
+            let number: usize = std::str::from_utf8(&bytes[at + 1..]).ok()?.parse().ok()?;
+            Some((OsStr::from_bytes(&bytes[..at]), number))
+        });
+        let (target, alone) = hash.map_or((text, None), |(target, number)| (target, Some(number)));
+        let target = args.places.read(target, context)?;
+        let view = match alone {
+            Some(number) => View::Alone(target.merged.number(number)?),
+            None => View::UpTo(target.top()?),
+        };
+        Ok(Self { target, view })
+    }
+
+    fn side(&self) -> Side<'_> {
+        Side { merged: &self.target.merged, view: self.view }
+    }
+}
+
+#[derive(Serialize)]
+struct DeltaObject {
+    kind: &'static str,
+    path: String,
+    differs: Vec<&'static str>,
+    before: Option<EntryObject>,
+    after: Option<EntryObject>,
+}
+
+/// Prints in what two targets differ.
+pub fn run(args: &DiffArgs, a: &OsString, b: &OsString, context: &Context) -> anyhow::Result<()> {
+    let (one, other) = (Compared::read(a, args, context)?, Compared::read(b, args, context)?);
+    let (before, after) = (one.side(), other.side());
+    let mut deltas = Vec::new();
+    differences(before, after, &mut |delta| {
+        deltas.push(delta);
+        Ok(())
+    })?;
+    one.target.check()?;
+    other.target.check()?;
+    if args.json {
+        let objects: Vec<DeltaObject> = deltas.iter().map(|delta| object(before, after, delta)).collect();
+        #[derive(Serialize)]
+        struct Document {
+            schema: u32,
+            a: String,
+            b: String,
+            changes: Vec<DeltaObject>,
+        }
+        let [a, b] = [a, b].map(|text| text.to_string_lossy().into_owned());
+        return output::document(&Document { schema: SCHEMA, a, b, changes: objects });
+    }
+    match () {
+        () if args.stat => stat(before, after, &deltas),
+        () if args.content => contents(before, after, &deltas),
+        () => lines(&deltas),
+    }
+}
+
+fn letter(delta: &Delta<'_>) -> char {
+    match (&delta.before, &delta.after) {
+        (None, _) => 'A',
+        (_, None) => 'D',
+        _ => 'C',
+    }
+}
+
+/// In what the two differ, as words.
+fn words(delta: &Delta<'_>) -> Vec<&'static str> {
+    let difference = delta.difference;
+    let mut words = difference.attributes();
+    if difference.content {
+        words.insert(0, "content");
+    }
+    if difference.kind {
+        words.insert(0, "type");
+    }
+    words
+}
+
+fn lines(deltas: &[Delta<'_>]) -> anyhow::Result<()> {
+    let mut out = Pieces::default();
+    for delta in deltas {
+        let words = words(delta);
+        let path = printable(&absolute(&delta.path));
+        match words.as_slice() {
+            [] | ["content"] => out.line(&format!("{} {path}", letter(delta)))?,
+            words => out.line(&format!("{} {path} ({})", letter(delta), words.join(", ")))?,
+        }
+    }
+    out.end()
+}
+
+fn object(a: Side<'_>, b: Side<'_>, delta: &Delta<'_>) -> DeltaObject {
+    let entry =
+        |side: Side<'_>, seen: Option<Seen<'_>>| seen.map(|(node, found)| EntryObject::new(side.merged, node, found));
+    DeltaObject {
+        kind: match letter(delta) {
+            'A' => "added",
+            'D' => "deleted",
+            _ => "changed",
+        },
+        path: absolute(&delta.path),
+        differs: words(delta),
+        before: entry(a, delta.before),
+        after: entry(b, delta.after),
+    }
+}
+
+/// Bytes of what stands at a path; of a directory that was deleted as a whole, all that was in it.
+fn size(side: Side<'_>, seen: Option<Seen<'_>>, all: bool) -> u64 {
+    let Some((node, found)) = seen else { return 0 };
+    let file = |found| {
+        let entry = side.merged.entry(found);
+        if entry.kind == Kind::File { entry.size } else { 0 }
+    };
+    if !all {
+        return file(found);
+    }
+    side.merged.walk(node, side.view, None).map(|(_, found, _)| file(found)).sum()
+}
+
+#[derive(Default)]
+struct Sum {
+    paths: u64,
+    before: u64,
+    after: u64,
+}
+
+fn stat(a: Side<'_>, b: Side<'_>, deltas: &[Delta<'_>]) -> anyhow::Result<()> {
+    let (mut out, mut sums) = (Pieces::default(), [Sum::default(), Sum::default(), Sum::default()]);
+    for delta in deltas {
+        let gone = delta.after.is_none();
+        let (before, after) = (size(a, delta.before, gone), size(b, delta.after, false));
+        let at = match letter(delta) {
+            'A' => 0,
+            'C' => 1,
+            _ => 2,
+        };
+        let only_on_the_way = at == 1 && !delta.difference.any();
+        if only_on_the_way {
+            continue;
+        }
+        let sum = &mut sums[at];
+        (sum.paths, sum.before, sum.after) = (sum.paths + 1, sum.before + before, sum.after + after);
+        out.line(&format!("{} {:>10} {}", letter(delta), change(before, after), printable(&absolute(&delta.path))))?;
+    }
+    let part = |sum: &Sum, what| format!("{} {what} ({})", sum.paths, change(sum.before, sum.after));
+    let [added, changed, deleted] = &sums;
+    let all = change(sums.iter().map(|sum| sum.before).sum(), sums.iter().map(|sum| sum.after).sum());
+    let parts = [part(added, "added"), part(changed, "changed"), part(deleted, "deleted")];
+    out.line(&format!("{}: {all}", parts.join(", ")))?;
+    out.end()
+}
+
+fn change(before: u64, after: u64) -> String {
+    match after.cmp(&before) {
+        std::cmp::Ordering::Less => format!("-{}", size4(before - after)),
+        std::cmp::Ordering::Equal => "0B".to_owned(),
+        std::cmp::Ordering::Greater => format!("+{}", size4(after - before)),
+    }
+}
+
+/// Prints the changes in texts, reading as many files at a time as fit into memory.
+fn contents(a: Side<'_>, b: Side<'_>, deltas: &[Delta<'_>]) -> anyhow::Result<()> {
+    let is_file =
+        |merged: &Merged, seen: Option<Seen<'_>>| seen.is_none_or(|(_, found)| merged.entry(found).kind == Kind::File);
+    let differs = |delta: &&Delta<'_>| {
+        let changed = delta.before.is_none() || delta.after.is_none() || delta.difference.content;
+        changed && is_file(a.merged, delta.before) && is_file(b.merged, delta.after)
+    };
+    let mut rest: Vec<&Delta<'_>> = deltas.iter().filter(differs).collect();
+    rest.reverse();
+    let mut out = Pieces::default();
+    while !rest.is_empty() {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while let Some(delta) = rest.pop() {
+            bytes += size(a, delta.before, false).min(TEXT) + size(b, delta.after, false).min(TEXT);
+            batch.push(delta);
+            if bytes >= BATCH {
+                break;
+            }
+        }
+        let read = |side: Side<'_>, pick: fn(&Delta<'_>) -> bool, seen: Vec<Seen<'_>>| {
+            let mut contents = side.merged.contents(&seen, TEXT)?.into_iter();
+            Ok::<_, anyhow::Error>(
+                batch.iter().map(|d| if pick(d) { contents.next() } else { None }).collect::<Vec<_>>(),
+            )
+        };
+        let olds = read(a, |d| d.before.is_some(), batch.iter().filter_map(|d| d.before).collect())?;
+        let news = read(b, |d| d.after.is_some(), batch.iter().filter_map(|d| d.after).collect())?;
+        for ((delta, old), new) in batch.iter().zip(olds).zip(news) {
+            let [old, new] = [old, new].map(|content| match content {
+                None => File::Absent,
+                Some(None) => File::Long,
+                Some(Some(bytes)) => File::Bytes(bytes),
+            });
+            for line in unified::lines(&absolute(&delta.path), &old, &new) {
+                out.line(&line)?;
+            }
+        }
+    }
+    out.end()
+}

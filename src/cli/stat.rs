@@ -1,0 +1,106 @@
+//! `laminafs stat`: everything about a path in a merged view.
+
+use super::context::Context;
+use super::entries::{EntryObject, absolute, mode_text, time};
+use super::layers::made_by;
+use super::ls::{ViewArgs, find};
+use super::output::{self, SCHEMA};
+use super::target::{TARGETS, TargetArgs};
+use crate::provenance::{Kind, Merged, NodeId, Occurrence};
+use anyhow::bail;
+use clap::Args;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+/// Arguments of `laminafs stat`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "laminafs stat [OPTIONS] TARGET[@N] PATH...\n       laminafs stat [OPTIONS] --lower DIR[:DIR...] PATH...",
+    after_help = format!("{TARGETS}\n\n\
+    Examples:\n  \
+    laminafs stat debian:12 /etc/os-release\n  \
+    laminafs stat -L debian:12@1 /bin/sh")
+)]
+pub struct StatArgs {
+    /// Follow a symbolic link
+    #[arg(short = 'L', long)]
+    dereference: bool,
+    #[command(flatten)]
+    view: ViewArgs,
+    /// Print one JSON document (docs/JSON.md)
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// TARGET, then the paths
+    #[arg(value_name = "TARGET PATH", required = true)]
+    words: Vec<OsString>,
+}
+
+/// An entry, and what has to be read for it.
+#[derive(Serialize)]
+struct StatObject {
+    #[serde(flatten)]
+    entry: EntryObject,
+    links: usize,
+    digest: Option<String>,
+    command: Option<String>,
+}
+
+/// Prints what is known.
+pub fn run(args: &StatArgs, context: &Context) -> anyhow::Result<()> {
+    let (target, paths) = args.target.open(&args.words, context)?;
+    if paths.is_empty() {
+        bail!("no PATH given: name one after the target");
+    }
+    let (merged, view) = (&target.merged, args.view.view(&target)?);
+    let (mut objects, mut text) = (Vec::new(), Vec::new());
+    for path in paths {
+        let node = find(merged, path.as_bytes(), view, args.dereference)?;
+        let Some(found) = merged.seen(node, view) else { bail!("{} is not seen", absolute(&merged.path(node))) };
+        let digest = merged.content(node, found)?.map(|digest| digest.to_string());
+        let layer = merged.layer(found.layer());
+        let first = layer.first_name(found.entry);
+        let links = layer.ids().filter(|id| layer.first_name(*id) == first).count();
+        if args.json {
+            let (entry, command) = (EntryObject::new(merged, node, found), layer.facts.command.clone());
+            objects.push(StatObject { entry, links, digest, command });
+        } else {
+            text.extend(lines(merged, node, found, links, digest));
+        }
+    }
+    target.check()?;
+    if args.json {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            schema: u32,
+            target: &'a str,
+            entries: Vec<StatObject>,
+        }
+        return output::document(&Document { schema: SCHEMA, target: &merged.name, entries: objects });
+    }
+    output::lines(text)
+}
+
+fn lines(merged: &Merged, node: NodeId, found: &Occurrence, links: usize, digest: Option<String>) -> Vec<String> {
+    let (entry, layer) = (merged.entry(found), merged.layer(found.layer()));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut lines = vec![format!("  File: {}", absolute(&merged.path(node)))];
+    if entry.kind == Kind::Symlink {
+        lines.push(format!("    To: {}", text(layer.target(found.entry))));
+    }
+    lines.push(format!("  Type: {}{}", entry.kind.word(), if entry.opaque { ", opaque" } else { "" }));
+    if matches!(entry.kind, Kind::Char | Kind::Block) {
+        lines.push(format!("Device: {},{}", entry.device.0, entry.device.1));
+    }
+    lines.push(format!("  Size: {}", entry.size));
+    lines.push(format!("  Mode: {:04o} {}", entry.mode, mode_text(entry)));
+    lines.push(format!(" Owner: {}:{}", entry.uid, entry.gid));
+    lines.push(format!("Modify: {}", time(entry.mtime)));
+    lines.push(format!(" Links: {links}"));
+    lines.extend(digest.map(|digest| format!("Digest: {digest}")));
+    let id = merged.short_digest(found.layer()).map_or_else(String::new, |id| format!(" ({id})"));
+    lines.push(format!(" Layer: {}{id}: {}", found.layer(), made_by(&layer.facts)));
+    lines
+}

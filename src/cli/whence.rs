@@ -1,0 +1,251 @@
+//! `laminafs whence`: which layer gives a path, and what all the others do to it.
+
+use super::context::Context;
+use super::entries::{EntryObject, absolute, mode_text, short_time, size_text};
+use super::output::{self, SCHEMA, Table};
+use super::target::{TARGETS, TargetArgs};
+use super::{Failure, complain};
+use crate::image::format::printable;
+use crate::provenance::{Action, End, Lost, Merged, NodeId, Number, Touch};
+use clap::Args;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+/// Arguments of `laminafs whence`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "laminafs whence [OPTIONS] TARGET[@N] PATH...\n       laminafs whence [OPTIONS] --lower DIR[:DIR...] PATH...",
+    after_help = format!("{TARGETS}\n\n\
+    The topmost layer comes first; the one that is seen is marked with an asterisk. Contents are compared where two \
+    layers have a file of the same length. Symbolic links on the way are followed as in a mount where no layer has the path \
+    as it stands.\n\n\
+    Examples:\n  \
+    laminafs whence debian:12 /etc/os-release\n  \
+    laminafs whence -L web /bin/sh\n  \
+    laminafs whence --json oci:layout:web /etc/passwd /etc/shadow | jq '.paths[].layer'\n\n\
+    Exit codes: 0 done, 1 failed or no layer has one of the paths, 2 the command line was not understood")
+)]
+pub struct WhenceArgs {
+    /// Follow symbolic links, as the mount would
+    #[arg(short = 'L', long)]
+    dereference: bool,
+    /// Print one JSON document (docs/JSON.md)
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// TARGET, then the paths
+    #[arg(value_name = "TARGET PATH", required = true)]
+    words: Vec<OsString>,
+}
+
+/// A path in the document.
+#[derive(Serialize)]
+struct PathObject {
+    asked: String,
+    path: Option<String>,
+    layer: Option<u16>,
+    layers: Vec<TouchObject>,
+}
+
+/// What one layer does.
+#[derive(Serialize)]
+struct TouchObject {
+    layer: u16,
+    action: &'static str,
+    was: Option<&'static str>,
+    changed: Vec<&'static str>,
+    at: String,
+    visible: bool,
+    hidden_by: Option<u16>,
+    hidden_how: Option<&'static str>,
+    hidden_at: Option<String>,
+    digest: Option<String>,
+    command: Option<String>,
+    entry: Option<EntryObject>,
+}
+
+/// Tells where the paths come from.
+pub fn run(args: &WhenceArgs, context: &Context) -> Result<(), Failure> {
+    let (target, paths) = args.target.open(&args.words, context)?;
+    if paths.is_empty() {
+        let missing = "no PATH given: name one after the target\n";
+        return Err(clap::Error::raw(clap::error::ErrorKind::MissingRequiredArgument, missing).into());
+    }
+    let (merged, top) = (&target.merged, target.top()?);
+    let (mut objects, mut text, mut result) = (Vec::new(), Vec::new(), Ok(()));
+    for asked in paths {
+        let shown = absolute(asked.as_bytes().strip_prefix(b"/").unwrap_or(asked.as_bytes()));
+        let Some(node) = find(merged, asked.as_bytes(), top, args.dereference) else {
+            complain(&format!("no layer of {} has {shown}", merged.name));
+            result = Err(Failure::Told);
+            objects.push(PathObject { asked: shown, path: None, layer: None, layers: Vec::new() });
+            continue;
+        };
+        let touches = merged.touches(node)?;
+        if args.json {
+            objects.push(object(merged, node, top, shown, &touches)?);
+        } else {
+            text.push(table(merged, node, top, &touches)?);
+        }
+    }
+    target.check()?;
+    if args.json {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            schema: u32,
+            target: &'a str,
+            paths: Vec<PathObject>,
+        }
+        output::document(&Document { schema: SCHEMA, target: &merged.name, paths: objects })?;
+    } else {
+        output::print(&text.join("\n"))?;
+    }
+    result
+}
+
+/// The path as it stands in any layer, or where links lead, also to what is hidden there.
+fn find(merged: &Merged, path: &[u8], top: Number, dereference: bool) -> Option<NodeId> {
+    let resolved = |follow| match merged.resolve(path, top, follow) {
+        Ok(node) => Some(node),
+        Err(Lost::Hidden(node)) if path.ends_with(merged.name(node)) => Some(node),
+        Err(_) => None,
+    };
+    if dereference { resolved(true) } else { merged.find(path).or_else(|| resolved(false)) }
+}
+
+fn object(
+    merged: &Merged,
+    node: NodeId,
+    top: Number,
+    asked: String,
+    touches: &[Touch<'_>],
+) -> anyhow::Result<PathObject> {
+    let layers = touches.iter().map(|touch| touch_object(merged, node, top, touch)).collect::<anyhow::Result<_>>()?;
+    let layer = merged.visible(node, top).map(|found| found.layer().get());
+    Ok(PathObject { asked, path: Some(absolute(&merged.path(node))), layer, layers })
+}
+
+fn touch_object(merged: &Merged, node: NodeId, top: Number, touch: &Touch<'_>) -> anyhow::Result<TouchObject> {
+    let found = touch.found;
+    let mut changed = touch.difference.attributes();
+    if touch.difference.content {
+        changed.insert(0, "content");
+    }
+    let was = match touch.action {
+        Action::ChangesType(kind) => Some(kind.word()),
+        _ => None,
+    };
+    Ok(TouchObject {
+        layer: touch.layer.get(),
+        action: word(touch.action),
+        was,
+        changed,
+        at: absolute(&merged.path(touch.node)),
+        visible: found.is_some_and(|found| merged.visible(node, top) == Some(found)),
+        hidden_by: found.and_then(|found| found.hidden_by()).map(Number::get),
+        hidden_how: found.filter(|found| found.hidden_by().is_some()).map(|found| how(found.end)),
+        hidden_at: found.and_then(|found| merged.culprit(node, found)).map(|node| absolute(&merged.path(node))),
+        digest: found.map(|found| merged.content(node, found)).transpose()?.flatten().map(|digest| digest.to_string()),
+        command: merged.layer(touch.layer).facts.command.clone(),
+        entry: found.map(|found| EntryObject::new(merged, node, found)),
+    })
+}
+
+fn word(action: Action) -> &'static str {
+    match action {
+        Action::Adds => "adds",
+        Action::ChangesType(_) => "changes_type",
+        Action::ChangesContent => "changes_content",
+        Action::ChangesAttributes => "changes_attributes",
+        Action::Repeats => "repeats",
+        Action::Replaces => "replaces",
+        Action::Deletes => "deletes",
+        Action::DeletesNothing => "deletes_nothing",
+        Action::HidesParent(_) => "hides_parent",
+    }
+}
+
+fn how(end: End) -> &'static str {
+    match end {
+        End::Never => "never",
+        End::Superseded => "superseded",
+        End::Merged => "merged",
+        End::Deleted => "deleted",
+        End::ParentOpaque => "parent_opaque",
+        End::ParentDeleted => "parent_deleted",
+        End::ParentReplaced => "parent_replaced",
+    }
+}
+
+/// A line that says where the path comes from, and a table of all layers.
+fn table(merged: &Merged, node: NodeId, top: Number, touches: &[Touch<'_>]) -> anyhow::Result<String> {
+    let path = printable(&absolute(&merged.path(node)));
+    let visible = merged.visible(node, top);
+    let head = match visible {
+        Some(found) if merged.entry(found).is_dir() => {
+            format!("{path}: a directory, its attributes from layer {}", found.layer())
+        }
+        Some(found) => format!("{path}: from layer {}", found.layer()),
+        None => format!("{path}: not seen in {}", printable(&merged.name)),
+    };
+    let mut table = Table::new(&["LAYER", "MODE", "OWNER", "SIZE", "MODIFIED", "DIGEST", "WHAT IT DOES"]);
+    for touch in touches {
+        let mark = if touch.found.is_some() && touch.found == visible { "*" } else { "" };
+        let number = format!("{}{mark}", touch.layer);
+        let what = sentence(merged, node, touch);
+        match touch.found.map(|found| (found, merged.entry(found))).filter(|(_, entry)| !entry.is_whiteout()) {
+            None => table.row([&number, "", "", "", "", "", &what]),
+            Some((found, entry)) => {
+                let digest = merged.content(node, found)?.map_or_else(String::new, |digest| digest.short());
+                let owner = format!("{}:{}", entry.uid, entry.gid);
+                let size = if entry.is_dir() { String::new() } else { size_text(entry) };
+                table.row([&number, &mode_text(entry), &owner, &size, &short_time(entry.mtime), &digest, &what]);
+            }
+        }
+    }
+    Ok(format!("{head}\n{}", table.render()))
+}
+
+/// What a layer does, in words.
+fn sentence(merged: &Merged, node: NodeId, touch: &Touch<'_>) -> String {
+    let at = absolute(&merged.path(touch.node));
+    let attributes = || touch.difference.attributes().join(", ");
+    let mut text = match touch.action {
+        Action::Adds => "added".to_owned(),
+        Action::ChangesType(was) => format!("replaces a {}", was.word()),
+        Action::ChangesContent if touch.difference.attributes().is_empty() => "content changed".to_owned(),
+        Action::ChangesContent => format!("content changed, and {}", attributes()),
+        Action::ChangesAttributes => format!("only {} changed", attributes()),
+        Action::Repeats => "the same again".to_owned(),
+        Action::Replaces => "opaque: hides all that was in it".to_owned(),
+        Action::Deletes => "deleted".to_owned(),
+        Action::DeletesNothing => "whiteout of nothing".to_owned(),
+        Action::HidesParent(End::ParentDeleted) => format!("deletes {at}"),
+        Action::HidesParent(End::ParentOpaque) => format!("makes {at} opaque"),
+        Action::HidesParent(_) => format!("replaces {at}"),
+    };
+    let Some(found) = touch.found else { return text };
+    let (layer, entry) = (merged.layer(found.layer()), merged.entry(found));
+    let first = layer.first_name(found.entry);
+    if first != found.entry {
+        text += &format!(", hard link to {}", absolute(&layer.path(first)));
+    }
+    if entry.copied {
+        text += ", as a hard link to a layer below";
+    }
+    if entry.metacopy {
+        text += ", attributes only";
+    }
+    let (Some(by), Some(culprit)) = (found.hidden_by(), merged.culprit(node, found)) else { return text };
+    let culprit = absolute(&merged.path(culprit));
+    match found.end {
+        End::ParentDeleted => text + &format!("; hidden: layer {by} deletes {culprit}"),
+        End::ParentOpaque => text + &format!("; hidden: {culprit} is opaque in layer {by}"),
+        End::ParentReplaced => text + &format!("; hidden: layer {by} replaces {culprit}"),
+        End::Deleted => text + &format!("; deleted by layer {by}"),
+        End::Superseded => text + &format!("; superseded by layer {by}"),
+        End::Merged | End::Never => text,
+    }
+}

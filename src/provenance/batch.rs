@@ -1,0 +1,81 @@
+//! The contents of many files at once: each layer of an archive is read once for all of them.
+
+use super::error::{Error, Result};
+use super::layer::{EntryId, Kind};
+use super::merged::Merged;
+use super::origin::Origin;
+use super::tree::{NodeId, Number, Occurrence};
+use crate::archive;
+use rustc_hash::FxHashMap;
+
+impl Merged {
+    /// The contents of regular files of at most `limit` bytes; `None` for what is longer or no regular file. The caller
+    /// takes care that they fit into memory together.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn contents(&self, files: &[(NodeId, &Occurrence)], limit: u64) -> Result<Vec<Option<Vec<u8>>>> {
+        let mut contents = Vec::new();
+        // Of each layer in an archive, the files that are wanted by the number of their tar entry.
+        let mut wanted: FxHashMap<Number, FxHashMap<u64, Vec<usize>>> = FxHashMap::default();
+        for (at, (node, found)) in files.iter().enumerate() {
+            let entry = self.entry(found);
+            if entry.kind != Kind::File || entry.size > limit {
+                contents.push(None);
+                continue;
+            }
+            let mut content = Vec::new();
+            let (number, id) = self.data(*node, found)?;
+            match &self.layer(number).origin {
+                Origin::Directory(_) => self.write_content(*node, found, &mut content)?,
+                Origin::Blob(_) => {
+                    let ordinal = self.ordinal(number, id);
+                    wanted.entry(number).or_default().entry(ordinal).or_default().push(at);
+                }
+            }
+            contents.push(Some(content));
+        }
+        for (number, files) in wanted {
+            self.read_blob(number, files, limit, &mut contents)?;
+        }
+        Ok(contents)
+    }
+
+    fn ordinal(&self, number: Number, id: EntryId) -> u64 {
+        let layer = self.layer(number);
+        layer.entry(layer.first_name(id)).ordinal.into()
+    }
+
+    fn read_blob(
+        &self,
+        number: Number,
+        mut files: FxHashMap<u64, Vec<usize>>,
+        limit: u64,
+        contents: &mut [Option<Vec<u8>>],
+    ) -> Result<()> {
+        let Origin::Blob(blob) = &self.layer(number).origin else { return Ok(()) };
+        let reader = blob.source.open_layer(&blob.layer)?;
+        let read = archive::entries(reader, blob.expected(), &blob.limits, &mut |number, entry, _, data| {
+            // The length was looked at when the layer was read; somebody may change the archive under us.
+            let places = files.remove(&number).filter(|_| entry.size <= limit);
+            let Some(places) = places else { return Ok(()) };
+            // Holes are zeros.
+            let mut content = vec![0; usize::try_from(entry.size).unwrap_or(0)];
+            data.pieces(&mut |offset, piece| {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                if let Some(place) = content.get_mut(start..start.saturating_add(piece.len())) {
+                    place.copy_from_slice(piece);
+                }
+                Ok(())
+            })?;
+            for place in places {
+                contents[place] = Some(content.clone());
+            }
+            if files.is_empty() { Err(archive::Error::Stopped) } else { Ok(()) }
+        });
+        match read {
+            Ok(_) | Err(archive::Error::Stopped) => Ok(()),
+            Err(source) => Err(Error::Layer { what: blob.layer.describe(), source }),
+        }
+    }
+}

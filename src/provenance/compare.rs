@@ -1,0 +1,210 @@
+//! How two entries differ, and what an entry does to the one that was there before.
+
+use super::error::Result;
+use super::layer::{Entry, EntryId, Kind, Layer};
+use super::merged::Merged;
+use super::tree::{End, NodeId, Number, Occurrence};
+use crate::image::digest::Digest;
+
+/// In what two entries differ. Where the types differ nothing else is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// The type.
+    pub kind: bool,
+    /// The content of a file, the target of a link, the numbers of a device.
+    pub content: bool,
+    /// The permission bits.
+    pub mode: bool,
+    /// Owner or group.
+    pub owner: bool,
+    /// The time of the last change.
+    pub mtime: bool,
+    /// The extended attributes.
+    pub xattrs: bool,
+}
+
+impl Difference {
+    /// Whether there is one.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self != Self::default()
+    }
+
+    /// The attributes that differ, as words: `mode`, `owner`, `mtime`, `xattrs`.
+    #[must_use]
+    pub fn attributes(self) -> Vec<&'static str> {
+        let all = [(self.mode, "mode"), (self.owner, "owner"), (self.mtime, "mtime"), (self.xattrs, "xattrs")];
+        all.into_iter().filter_map(|(differs, word)| differs.then_some(word)).collect()
+    }
+}
+
+/// An entry of a stack: at a path, in a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The stack.
+    pub merged: &'a Merged,
+    /// The path.
+    pub node: NodeId,
+    /// What is there.
+    pub found: &'a Occurrence,
+}
+
+impl<'a> Place<'a> {
+    fn entry(self) -> &'a Entry {
+        self.merged.entry(self.found)
+    }
+
+    fn layer(self) -> &'a Layer {
+        self.merged.layer(self.found.layer())
+    }
+
+    fn content(self) -> Result<Option<Digest>> {
+        self.merged.content(self.node, self.found)
+    }
+}
+
+/// Compares two entries. Contents are read only where they are needed: when two files have the same length and there are
+/// no digests yet.
+///
+/// # Errors
+/// Those of reading.
+pub fn compare(a: Place<'_>, b: Place<'_>) -> Result<Difference> {
+    let (one, other) = (a.entry(), b.entry());
+    if one.kind != other.kind {
+        return Ok(Difference { kind: true, ..Difference::default() });
+    }
+    let content = match one.kind {
+        Kind::File => one.size != other.size || !same_data(a, b)? && a.content()? != b.content()?,
+        Kind::Symlink => a.layer().target(a.found.entry) != b.layer().target(b.found.entry),
+        Kind::Char | Kind::Block => one.device != other.device,
+        Kind::Directory | Kind::Fifo | Kind::Socket | Kind::Whiteout => false,
+    };
+    Ok(Difference {
+        kind: false,
+        content,
+        mode: one.mode != other.mode,
+        owner: (one.uid, one.gid) != (other.uid, other.gid),
+        mtime: one.mtime != other.mtime,
+        xattrs: a.layer().xattrs(a.found.entry)? != b.layer().xattrs(b.found.entry)?,
+    })
+}
+
+/// Whether two files are known to have the same data, because there is only one.
+fn same_data(a: Place<'_>, b: Place<'_>) -> Result<bool> {
+    if a.entry().size == 0 {
+        return Ok(true);
+    }
+    let data = |place: Place<'_>| -> Result<(Number, EntryId)> { place.merged.data(place.node, place.found) };
+    let (one, other) = (data(a)?, data(b)?);
+    if std::ptr::eq(a.merged, b.merged) {
+        return Ok(one == other);
+    }
+    // The same layer in two images.
+    let (layer, same) = (a.merged.layer(one.0), b.merged.layer(other.0));
+    let known = layer.facts.chain_id.is_some() && layer.facts.chain_id == same.facts.chain_id;
+    Ok(known && layer.path(one.1) == same.path(other.1))
+}
+
+/// What a layer does at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The name was not there.
+    Adds,
+    /// The name was there as something else.
+    ChangesType(Kind),
+    /// It has other content, and perhaps other attributes.
+    ChangesContent,
+    /// The content is the same, attributes differ. Of a directory that was there: its attributes.
+    ChangesAttributes,
+    /// Nothing differs: the same was written once more.
+    Repeats,
+    /// A directory, of which nothing shows that was in it.
+    Replaces,
+    /// A whiteout of what was there.
+    Deletes,
+    /// A whiteout of nothing.
+    DeletesNothing,
+    /// The directory of this path, that is the path itself or one above, is deleted, replaced or opaque: so this path is
+    /// hidden without being named.
+    HidesParent(End),
+}
+
+/// What one layer does at a path.
+#[derive(Clone, Copy, Debug)]
+pub struct Touch<'a> {
+    /// The layer.
+    pub layer: Number,
+    /// What it has there; `None` when it has only something at a directory above.
+    pub found: Option<&'a Occurrence>,
+    /// The path where it does it: this one, or the directory that is to blame.
+    pub node: NodeId,
+    /// What it does.
+    pub action: Action,
+    /// In what it differs from what was there before.
+    pub difference: Difference,
+}
+
+impl Merged {
+    /// The sha256 of the content of a regular file, wherever its data are; `None` for anything else.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn content(&self, node: NodeId, found: &Occurrence) -> Result<Option<Digest>> {
+        if self.entry(found).kind != Kind::File {
+            return Ok(None);
+        }
+        let (number, id) = self.data(node, found)?;
+        self.layer(number).content(id)
+    }
+
+    /// What every layer does at a path, the topmost first.
+    ///
+    /// # Errors
+    /// Those of reading, when contents have to be compared.
+    pub fn touches(&self, node: NodeId) -> Result<Vec<Touch<'_>>> {
+        let mut touches = Vec::new();
+        for found in self.occurrences(node) {
+            touches.push(self.touch(node, found)?);
+            let by_parent = matches!(found.end, End::ParentDeleted | End::ParentOpaque | End::ParentReplaced);
+            if let (true, Some(layer), Some(culprit)) = (by_parent, found.hidden_by(), self.culprit(node, found)) {
+                let (action, difference) = (Action::HidesParent(found.end), Difference::default());
+                touches.push(Touch { layer, found: None, node: culprit, action, difference });
+            }
+        }
+        // A layer that says something of the path itself is not named for its parent too.
+        touches.sort_by_key(|touch| (std::cmp::Reverse(touch.layer), touch.found.is_none()));
+        let mut seen: Vec<Number> = Vec::new();
+        touches.retain(|touch| {
+            let known = touch.found.is_none() && seen.contains(&touch.layer);
+            seen.push(touch.layer);
+            !known
+        });
+        Ok(touches)
+    }
+
+    /// What the layer of an occurrence does with it.
+    ///
+    /// # Errors
+    /// Those of reading, when contents have to be compared.
+    pub fn touch<'a>(&'a self, node: NodeId, found: &'a Occurrence) -> Result<Touch<'a>> {
+        let (entry, before) = (self.entry(found), self.before(node, found));
+        let place = |found| Place { merged: self, node, found };
+        let mut difference = Difference::default();
+        let action = match before {
+            None if entry.is_whiteout() => Action::DeletesNothing,
+            Some(_) if entry.is_whiteout() => Action::Deletes,
+            None => Action::Adds,
+            Some(before) => {
+                difference = compare(place(before), place(found))?;
+                match () {
+                    () if difference.kind => Action::ChangesType(self.entry(before).kind),
+                    () if entry.is_dir() && entry.opaque => Action::Replaces,
+                    () if difference.content => Action::ChangesContent,
+                    () if difference.any() => Action::ChangesAttributes,
+                    () => Action::Repeats,
+                }
+            }
+        };
+        Ok(Touch { layer: found.layer(), found: Some(found), node, action, difference })
+    }
+}

@@ -1,0 +1,121 @@
+//! Two merged views side by side: two images, two moments of one, or a mount and what it was made from.
+
+use super::compare::{Difference, Place, compare};
+use super::error::Result;
+use super::layer::Kind;
+use super::merged::{Merged, View};
+use super::tree::{NodeId, Occurrence};
+
+/// One of the two.
+#[derive(Clone, Copy, Debug)]
+pub struct Side<'a> {
+    /// The stack.
+    pub merged: &'a Merged,
+    /// Which layers of it.
+    pub view: View,
+}
+
+/// What a side has at a path.
+pub type Seen<'a> = (NodeId, &'a Occurrence);
+
+/// A path at which the two differ.
+#[derive(Clone, Debug)]
+pub struct Delta<'a> {
+    /// The path, without a slash at either end.
+    pub path: Vec<u8>,
+    /// What the first has; `None` when it was added.
+    pub before: Option<Seen<'a>>,
+    /// What the second has; `None` when it was deleted.
+    pub after: Option<Seen<'a>>,
+    /// In what the two differ, where both are there. In nothing for a directory in which something differs.
+    pub difference: Difference,
+}
+
+/// A directory on the way.
+struct Frame<'a> {
+    /// Told if something in it differs; `None` when it was told already.
+    untold: Option<Delta<'a>>,
+    path: usize,
+    rest: std::vec::IntoIter<(Vec<u8>, Option<Seen<'a>>, Option<Seen<'a>>)>,
+}
+
+impl<'a> Side<'a> {
+    fn place(self, (node, found): Seen<'a>) -> Place<'a> {
+        Place { merged: self.merged, node, found }
+    }
+
+    fn is_dir(self, seen: Option<Seen<'_>>) -> bool {
+        seen.is_some_and(|(_, found)| self.merged.entry(found).kind == Kind::Directory)
+    }
+
+    fn children(self, seen: Option<Seen<'a>>) -> Vec<(&'a [u8], Seen<'a>)> {
+        let Some((node, _)) = seen.filter(|seen| self.is_dir(Some(*seen))) else { return Vec::new() };
+        let merged = self.merged;
+        merged.seen_children(node, self.view).map(|(child, found)| (merged.name(child), (child, found))).collect()
+    }
+}
+
+/// Calls `each` for every path at which two views differ, in the order of a walk by byte order. A directory in which
+/// something differs is told before it, as `docker diff` does; what was in a directory that was deleted is not told.
+/// Times of directories are not compared. Where two files have one length their contents are read, unless they are known.
+///
+/// # Errors
+/// Those of reading, and of `each`.
+pub fn differences<'a>(a: Side<'a>, b: Side<'a>, each: &mut dyn FnMut(Delta<'a>) -> Result<()>) -> Result<()> {
+    let root = |side: Side<'a>| side.merged.seen(NodeId::ROOT, side.view).map(|found| (NodeId::ROOT, found));
+    let (before, after) = (root(a), root(b));
+    let mut path = Vec::new();
+    let mut frames = vec![Frame { untold: None, path: 0, rest: pairs(a.children(before), b.children(after)) }];
+    while let Some(frame) = frames.last_mut() {
+        path.truncate(frame.path);
+        let Some((name, before, after)) = frame.rest.next() else {
+            frames.pop();
+            continue;
+        };
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&name);
+        let difference = match (before, after) {
+            (Some(before), Some(after)) => {
+                let found = compare(a.place(before), b.place(after))?;
+                let is_dir = a.is_dir(Some(before)) && b.is_dir(Some(after));
+                Difference { mtime: found.mtime && !is_dir, ..found }
+            }
+            _ => Difference::default(),
+        };
+        let delta = Delta { path: path.clone(), before, after, difference };
+        let differs = difference.any() || before.is_none() || after.is_none();
+        if differs {
+            for untold in frames.iter_mut().filter_map(|frame| frame.untold.take()) {
+                each(untold)?;
+            }
+            each(delta.clone())?;
+        }
+        if b.is_dir(after) {
+            let old = if a.is_dir(before) { a.children(before) } else { Vec::new() };
+            let untold = (!differs).then_some(delta);
+            frames.push(Frame { untold, path: path.len(), rest: pairs(old, b.children(after)) });
+        }
+    }
+    Ok(())
+}
+
+/// Joins two sorted lists by name.
+fn pairs<'a>(
+    a: Vec<(&'a [u8], Seen<'a>)>,
+    b: Vec<(&'a [u8], Seen<'a>)>,
+) -> std::vec::IntoIter<(Vec<u8>, Option<Seen<'a>>, Option<Seen<'a>>)> {
+    let (mut a, mut b) = (a.into_iter().peekable(), b.into_iter().peekable());
+    let mut all = Vec::new();
+    loop {
+        let name = match (a.peek(), b.peek()) {
+            (None, None) => return all.into_iter(),
+            (Some((name, _)), None) | (None, Some((name, _))) => *name,
+            (Some((one, _)), Some((other, _))) => (*one).min(*other),
+        };
+        let before = a.next_if(|(own, _)| *own == name).map(|(_, seen)| seen);
+        let after = b.next_if(|(own, _)| *own == name).map(|(_, seen)| seen);
+        all.push((name.to_vec(), before, after));
+    }
+}

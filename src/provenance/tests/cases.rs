@@ -1,0 +1,158 @@
+//! Cases that random stacks do not have.
+
+use super::sources;
+use crate::provenance::{LayerDirectory, Lost, Merged, NodeId, Reason, View, stack_of};
+use crate::sys;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use tar::EntryType::{Link, Regular, Symlink};
+
+fn merged(dir: &Path, lower: &[&str]) -> Merged {
+    let layers = lower.iter().map(|name| LayerDirectory::new(dir.join(name))).collect();
+    Merged::of_directories("test", None, layers).unwrap()
+}
+
+fn write(dir: &Path, path: &str, content: &str) {
+    let path = dir.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+fn shown(merged: &Merged) -> Vec<String> {
+    let walk = merged.walk(NodeId::ROOT, merged.top().unwrap(), None).skip(1);
+    walk.map(|(node, found, _)| format!("{} {}", merged.path(node).escape_ascii(), found.layer())).collect()
+}
+
+#[test]
+fn links_on_the_way_stay_inside() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    write(dir, "1/usr/bin/sh", "#!");
+    symlink("usr/bin", dir.join("1/bin")).unwrap();
+    symlink("/bin/sh", dir.join("1/usr/bin/dash")).unwrap();
+    symlink("../../../../usr", dir.join("1/up")).unwrap();
+    symlink("loop", dir.join("1/loop")).unwrap();
+    let merged = merged(dir, &["1"]);
+    let top = merged.top().unwrap();
+    let resolve = |path: &str, follow| merged.resolve(path.as_bytes(), top, follow);
+    let path = |node| String::from_utf8(merged.path(node)).unwrap();
+    for (from, to) in
+        [("/bin/sh", "usr/bin/sh"), ("bin/dash", "usr/bin/sh"), ("up/bin/../bin/sh/.", "usr/bin/sh"), ("/..", "")]
+    {
+        assert_eq!(resolve(from, true).map(path).unwrap(), to, "{from}");
+    }
+    assert_eq!(resolve("bin/dash", false).map(path).unwrap(), "usr/bin/dash");
+    assert_eq!(resolve("loop", true), Err(Lost::TooManyLinks));
+    assert_eq!(resolve("bin/no", true), Err(Lost::Never));
+    assert!(matches!(resolve("bin/sh/x", true), Err(Lost::NotADirectory(_))));
+}
+
+#[test]
+fn a_renamed_directory_shows_what_it_had_below() {
+    if !sys::process::is_root() {
+        return;
+    }
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    write(dir, "1/old/deep/file", "1");
+    write(dir, "1/old/gone", "22");
+    write(dir, "2/old/two", "333");
+    write(dir, "1/new/other", "4444");
+    fs::create_dir_all(dir.join("3/new")).unwrap();
+    let mark = |path: &str, name: &std::ffi::CStr, value: &[u8]| {
+        let fd = sys::open_root(&dir.join(path)).unwrap();
+        sys::xattr::set(sys::At::Fd(std::os::fd::AsFd::as_fd(&fd)), name, value, 0).unwrap();
+    };
+    mark("3/new", c"trusted.overlay.redirect", b"old");
+    fs::write(dir.join("3/.wh.old"), "").unwrap();
+    fs::write(dir.join("3/new/.wh.gone"), "").unwrap();
+    let merged = merged(dir, &["1", "2", "3"]);
+    assert_eq!(shown(&merged), ["new 3", "new/deep 1", "new/deep/file 1", "new/two 2"]);
+    let waste = merged.waste().unwrap();
+    let hidden: Vec<(String, Reason)> =
+        waste.hidden.iter().map(|h| (merged.path(h.node).escape_ascii().to_string(), h.reason)).collect();
+    assert_eq!(hidden, [("new/other".into(), Reason::ParentReplaced), ("old/gone".into(), Reason::ParentDeleted)]);
+    let two = merged.find(b"new/two").unwrap();
+    assert_eq!(merged.visible(two, merged.number(2).unwrap()), None, "before it was renamed");
+}
+
+#[test]
+fn data_below_a_metacopy_file_are_seen() {
+    if !sys::process::is_root() {
+        return;
+    }
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    write(dir, "1/d/file", "content");
+    write(dir, "2/d/file", "");
+    fs::File::options().write(true).open(dir.join("2/d/file")).unwrap().set_len(7).unwrap();
+    for (path, name) in [("2/d/file", c"trusted.overlay.metacopy"), ("2/d", c"trusted.overlay.impure")] {
+        let fd = fs::File::open(dir.join(path)).unwrap();
+        sys::xattr::set(sys::At::Fd(std::os::fd::AsFd::as_fd(&fd)), name, b"", 0).unwrap();
+    }
+    let merged = merged(dir, &["1", "2"]);
+    let node = merged.find(b"d/file").unwrap();
+    let found = merged.visible(node, merged.top().unwrap()).unwrap();
+    let mut content = Vec::new();
+    merged.write_content(node, found, &mut content).unwrap();
+    assert_eq!(content, b"content");
+    let waste = merged.waste().unwrap();
+    assert_eq!((waste.wasted, waste.total), (0, 7));
+    assert!(merged.touches(node).unwrap()[0].difference.attributes().iter().all(|word| *word == "mtime"));
+}
+
+#[test]
+fn one_layer_alone_has_its_whiteouts() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    write(dir, "1/a", "1");
+    write(dir, "2/.wh.a", "");
+    let layers = stack_of(&[dir.join("1")], Some(&dir.join("2")), false);
+    let merged = Merged::of_directories("test", None, layers).unwrap();
+    assert!(shown(&merged).is_empty());
+    let two = merged.number(2).unwrap();
+    let alone: Vec<_> = merged.seen_children(NodeId::ROOT, View::Alone(two)).collect();
+    assert!(alone.len() == 1 && merged.entry(alone[0].1).is_whiteout());
+    assert!(merged.layer(two).facts.writable);
+    let error = merged.number(3).unwrap_err().to_string();
+    assert_eq!(error, "test has 2 layers, not 3");
+}
+
+#[test]
+fn hostile_archives_are_refused_as_they_are_when_loaded() {
+    let tar = |build: &dyn Fn(&mut tar::Builder<Vec<u8>>)| {
+        let mut builder = tar::Builder::new(Vec::new());
+        build(&mut builder);
+        builder.into_inner().unwrap()
+    };
+    let add = |builder: &mut tar::Builder<Vec<u8>>, kind, name: &str, target: Option<&str>| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        if let Some(target) = target {
+            header.set_link_name_literal(target).unwrap();
+        }
+        header.set_cksum();
+        builder.append(&header, std::io::empty()).unwrap();
+    };
+    type Item<'a> = (tar::EntryType, &'a str, Option<&'a str>);
+    let cases: &[(&[Item<'_>], &str)] = &[
+        (&[(Regular, "../x", None)], "leads out of the layer"),
+        (&[(Regular, "a", None), (Regular, "a/b", None)], "which this layer has as a file"),
+        (&[(Symlink, "a", Some("a")), (Regular, "a/b", None)], "too many symbolic links"),
+        (&[(Link, "a", Some("b")), (Link, "b", Some("a"))], "leads back to it"),
+        (&[(Link, "a", Some("nothing"))], "neither in this layer nor below it"),
+        (&[(Regular, ".wh.a/b", None)], "which only whiteouts may have"),
+    ];
+    for (entries, why) in cases {
+        let tars = [tar(&|builder| entries.iter().for_each(|(kind, name, target)| add(builder, *kind, name, *target)))];
+        let dir = tempfile::tempdir().unwrap();
+        let error = std::panic::catch_unwind(|| sources::archive(dir.path(), &tars)).unwrap_err();
+        let said = error.downcast_ref::<String>().unwrap();
+        assert!(said.contains(why), "{said}");
+        let unpacked = std::panic::catch_unwind(|| sources::directories(dir.path(), &tars)).unwrap_err();
+        assert!(unpacked.downcast_ref::<String>().unwrap().contains(why), "load says something else");
+    }
+}

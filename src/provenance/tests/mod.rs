@@ -1,0 +1,9 @@
+//! The merged tree against slow and obvious computations, over random stacks of layers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod brute;
+mod cases;
+mod generate;
+mod random;
+mod sources;

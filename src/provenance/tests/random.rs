@@ -1,0 +1,129 @@
+//! Random stacks, read from directories and from archives, against [`Brute`].
+
+use super::brute::{Brute, Hidden, Object, View};
+use super::generate::{Layer, Rng};
+use super::sources;
+use crate::provenance::{Action, Kind, Merged, NodeId, Number, Occurrence};
+use std::collections::BTreeSet;
+
+const STACKS: u64 = 100;
+
+fn stack(seed: u64) -> (Brute, Vec<Vec<u8>>) {
+    let (mut rng, mut brute, mut tars) = (Rng::new(seed), Brute::default(), Vec::new());
+    for number in 0..rng.below(5) as usize + 2 {
+        let layer = Layer::random(&mut rng, number, &brute.files_below());
+        tars.push(layer.tar(&mut rng));
+        brute.apply(&layer);
+    }
+    (brute, tars)
+}
+
+#[test]
+fn random_stacks_are_what_applying_their_layers_one_by_one_gives() {
+    for seed in 0..STACKS {
+        let dir = tempfile::tempdir().unwrap();
+        let (brute, tars) = stack(seed);
+        let read = [sources::directories(dir.path(), &tars), sources::archive(dir.path(), &tars)];
+        for merged in read {
+            let name = format!("stack {seed}, {}", merged.name);
+            check_views(&brute, &merged, &name);
+            check_waste(&brute, &merged, &name);
+            check_whence(&brute, &merged, &name);
+        }
+    }
+}
+
+fn object(merged: &Merged, found: &Occurrence, content: Option<Vec<u8>>) -> Object {
+    let (entry, layer) = (merged.entry(found), merged.layer(found.layer()));
+    let data = content.unwrap_or_else(|| layer.target(found.entry).to_vec());
+    Object {
+        kind: entry.kind.word(),
+        mode: entry.mode.into(),
+        uid: entry.uid.into(),
+        mtime: entry.mtime.sec.try_into().unwrap(),
+        data: text(&data),
+        layer: found.layer().get().into(),
+        first: text(&layer.path(layer.first_name(found.entry))),
+    }
+}
+
+fn text(path: &[u8]) -> String {
+    String::from_utf8(path.to_vec()).unwrap()
+}
+
+/// Every view shows what the map holds at that moment.
+fn check_views(brute: &Brute, merged: &Merged, name: &str) {
+    for number in merged.numbers() {
+        let walk = merged.walk(NodeId::ROOT, number, None).skip(1);
+        let seen: Vec<_> = walk.map(|(node, found, _)| (node, found)).collect();
+        let contents = merged.contents(&seen, 1 << 20).unwrap();
+        let objects = seen
+            .iter()
+            .zip(contents)
+            .map(|((node, found), content)| (text(&merged.path(*node)), object(merged, found, content)));
+        assert_eq!(objects.collect::<View>(), brute.views[number.index()], "{name}, up to layer {number}");
+    }
+}
+
+/// Waste is what is left over when the layers are applied.
+fn check_waste(brute: &Brute, merged: &Merged, name: &str) {
+    let waste = merged.waste().unwrap();
+    let mut hidden: Vec<Hidden> = waste
+        .hidden
+        .iter()
+        .map(|h| {
+            let path = text(&merged.path(h.node));
+            (h.layer.get().into(), path, h.by.get().into(), h.reason, h.bytes)
+        })
+        .collect();
+    hidden.sort();
+    assert_eq!(hidden, brute.hidden(), "{name}");
+    assert_eq!(waste.total, brute.total(), "{name}");
+    let seen = brute.views.last().unwrap().values().filter(|o| o.kind == "file");
+    let files: BTreeSet<(usize, &str, usize)> = seen.map(|o| (o.layer, o.first.as_str(), o.data.len())).collect();
+    assert_eq!(waste.total - waste.wasted, files.iter().map(|f| f.2 as u64).sum::<u64>(), "{name}");
+    assert_eq!(waste.total - waste.wasted, merged.sizes(merged.top().unwrap())[0], "{name}");
+}
+
+/// Every layer is said to do at every path what the map shows.
+fn check_whence(brute: &Brute, merged: &Merged, name: &str) {
+    let paths: BTreeSet<&String> = brute.own.iter().flat_map(|own| own.keys()).collect();
+    for path in paths {
+        let node = merged.find(path.as_bytes()).unwrap();
+        let touches = merged.touches(node).unwrap();
+        for (at, own) in brute.own.iter().enumerate() {
+            let number = Number::new(at + 1).unwrap();
+            let below = at.checked_sub(1).and_then(|below| brute.views[below].get(path));
+            let touch = touches.iter().find(|touch| touch.layer == number);
+            let after = brute.views[at].get(path);
+            let wanted = match (below, own.get(path)) {
+                (None, Some(_)) => Some(Action::Adds),
+                (Some(below), Some(own)) => Some(action(below, own, touch.map(|touch| touch.action))),
+                (Some(_), None) if after.is_none() => match touch.map(|touch| touch.action) {
+                    hides @ Some(Action::Deletes | Action::HidesParent(_)) => hides,
+                    other => panic!("{name}: layer {number} hides {path}, not {other:?}"),
+                },
+                // A whiteout of nothing, or of something at a directory above.
+                _ => touch.filter(|touch| touch.found.is_none_or(|f| merged.entry(f).is_whiteout())).map(|t| t.action),
+            };
+            assert_eq!(touch.map(|touch| touch.action), wanted, "{name}: {path} in layer {number}");
+        }
+    }
+}
+
+fn action(below: &Object, own: &Object, said: Option<Action>) -> Action {
+    let attributes = |o: &Object| (o.mode, o.uid, o.mtime);
+    match () {
+        () if below.kind != own.kind => Action::ChangesType(match below.kind {
+            "file" => Kind::File,
+            "directory" => Kind::Directory,
+            "symlink" => Kind::Symlink,
+            _ => Kind::Fifo,
+        }),
+        // Whether it is opaque the views show.
+        () if own.kind == "directory" && said == Some(Action::Replaces) => Action::Replaces,
+        () if below.data != own.data => Action::ChangesContent,
+        () if attributes(below) != attributes(own) => Action::ChangesAttributes,
+        () => Action::Repeats,
+    }
+}

@@ -1,0 +1,221 @@
+//! Bytes that a stack holds and nobody can see.
+//!
+//! Counted are the data of regular files as layers hold them when they are unpacked: each file once for each layer,
+//! however many names it has there. A file is seen if any of its names is, or if a file of metadata above shows its data.
+
+use super::compare::{Place, compare};
+use super::error::Result;
+use super::layer::{EntryId, Kind};
+use super::merged::Merged;
+use super::tree::{End, NodeId, Number, Occurrence};
+
+/// Why bytes are not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// A layer above has something else of the same name.
+    Superseded,
+    /// A layer above has the same content under the same name, and other attributes: chmod, chown or touch.
+    MetadataOnly,
+    /// A layer above has just the same.
+    Identical,
+    /// A layer above deletes the name.
+    Deleted,
+    /// A directory above it is opaque in a layer above.
+    ParentOpaque,
+    /// A directory above it is deleted in a layer above.
+    ParentDeleted,
+    /// A directory above it is something else in a layer above.
+    ParentReplaced,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Superseded,
+        Self::MetadataOnly,
+        Self::Identical,
+        Self::Deleted,
+        Self::ParentOpaque,
+        Self::ParentDeleted,
+        Self::ParentReplaced,
+    ];
+
+    /// The word for it in JSON documents.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Superseded => "superseded",
+            Self::MetadataOnly => "metadata_only",
+            Self::Identical => "identical",
+            Self::Deleted => "deleted",
+            Self::ParentOpaque => "parent_opaque",
+            Self::ParentDeleted => "parent_deleted",
+            Self::ParentReplaced => "parent_replaced",
+        }
+    }
+}
+
+/// A file that nobody can see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hidden {
+    /// Its path; with several names the first.
+    pub node: NodeId,
+    /// The layer that has it.
+    pub layer: Number,
+    /// The layer that hides it.
+    pub by: Number,
+    /// Why.
+    pub reason: Reason,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// A stack's waste.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waste {
+    /// Every file that nobody can see, in the order of the paths and layers.
+    pub hidden: Vec<Hidden>,
+    /// Bytes that all layers take.
+    pub total: u64,
+    /// The part of them in `hidden`.
+    pub wasted: u64,
+    /// The score that dive computes (wagoodman/dive, filetree/efficiency.go): over all paths the smallest length that a
+    /// layer has, divided by the sum of all lengths. The whiteout of a directory counts as long as what it deletes.
+    pub efficiency_dive: f64,
+}
+
+impl Waste {
+    /// The part of all bytes that can be seen; 1 when there are none.
+    #[must_use]
+    pub fn efficiency(&self) -> f64 {
+        ratio(self.total - self.wasted, self.total)
+    }
+
+    /// Wasted bytes for a reason.
+    #[must_use]
+    pub fn bytes(&self, reason: Reason) -> u64 {
+        self.hidden.iter().filter(|hidden| hidden.reason == reason).map(|hidden| hidden.bytes).sum()
+    }
+}
+
+/// Sizes are far below where this loses anything that shows.
+#[allow(clippy::cast_precision_loss, reason = "a score")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 1.0 } else { part as f64 / whole as f64 }
+}
+
+impl Merged {
+    /// Files that nobody can see in the view of all layers, without telling apart why a file was superseded: no content is
+    /// read.
+    #[must_use]
+    pub fn hidden(&self) -> Vec<Hidden> {
+        let mut counted: Vec<Vec<bool>> = self.layers().iter().map(|layer| vec![false; layer.len()]).collect();
+        for node in self.nodes() {
+            for found in self.occurrences(node).iter().filter(|found| found.hidden_by().is_none()) {
+                self.see(node, found, &mut counted);
+            }
+        }
+        let mut hidden = Vec::new();
+        for node in self.nodes() {
+            for found in self.occurrences(node) {
+                let (bytes, (layer, first)) = (self.entry(found).bytes(), self.first_name(found));
+                let (Some(by), true) = (found.hidden_by(), bytes > 0) else { continue };
+                let is_first = first == found.entry && found.since() == layer;
+                if is_first && !counted[layer.index()][first.index()] {
+                    hidden.push(Hidden { node, layer, by, reason: reason(found.end), bytes });
+                }
+            }
+        }
+        hidden
+    }
+
+    /// Notes what is seen with an occurrence that is.
+    fn see(&self, node: NodeId, found: &Occurrence, counted: &mut [Vec<bool>]) {
+        let entry = self.entry(found);
+        if entry.kind != Kind::File {
+            return;
+        }
+        let (layer, first) = self.first_name(found);
+        counted[layer.index()][first.index()] = true;
+        // Data that are not there are missed by whoever reads the file.
+        if let (true, Ok((layer, id))) = (entry.metacopy, self.data(node, found)) {
+            let first: EntryId = self.layer(layer).first_name(id);
+            counted[layer.index()][first.index()] = true;
+        }
+    }
+
+    /// All waste, with reasons.
+    ///
+    /// # Errors
+    /// Those of reading: of layer directories, the contents of files that were replaced by others of the same length are
+    /// read.
+    pub fn waste(&self) -> Result<Waste> {
+        let mut hidden = self.hidden();
+        for file in hidden.iter_mut().filter(|file| file.reason == Reason::Superseded) {
+            file.reason = self.superseded(file)?;
+        }
+        let total = self.layers().iter().map(|layer| layer.counts().bytes).sum();
+        let wasted = hidden.iter().map(|file| file.bytes).sum();
+        Ok(Waste { hidden, total, wasted, efficiency_dive: self.efficiency_dive() })
+    }
+
+    fn superseded(&self, file: &Hidden) -> Result<Reason> {
+        let node = file.node;
+        let place = |found| Place { merged: self, node, found };
+        let mut all = self.occurrences(node).iter();
+        let own = all.clone().find(|found| found.layer() == file.layer);
+        let above = all.find(|found| found.since() == file.by);
+        let (Some(own), Some(above)) = (own, above) else { return Ok(Reason::Superseded) };
+        if self.entry(above).kind != Kind::File || self.entry(above).size != file.bytes {
+            return Ok(Reason::Superseded);
+        }
+        let difference = compare(place(own), place(above))?;
+        Ok(match () {
+            () if difference.content => Reason::Superseded,
+            () if difference.any() => Reason::MetadataOnly,
+            () => Reason::Identical,
+        })
+    }
+
+    fn efficiency_dive(&self) -> f64 {
+        let (mut least, mut all) = (0, 0);
+        for node in self.nodes() {
+            let mut smallest = None;
+            for found in self.occurrences(node) {
+                let Some(size) = self.size_for_dive(node, found) else { continue };
+                all += size;
+                smallest = Some(smallest.map_or(size, |smallest: u64| smallest.min(size)));
+            }
+            least += smallest.unwrap_or(0);
+        }
+        ratio(least, all)
+    }
+
+    /// The length that dive gives a leaf of a layer's tree; `None` for a directory with something in it.
+    fn size_for_dive(&self, node: NodeId, found: &Occurrence) -> Option<u64> {
+        let (entry, layer) = (self.entry(found), self.layer(found.layer()));
+        match entry.kind {
+            Kind::Directory => (layer.children(found.entry).len() == 0).then_some(0),
+            // In a tar further names have no data.
+            Kind::File if entry.copied || layer.first_name(found.entry) != found.entry => Some(0),
+            Kind::File => Some(entry.size),
+            Kind::Whiteout => {
+                let below = Number::new(usize::from(found.layer().get()) - 1)?;
+                let deleted = self.visible(node, below).filter(|found| self.entry(found).is_dir());
+                let walk = deleted.map(|_| self.walk(node, below, None));
+                Some(walk.into_iter().flatten().filter_map(|(node, found, _)| self.size_for_dive(node, found)).sum())
+            }
+            _ => Some(0),
+        }
+    }
+}
+
+fn reason(end: End) -> Reason {
+    match end {
+        End::Deleted => Reason::Deleted,
+        End::ParentOpaque => Reason::ParentOpaque,
+        End::ParentDeleted => Reason::ParentDeleted,
+        End::ParentReplaced => Reason::ParentReplaced,
+        End::Superseded | End::Merged | End::Never => Reason::Superseded,
+    }
+}
