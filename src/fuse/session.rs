@@ -231,5 +231,10 @@ impl Drop for Session {
 pub fn check_mountpoint(path: &Path) -> Result<(), MountError> {
     let bad = |source| MountError::MountPoint { path: path.into(), source };
     let meta = std::fs::metadata(path).map_err(bad)?;
-    if meta.is_dir() { Ok(()) } else { Err(bad(sys::Errno::NOTDIR.into())) }
+    // Attributes can come from the kernel's memory although the daemon of a mount there has died (seen on Linux 6.1).
+    match rustix::fs::statvfs(path) {
+        Err(e) if e == sys::Errno::NOTCONN => Err(bad(e.into())),
+        _ if !meta.is_dir() => Err(bad(sys::Errno::NOTDIR.into())),
+        _ => Ok(()),
+    }
 }

@@ -130,7 +130,15 @@ fn layers_on_several_file_systems() {
     bed.sh("for n in 1 2 3; do echo x >>d/shm$n; done");
     assert_eq!(numbers(&bed.m), before);
     bed.remount();
-    assert_eq!(numbers(&bed.m), before);
+    let mut want = before;
+    if !os::tells_its_uuid(other.path()) {
+        // Before Linux 6.9 (FS_IOC_GETFSUUID) origins cannot say on which of the file systems they are: SEMANTICS.md section 2.
+        for n in 1..=3 {
+            let number = ino(&bed.u(&format!("d/shm{n}")));
+            assert_ne!(want.insert(bed.p(&format!("d/shm{n}")), number), Some(number));
+        }
+    }
+    assert_eq!(numbers(&bed.m), want);
     assert_eq!(read(&bed.p("d/shm1")), "memoryx\n");
     bed.unmount();
 }

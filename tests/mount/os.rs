@@ -159,3 +159,17 @@ pub fn set_inode_flags(file: &File, flags: i64) -> io::Result<()> {
     let failed = unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, &flags) } != 0;
     if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// Whether the file system answers `FS_IOC_GETFSUUID`.
+pub fn tells_its_uuid(path: &Path) -> bool {
+    const GETFSUUID: libc::c_ulong = 0x8011_1500;
+    let (directory, mut uuid) = (File::open(path).unwrap(), [0u8; 17]);
+    unsafe { libc::ioctl(directory.as_raw_fd(), GETFSUUID as _, uuid.as_mut_ptr()) == 0 }
+}
+
+/// Version of the running kernel.
+pub fn kernel() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}

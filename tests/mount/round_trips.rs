@@ -102,7 +102,9 @@ fn a_walk_asks_for_listings_and_the_next_one_for_directories_only() {
     // directory is one more request.
     let kinds: Vec<_> = first.keys().map(String::as_str).filter(|kind| *kind != "opendir").collect();
     let listings = if bed.capability("do_readdirplus") == "used" { "readdirplus" } else { "readdir" };
-    assert!((62..100).contains(&first[listings]), "{first:?}");
+    // Linux 6.18 asks for more than a page at a time in large directories, Linux 6.1 does not.
+    let most = if os::kernel() < (6, 18) { 160 } else { 100 };
+    assert!((62..most).contains(&first[listings]), "{first:?}");
     if has_all(&bed) {
         assert_eq!(kinds, ["readdirplus"]);
     }
