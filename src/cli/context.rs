@@ -35,6 +35,11 @@ impl Context {
         }
     }
 
+    /// Opens the store if there is one; nothing is made.
+    pub fn store_if_there(&self) -> anyhow::Result<Option<Store>> {
+        if self.root()?.join("format").is_file() { self.store().map(Some) } else { Ok(None) }
+    }
+
     /// Opens the store, which is made if there is none.
     pub fn store(&self) -> anyhow::Result<Store> {
         let root = self.root()?;

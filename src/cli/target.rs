@@ -2,18 +2,22 @@
 
 use super::context::Context;
 use super::mount::engine_root;
+use super::options::MountOptions;
 use super::reading::WritableTree;
 use crate::archive::Limits;
 use crate::engine::{self, Found};
+use crate::fuse::about;
 use crate::image::container::{Format, ImageInSource, Source, Spool, Wanted};
 use crate::image::location::{ImageArg, Location};
 use crate::image::{Platform, Reference};
 use crate::provenance::{LayerDirectory, Merged, Number, stack_of};
-use crate::store::{Error, Pin, Store};
+use crate::store::{Error, Pin, Store, Writable};
+use crate::sys;
 use crate::sys::process::raise_nofile_limit;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -117,7 +121,7 @@ impl PlaceArgs {
     /// Reads a target.
     pub fn read(&self, text: &OsStr, context: &Context) -> anyhow::Result<Target> {
         if matches!(text.as_bytes().first(), Some(b'/' | b'.')) {
-            bail!("{} is no mount of laminafs; directories are given with --lower", text.display());
+            return mounted(Path::new(text), context);
         }
         let ImageArg { location, layers } = ImageArg::parse(text)?;
         let shown = text.to_string_lossy();
@@ -194,6 +198,28 @@ fn directories(name: &str, layers: Vec<LayerDirectory>) -> anyhow::Result<Target
     Ok(Target::new(Merged::of_directories(name, None, layers)?))
 }
 
+/// The layers of a mount: of the store, if it is one of an image, else as the mount itself tells.
+fn mounted(path: &Path, context: &Context) -> anyhow::Result<Target> {
+    let place = path.canonicalize().with_context(|| format!("cannot look at {}", path.display()))?;
+    if let Some(store) = context.store_if_there()? {
+        let here = |writable: &Writable| writable.mount.as_ref().is_some_and(|mount| mount.mountpoint == place);
+        if let Some(writable) = store.writables()?.into_iter().find(here) {
+            return in_store(&writable.record.name, None, context);
+        }
+    }
+    let told = about::options(&place).with_context(|| format!("cannot ask the mount at {}", path.display()))?;
+    let Some(told) = told else {
+        bail!("{} is no mount of laminafs; directories are given with --lower", path.display());
+    };
+    let mut options = MountOptions::defaults(true);
+    options.apply(OsStr::from_bytes(&told))?;
+    // What the kernel holds back is written first.
+    let synced = sys::open_root(&place).and_then(|root| sys::syncfs(root.as_fd()));
+    synced.with_context(|| format!("cannot have {} written out", path.display()))?;
+    let layers = stack_of(&options.lower, options.upper.as_deref(), options.override_stat);
+    directories(&place.to_string_lossy(), layers)
+}
+
 fn in_store(name: &str, layers: Option<usize>, context: &Context) -> anyhow::Result<Target> {
     allow_descriptors();
     let store = context.store()?;
@@ -227,7 +253,7 @@ impl Sharing {
     /// Looks into the store, if there is one.
     pub fn of(context: &Context, merged: &Merged) -> anyhow::Result<Self> {
         let mut names = vec![Vec::new(); merged.layers().len()];
-        let images = if context.root()?.join("format").is_file() { context.store()?.images()? } else { Vec::new() };
+        let images = context.store_if_there()?.map_or_else(|| Ok(Vec::new()), |store| store.images())?;
         for image in images.iter().filter(|image| Some(image.record.id) != merged.image) {
             for (layer, names) in merged.layers().iter().zip(&mut names) {
                 let chain = layer.facts.chain_id;

@@ -6,7 +6,7 @@ use super::ls::{Sort, ViewArgs, find};
 use super::output::{self, Pieces, SCHEMA};
 use super::target::{TARGETS, TargetArgs};
 use crate::image::format::size3;
-use crate::provenance::{Merged, NodeId, Occurrence, View};
+use crate::provenance::{Kind, Merged, NodeId, Occurrence, View};
 use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
@@ -130,7 +130,13 @@ impl Printer<'_> {
     fn line(&self, indent: &str, name: &[u8], node: NodeId, found: &Occurrence) -> String {
         let name = name_text(self.merged, name, found);
         let whiteout = if self.merged.entry(found).is_whiteout() { " (deleted)" } else { "" };
-        format!("{indent}{name}{whiteout}  {} [{}]", size3(self.sizes[node.index()]), found.layer())
+        let entry = self.merged.entry(found);
+        let size = match entry.kind {
+            // Further names of a file, which count once above.
+            Kind::File => entry.size,
+            _ => self.sizes[node.index()],
+        };
+        format!("{indent}{name}{whiteout}  {} [{}]", size3(size), found.layer())
     }
 
     fn branch(&self, node: NodeId, found: &Occurrence, depth: usize) -> Branch {

@@ -1,4 +1,4 @@
-//! What a mount tells about itself: attributes of its root that are answered but not listed.
+//! What a mount tells about itself: attributes of its root, and one of every object, that are answered but not listed.
 //!
 //! Reading one is a `getxattr(2)` like any other, so whoever may not use the mount, or not read its root, learns nothing.
 
@@ -13,7 +13,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::adapter::Adapter;
-use crate::overlay::State;
+use crate::overlay::{ROOT, State};
 use crate::sys::{self, At, Errno};
 
 /// Process id of the daemon, in decimal.
@@ -24,6 +24,9 @@ pub const STATS: &CStr = c"user.laminafs.stats";
 
 /// The options that stay as long as the mount, as an option string.
 pub const OPTIONS: &CStr = c"user.laminafs.options";
+
+/// Of every object: the number of the layer that provides it, in decimal ([`crate::overlay::Overlay::layer_number`]).
+pub const LAYER: &CStr = c"user.laminafs.layer";
 
 /// Counters of a running mount. Programs that read them ignore fields they do not know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,14 +88,19 @@ impl Stats {
     }
 }
 
-/// Whether a name is one of these attributes, or one like them that another version may have. They cannot be set.
-pub fn is_about(name: &[u8]) -> bool {
-    name.starts_with(b"user.laminafs.")
+/// Whether a name is one of these attributes, of the root also one like them that another version may have. They cannot be
+/// set.
+pub fn is_about(ino: u64, name: &[u8]) -> bool {
+    name == LAYER.to_bytes() || ino == ROOT && name.starts_with(b"user.laminafs.")
 }
 
-/// The value of such an attribute of the root, if there is one of this name.
-pub(super) fn value(name: &[u8], adapter: &Adapter) -> Option<Vec<u8>> {
-    if name == PID.to_bytes() {
+/// The value of such an attribute, if there is one of this name.
+pub(super) fn value(ino: u64, name: &[u8], adapter: &Adapter) -> Option<Vec<u8>> {
+    if !is_about(ino, name) {
+        None
+    } else if name == LAYER.to_bytes() {
+        adapter.overlay.layer_number(ino).ok().map(|number| number.to_string().into_bytes())
+    } else if name == PID.to_bytes() {
         Some(std::process::id().to_string().into_bytes())
     } else if name == STATS.to_bytes() {
         serde_json::to_vec(&Stats::of(adapter)).ok()

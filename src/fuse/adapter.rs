@@ -527,7 +527,7 @@ impl fuser::Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         self.requests.count(Kind::SetXattr);
-        if ino == INodeNo::ROOT && about::is_about(name.as_bytes()) {
+        if about::is_about(ino.0, name.as_bytes()) {
             return reply.error(Errno::EPERM);
         }
         let set = c_name(name).and_then(|name| {
@@ -539,7 +539,7 @@ impl fuser::Filesystem for Adapter {
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         self.requests.count(Kind::GetXattr);
-        let about = (ino == INodeNo::ROOT).then(|| about::value(name.as_bytes(), self)).flatten();
+        let about = about::value(ino.0, name.as_bytes(), self);
         let stored = || {
             let name = c_name(name)?;
             let value = self.overlay.get_xattr(ino.0, &name)?;

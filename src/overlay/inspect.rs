@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::Overlay;
 use super::dir::InUpper;
 use super::error::Result;
-use super::inode::{Ino, LayerIndex};
+use super::inode::{Ino, LayerIndex, UPPER};
 use crate::sys::{self, At, Stat};
 
 /// The directories that a merged directory consists of.
@@ -85,6 +85,22 @@ impl Overlay {
             each(place, self.union_nlink(&name, &stat, lower)?);
         }
         Ok(())
+    }
+
+    /// The layer that provides an object, of a directory its attributes: 1 for the lowest, as `laminafs whence` counts.
+    /// Layers that only hold data do not count.
+    pub fn layer_number(&self, ino: Ino) -> Result<usize> {
+        let inode = self.inode(ino)?;
+        let layer = match &inode.dir {
+            Some(dir) => {
+                let ns = dir.ns.read();
+                ns.lowers.first().filter(|_| !ns.upper).map_or(UPPER, |lower| lower.layer)
+            }
+            None if inode.in_upper() => UPPER,
+            None => inode.state.lock().links.first().map_or(UPPER, |link| link.layer),
+        };
+        let lowers = self.lowers.iter().filter(|layer| !layer.data_only).count();
+        Ok((lowers + 1).saturating_sub(usize::from(layer)))
     }
 
     /// Where an object is.

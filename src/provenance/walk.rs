@@ -7,7 +7,7 @@
 use super::error::{Error, Result};
 use super::layer::{Entry, Kind, NONE, Text, add_text, join_names, parts};
 use crate::layer::markers::{self, DirMarkers};
-use crate::layer::override_stat;
+use crate::layer::override_stat::Dialect;
 use crate::layer::whiteout::{self, NameKind};
 use crate::sys::{self, At, Errno, Fd, Stat};
 use parking_lot::{Condvar, Mutex};
@@ -57,6 +57,8 @@ struct Walk<'a> {
     found: Vec<Mutex<Read>>,
     queue: Mutex<Queue>,
     changed: Condvar,
+    /// The names of the attributes that hold owners and modes, where layers have such.
+    dialects: Vec<Dialect>,
     /// Redirects of `user.` attributes are believed, as in a mount that writes such.
     all_redirects: bool,
 }
@@ -79,6 +81,7 @@ pub(super) fn read(directories: &[Directory], threads: usize) -> Result<Vec<Read
         found: directories.iter().map(|_| Mutex::default()).collect(),
         queue: Mutex::new(Queue { jobs, ..Queue::default() }),
         changed: Condvar::new(),
+        dialects: dialects(directories)?,
         all_redirects: !sys::process::is_root(),
     };
     for (found, directory) in walk.found.iter().zip(directories) {
@@ -103,10 +106,33 @@ pub(super) fn read(directories: &[Directory], threads: usize) -> Result<Vec<Read
     Ok(found.collect())
 }
 
+/// As the union believes them: a name counts where the root of some layer has it.
+fn dialects(directories: &[Directory]) -> Result<Vec<Dialect>> {
+    if !directories.iter().any(|directory| directory.override_stat) {
+        return Ok(Vec::new());
+    }
+    let mut found = vec![Dialect::Containers];
+    for dialect in Dialect::ALL {
+        for directory in directories {
+            let value = sys::xattr::get(At::Fd(directory.root.as_fd()), dialect.name());
+            let value = value.map_err(|source| Error::Read { path: directory.path.clone(), source })?;
+            if value.is_some() && !found.contains(&dialect) {
+                found.push(dialect);
+            }
+        }
+    }
+    Ok(found)
+}
+
 impl Walk<'_> {
+    /// Which of them are asked for in a layer.
+    fn dialects(&self, directory: &Directory) -> &[Dialect] {
+        if directory.override_stat { &self.dialects } else { &[] }
+    }
+
     fn root(&self, directory: &Directory) -> Result<Entry> {
         let at = At::Fd(directory.root.as_fd());
-        let stat = sys::stat(at).and_then(|disk| shown(directory, at, disk));
+        let stat = sys::stat(at).and_then(|disk| shown(self.dialects(directory), at, disk));
         stat.map(|stat| entry_of(&stat)).map_err(|source| Error::Read { path: directory.path.clone(), source })
     }
 
@@ -244,7 +270,7 @@ impl Walk<'_> {
             listing.add(Entry::new(Kind::Whiteout), name, &[]);
             return Ok(());
         }
-        let mut entry = entry_of(&shown(directory, at, disk)?);
+        let mut entry = entry_of(&shown(self.dialects(directory), at, disk)?);
         entry.opaque = entry.is_dir() && covers;
         let mut target = Vec::new();
         if disk.is_file() && disk.size == 0 && (marks.xwhiteouts || marks.nested) {
@@ -288,8 +314,13 @@ impl Listing {
 }
 
 /// What an object shows of owner, mode and type.
-fn shown(directory: &Directory, at: At<'_>, disk: Stat) -> sys::Result<Stat> {
-    if directory.override_stat { override_stat::shown_stat(at, disk) } else { Ok(disk) }
+fn shown(dialects: &[Dialect], at: At<'_>, disk: Stat) -> sys::Result<Stat> {
+    for dialect in dialects {
+        if let Some(kept) = dialect.read(at, &disk)? {
+            return kept.apply(disk);
+        }
+    }
+    Ok(disk)
 }
 
 fn entry_of(stat: &Stat) -> Entry {
