@@ -15,6 +15,7 @@ mod engine;
 mod facts;
 mod harness;
 mod images;
+mod layered;
 mod load;
 mod mount;
 mod names;

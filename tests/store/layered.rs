@@ -1,0 +1,321 @@
+//! `layers`, `whence`, `ls`, `tree`, `stat`, `cat`, `waste`, `share`, and `diff` of two targets.
+
+use super::harness::Bed;
+use super::mount::Mounts;
+use super::sample::{APP, BASE, DATA, Entry, Sample, digest, docker_archive, oci_archive, oci_layout, short};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+
+/// A file with other content, one that is the same again, and one that is deleted.
+const SECOND: &[Entry] =
+    &[("etc/", ""), ("etc/os", "two!"), ("bin/", ""), ("bin/sh", "#!"), ("app/", ""), ("app/.wh.run", "")];
+
+/// An image of three layers, in a store as `web:1`, and in containers beside it.
+fn bed() -> (Bed, Sample) {
+    let image = Sample::new(3, &[BASE, APP, SECOND]);
+    let bed = Bed::with(&[(&image, &["web:1"]), (&Sample::new(9, &[BASE, DATA]), &["other:1"])]);
+    bed.write("web.tar", &docker_archive(&[(&image, &["web:1"])]));
+    bed.write("web-oci.tar", &oci_archive(&[(&image, &["1"])]));
+    oci_layout(&bed.p("layout"), &[(&image, &["1"])]);
+    (bed, image)
+}
+
+const TARGETS: [&str; 4] = ["web:1", "docker-archive:web.tar", "oci-archive:web-oci.tar:1", "oci:layout"];
+
+#[test]
+fn layers_say_what_they_add_hide_and_share() {
+    let (bed, image) = bed();
+    let lines: Vec<Vec<String>> =
+        bed.ok("layers web:1").lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect();
+    let id = |n: usize| short(&digest(&image.layers[n].0)).to_owned();
+    assert_eq!(lines.len(), 4);
+    assert_eq!(lines[1][..2], ["1".to_owned(), id(0)]);
+    assert_eq!(lines[1][10], "other:1", "shared");
+    for target in TARGETS {
+        let document = bed.json(&format!("layers --json {target}"));
+        assert_eq!(document["image"], image.id(), "{target}");
+        let numbers =
+            |key: &str| document["layers"].as_array().unwrap().iter().map(|l| l[key].clone()).collect::<Vec<_>>();
+        assert_eq!(numbers("size"), [5, 8, 6], "{target}");
+        assert_eq!(numbers("hidden"), [5, 8, 0], "{target}");
+        assert_eq!(numbers("added"), [4, 2, 0], "{target}");
+        assert_eq!(numbers("changed"), [0, 0, 2], "{target}");
+        assert_eq!(numbers("deleted"), [0, 0, 1], "{target}");
+        assert_eq!(numbers("images"), [json!(["other:1"]), json!([]), json!([])], "{target}");
+        assert_eq!(numbers("command"), ["COPY layer-0 /", "COPY layer-1 /", "COPY layer-2 /"]);
+        assert_eq!(numbers("compressed")[0], image.layers[0].1.len());
+        assert_eq!(numbers("blob")[2], digest(&image.layers[2].1));
+    }
+    assert_eq!(bed.json("layers --json web:1@2")["layers"].as_array().unwrap().len(), 2);
+    assert_eq!(bed.json("layers --json docker-archive:web.tar@2")["layers"].as_array().unwrap().len(), 2);
+    assert_eq!(bed.json("layers --json oci:layout:1@1")["layers"].as_array().unwrap().len(), 1);
+    assert!(bed.fails("layers web:1@4").contains("has 3 layers, not 4"));
+    assert!(bed.fails("layers docker-archive:web.tar@4").contains("has 3 layers, not 4"));
+    assert!(bed.fails("layers nothing").contains("no writable layer and no image nothing"));
+    assert!(bed.fails("layers web:1 more").contains("one argument too many"));
+    assert_eq!(bed.run("layers").status.code(), Some(2));
+}
+
+#[test]
+fn whence_names_the_layer_and_what_hides_the_others() {
+    let (bed, _) = bed();
+    for target in TARGETS {
+        let document = bed.json(&format!("whence --json {target} /etc/os app/run /bin/sh /etc"));
+        let paths = document["paths"].as_array().unwrap();
+        let layers: Vec<&Value> = paths.iter().map(|path| &path["layer"]).collect();
+        assert_eq!(layers, [&json!(3), &Value::Null, &json!(3), &json!(3)], "{target}");
+        let actions = |n: usize| -> Vec<(u64, String)> {
+            let touches = paths[n]["layers"].as_array().unwrap().iter();
+            touches.map(|t| (t["layer"].as_u64().unwrap(), t["action"].as_str().unwrap().to_owned())).collect()
+        };
+        assert_eq!(actions(0), [(3, "changes_content".into()), (1, "adds".into())]);
+        assert_eq!(actions(1), [(3, "deletes".into()), (2, "adds".into())]);
+        assert_eq!(actions(2), [(3, "repeats".into()), (1, "adds".into())]);
+        assert_eq!(paths[0]["layers"][0]["digest"], digest(b"two!"));
+        assert_eq!(paths[0]["layers"][1]["hidden_by"], 3);
+        assert_eq!(paths[1]["layers"][1]["hidden_how"], "deleted");
+    }
+    let text = bed.ok("whence web:1 /etc/os");
+    assert!(text.starts_with("/etc/os: from layer 3\n"), "{text}");
+    assert!(text.contains("3*") && text.contains("superseded by layer 3"), "{text}");
+    let output = bed.run("whence web:1 /etc/os /no/such");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("no layer of web:1 has /no/such"));
+    assert!(!output.stdout.is_empty());
+    assert_eq!(bed.run("whence web:1").status.code(), Some(2));
+}
+
+#[test]
+fn a_parent_directory_that_is_to_blame_is_named() {
+    let bed = Bed::new();
+    for (path, content) in
+        [("1/d/e/f", "x"), ("1/g/h", "y"), ("2/d/.wh.e", ""), ("2/g/.wh..wh..opq", ""), ("3/d/e/n", "z")]
+    {
+        fs::create_dir_all(bed.p(path).parent().unwrap()).unwrap();
+        bed.write(path, content.as_bytes());
+    }
+    let text = bed.ok("whence --lower 3:2:1 /d/e/f /g/h");
+    assert!(text.contains("layer 2 deletes /d/e") && text.contains("deletes /d/e\n"), "{text}");
+    assert!(text.contains("/g is opaque in layer 2") && text.contains("makes /g opaque"), "{text}");
+    assert_eq!(bed.ok("cat --lower 3:2:1 d/e/n"), "z");
+    assert!(bed.fails("cat --lower 3:2:1 d/e/f").contains("is hidden since layer 2"));
+    assert!(!bed.root().exists(), "directories need no store");
+}
+
+#[test]
+fn views_up_to_a_layer_and_layers_alone() {
+    let (bed, _) = bed();
+    for target in TARGETS {
+        let paths = |line: &str| -> Vec<String> {
+            let document = bed.json(&format!("ls -R --json {line}"));
+            let entries = document["entries"].as_array().unwrap().iter();
+            entries.map(|e| format!("{}{}", e["path"].as_str().unwrap(), e["layer"])).skip(1).collect()
+        };
+        let top = ["/app3", "/bin3", "/bin/sh3", "/etc3", "/etc/os3"];
+        assert_eq!(paths(target), top, "{target}");
+        assert_eq!(paths(&format!("--layer 2 {target}")), ["/app2", "/app/run2"], "{target}");
+        assert_eq!(paths(&format!("--layer 3 {target} /app")), ["/app/run3"], "a whiteout, {target}");
+        assert_eq!(bed.ok(&format!("cat --layer 1 {target} /etc/os")), "one");
+        assert_eq!(bed.ok(&format!("cat {target} /etc/os /bin/sh")), "two!#!");
+        let stat = bed.json(&format!("stat --json {target} /etc/os"));
+        assert_eq!(stat["entries"][0]["digest"], digest(b"two!"));
+        assert_eq!((&stat["entries"][0]["mode"], &stat["entries"][0]["links"]), (&json!("0644"), &json!(1)));
+    }
+    assert_eq!(bed.ok("cat web:1@2 /app/run"), "go go go");
+    assert!(bed.fails("cat web:1 /app/run").contains("laminafs whence web:1 /app/run"));
+    assert!(bed.fails("cat web:1 /etc").contains("is no regular file"));
+    let tree = bed.ok("tree web:1");
+    assert!(tree.starts_with("/  6B [3]\n") && tree.contains("│   └── sh  2B [3]\n"), "{tree}");
+    assert_eq!(bed.ok("tree --depth 1 --sort size web:1").lines().nth(1), Some("├── etc  4B [3]"));
+    assert_eq!(bed.json("tree --json --depth 1 web:1")["tree"]["children"][2]["cumulative"], 4);
+    let listed = bed.ok("ls --cumulative web:1");
+    assert!(listed.lines().nth(3).unwrap().contains(" 4 ") && listed.ends_with(" etc\n"), "{listed}");
+    let sorted = bed.ok("ls -R --sort size web:1");
+    assert!(sorted.lines().nth(1).unwrap().ends_with(" /etc"), "{sorted}");
+}
+
+#[test]
+fn waste_has_reasons_and_limits() {
+    let (bed, _) = bed();
+    for target in TARGETS {
+        let document = bed.json(&format!("waste --json {target}"));
+        assert_eq!((&document["wasted_bytes"], &document["total_bytes"]), (&json!(13), &json!(19)), "{target}");
+        let reasons = &document["reasons"];
+        assert_eq!(
+            (&reasons["superseded"], &reasons["identical"], &reasons["deleted"]),
+            (&json!(3), &json!(2), &json!(8))
+        );
+        assert!((document["efficiency"].as_f64().unwrap() - 6.0 / 19.0).abs() < 1e-9);
+        // os 3 of 7, sh 2 of 4, run 0 of 8, as dive counts.
+        assert!((document["efficiency_dive"].as_f64().unwrap() - 5.0 / 19.0).abs() < 1e-9, "{document}");
+        assert_eq!(document["paths"][0]["path"], "/app/run");
+    }
+    assert!(bed.ok("waste web:1").starts_with("13B of 19B wasted, efficiency 0.3158"));
+    bed.ok("waste --max-waste 13B --min-efficiency 0.3 web:1");
+    assert!(bed.fails("waste --max-waste 12B web:1").contains("web:1 wastes 13B, more than 12B"));
+    assert!(bed.fails("waste --min-efficiency 0.95 web:1").contains("an efficiency of 0.3158, less than 0.95"));
+    assert_eq!(bed.run("waste --max-waste many web:1").status.code(), Some(2));
+}
+
+#[test]
+fn two_targets_differ_in_lines_bytes_and_texts() {
+    let (bed, _) = bed();
+    let expected = "C /app\nD /app/run\nC /etc\nC /etc/os\n";
+    assert_eq!(bed.ok("diff web:1@2 web:1"), expected);
+    assert_eq!(bed.ok("diff docker-archive:web.tar@2 oci:layout"), expected);
+    assert_eq!(bed.ok("diff web:1 docker-archive:web.tar"), "");
+    let stat = bed.ok("diff --stat web:1@2 web:1");
+    assert!(stat.ends_with("0 added (0B), 1 changed (+1B), 1 deleted (-8B): -7B\n"), "{stat}");
+    let content = bed.ok("diff --content web:1@2 docker-archive:web.tar");
+    assert!(content.contains("--- a/app/run\n+++ /dev/null\n") && content.contains("\n-one\n"), "{content}");
+    assert!(content.contains("\n+two!\n"), "{content}");
+    let alone = bed.ok("diff web:1#1 web:1#3");
+    assert_eq!(alone, "A /app\nA /app/run\nC /etc\nC /etc/os\n");
+    let document = bed.json("diff --json web:1@2 web:1");
+    assert_eq!(document["changes"][1]["kind"], "deleted");
+    assert_eq!(document["changes"][3]["differs"], json!(["content"]));
+    assert_eq!(document["changes"][3]["before"]["layer"], 1);
+    fs::create_dir_all(bed.p("a")).unwrap();
+    assert!(bed.fails("diff --stat web").contains("name a second one"));
+}
+
+#[test]
+fn images_that_share_layers() {
+    let (bed, image) = bed();
+    let document = bed.json("share --json");
+    let layers = document["layers"].as_array().unwrap();
+    assert_eq!((layers.len(), &layers[0]["diff_id"]), (1, &json!(digest(&image.layers[0].0))));
+    assert_eq!(layers[0]["images"].as_array().unwrap().len(), 2);
+    assert_eq!(document["saved"], layers[0]["disk"]);
+    assert_eq!(bed.json("share --json web:1"), document);
+    assert_eq!(bed.json("share --json web:1 other:1"), document);
+    let text = bed.ok("share");
+    assert!(text.contains("web:1, other:1") && text.contains("Saved by sharing: "), "{text}");
+}
+
+#[test]
+fn names_and_commands_never_reach_the_terminal_raw() {
+    let bed = Bed::new();
+    let history = json!([{"created_by": "RUN \u{1b}[31m"}]);
+    let image = Sample::with(&[&[("a\u{1b}[2J", "x")]], json!({"history": history}));
+    bed.load(&[(&image, &["evil:1"])]);
+    let commands =
+        ["layers", "ls", "ls -R --json", "layers --json", "tree", "tree --json", "waste --json", "diff evil:1@1"];
+    for command in commands {
+        let text = bed.ok(&format!("{command} evil:1"));
+        assert!(!text.contains('\u{1b}'), "{command}: {text}");
+    }
+    let output = bed.command(["whence", "evil:1", "/a\u{1b}[2J", "/\u{1b}[3J"]).output().unwrap();
+    assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b));
+}
+
+/// Kind, size, mode, owner and link target of everything below a directory.
+fn walk(dir: &Path) -> BTreeMap<String, String> {
+    fn enter(top: &Path, dir: &Path, found: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = path.symlink_metadata().unwrap();
+            let kind = match meta.mode() & libc::S_IFMT {
+                libc::S_IFDIR => "directory",
+                libc::S_IFLNK => "symlink",
+                libc::S_IFIFO => "fifo",
+                libc::S_IFCHR => "char",
+                _ => "file",
+            };
+            let target = fs::read_link(&path).map(|t| format!("{:?}", t.to_str().unwrap())).unwrap_or_default();
+            let size = if kind == "file" || kind == "symlink" { meta.size() } else { 0 };
+            let text = format!("{kind} {size} {:04o} {}:{} {target}", meta.mode() & 0o7777, meta.uid(), meta.gid());
+            found.insert(format!("/{}", path.strip_prefix(top).unwrap().display()), text);
+            if meta.is_dir() {
+                enter(top, &path, found);
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    enter(dir, dir, &mut found);
+    found
+}
+
+/// The same as `ls -R --json` says it.
+fn listed(document: &Value) -> BTreeMap<String, String> {
+    let entries = document["entries"].as_array().unwrap().iter().filter(|entry| entry["path"] != "/");
+    let line = |e: &Value| {
+        let target = e["target"].as_str().map(|t| format!("{t:?}")).unwrap_or_default();
+        let kind = e["kind"].as_str().unwrap();
+        format!("{kind} {} {} {}:{} {target}", e["size"], e["mode"].as_str().unwrap(), e["uid"], e["gid"])
+    };
+    entries.map(|e| (e["path"].as_str().unwrap().to_owned(), line(e))).collect()
+}
+
+/// Stacks with whiteouts, opaque directories, links and renamed directories, as a mount leaves them.
+const WORK: &str = "cd m; echo 1 > etc/new; rm bin/sh; mkdir -p app/deep/er; echo d > app/deep/er/f; mv etc moved; \
+    ln moved/new linked; ln -s ../x app/link; mkfifo pipe; rm -rf app/deep/er; mkdir app/deep/er; chmod 2750 moved; \
+    mkdir etc; echo other > etc/os";
+
+#[test]
+fn a_walk_of_a_mount_is_what_ls_says() {
+    let bed = Mounts::new();
+    for kernel in ["", "--kernel "] {
+        let name = if kernel.is_empty() { "fuse" } else { "native" };
+        bed.ok(&format!("mount {kernel}--name {name} app m"));
+        let done = Command::new("sh").args(["-euc", WORK]).current_dir(bed.dir()).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        let seen = walk(&bed.p("m"));
+        let place = bed.p("m").display().to_string();
+        for target in [name, &place] {
+            assert_eq!(listed(&bed.json(&format!("ls -R --json {target}"))), seen, "{name} as {target}");
+        }
+        let whence = bed.json(&format!("whence --json {place} /moved/new /moved/os /etc/os"));
+        let layers: Vec<&Value> = whence["paths"].as_array().unwrap().iter().map(|path| &path["layer"]).collect();
+        assert_eq!(layers, [3, 1, 3], "{name}");
+        assert_eq!(bed.ok(&format!("cat {place} /etc/os")), "other\n");
+        let diff = bed.ok(&format!("diff app {place}"));
+        assert!(diff.contains("A /moved/os\n") && diff.contains("D /bin/sh\n"), "{diff}");
+        bed.ok("umount m");
+        // The other program mounts what the first has written.
+        let other = if kernel.is_empty() { "--kernel " } else { "" };
+        bed.ok(&format!("mount {other}--name {name} m"));
+        assert_eq!(walk(&bed.p("m")), seen, "{name}");
+        bed.ok("umount m");
+        assert_eq!(listed(&bed.json(&format!("ls -R --json {name}"))), seen, "{name}, not mounted");
+    }
+    assert!(bed.fails(&format!("ls {}", bed.p("n").display())).contains("is no mount of laminafs"));
+}
+
+#[test]
+fn every_file_of_a_mount_tells_its_layer() {
+    let bed = Mounts::new();
+    let layer = |path: &str| {
+        let asked = ["--only-values", "-n", "user.laminafs.layer"];
+        let output = Command::new("getfattr").args(asked).arg(bed.p(path)).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    bed.ok("mount --name w app m");
+    assert_eq!(
+        (layer("m/etc/os"), layer("m/app/run"), layer("m/app"), layer("m")),
+        ("1".into(), "2".into(), "2".into(), "3".into())
+    );
+    bed.write("m/etc/os", "changed");
+    assert_eq!((layer("m/etc/os"), layer("m/etc"), layer("m/bin/sh")), ("3".into(), "3".into(), "1".into()));
+    let all = Command::new("getfattr").args(["-d", "-m", "-"]).arg(bed.p("m/etc/os")).output().unwrap();
+    assert!(!String::from_utf8(all.stdout).unwrap().contains("laminafs.layer"), "not listed");
+    let set = Command::new("setfattr")
+        .args(["-n", "user.laminafs.layer", "-v", "1"])
+        .arg(bed.p("m/etc/os"))
+        .output()
+        .unwrap();
+    assert!(!set.status.success(), "not to be set");
+    bed.ok("umount m");
+    fs::create_dir_all(bed.p("l1/d")).unwrap();
+    fs::create_dir_all(bed.p("l2")).unwrap();
+    bed.write("l1/d/f", "1");
+    bed.ok("mount --lower l2 --lower l1 m");
+    assert_eq!((layer("m/d/f"), layer("m")), ("1".into(), "2".into()));
+    let place = bed.p("m").display().to_string();
+    assert_eq!(bed.json(&format!("whence --json {place} /d/f"))["paths"][0]["layer"], 1);
+    bed.ok("umount m");
+}
