@@ -8,7 +8,8 @@ use crate::layer::override_stat::Dialect;
 use crate::sys::{self, At, xattr};
 
 /// Those that the union reads; the first is the one it writes. A name is believed where the root of some layer has it: who
-/// owns a file in a layer can set another, and would own it as somebody else.
+/// owns a file in a layer can set another, and would own it as somebody else. Those of upper layers count before others:
+/// fuse-overlayfs copies up the attribute of a lower layer, and adds its own.
 pub fn dialects(options: &Options, upper: Option<&Upper>, lowers: &[Layer]) -> sys::Result<Vec<Dialect>> {
     if !options.override_stat {
         return Ok(Vec::new());
@@ -16,12 +17,18 @@ pub fn dialects(options: &Options, upper: Option<&Upper>, lowers: &[Layer]) -> s
     let in_upper = upper.map_or(Ok(Vec::new()), |upper| of_root(&upper.layer))?;
     // What another program began is gone on with.
     let kept = in_upper.iter().copied().find(|d| options.frozen || *d != Dialect::Privileged);
-    let own = if options.privileged_stat { Dialect::Privileged } else { kept.unwrap_or(Dialect::Containers) };
-    let mut found = vec![own];
+    let mut found = match upper {
+        _ if options.privileged_stat => vec![Dialect::Privileged],
+        Some(_) => vec![kept.unwrap_or(Dialect::Containers)],
+        None => Vec::new(),
+    };
     for layer in lowers.iter().filter(|l| !l.data_only) {
         found.extend(of_root(layer)?);
     }
     found.extend(in_upper);
+    if !options.privileged_stat {
+        found.push(Dialect::Containers);
+    }
     let mut seen = Vec::new();
     found.retain(|dialect| {
         !seen.contains(dialect) && {

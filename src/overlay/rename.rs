@@ -278,7 +278,13 @@ impl Overlay {
             (false, true) if source.is_dir() => (RenameFlags::EXCHANGE, true),
             (false, _) => (RenameFlags::empty(), false),
         };
-        let ahead = from.below && flags.is_empty();
+        let (mut ahead, mut placed, mut flags) = (from.below && flags.is_empty(), false, flags);
+        if ahead && target.is_none() && self.is_too_long_beside(old.name)? {
+            self.admit_whiteouts(pair.from())?;
+            self.place_to_exchange(pair.to(), new.name)?;
+            (flags, swaps, ahead, placed) = (RenameFlags::EXCHANGE, true, false, true);
+        }
+        let over_whiteout = over_whiteout || placed;
         let counted = target.map_or(Ok(()), |t| self.count_by_upper(t));
         let committed = counted.and_then(|()| self.carry_impure(pair, false)).and_then(|()| {
             if swaps || source.is_dir() {
@@ -302,6 +308,9 @@ impl Overlay {
         if let Err(e) = committed {
             if ahead {
                 self.unhide(pair.from(), old.name);
+            }
+            if placed {
+                self.remove_unseen(pair.to(), new.name);
             }
             if let Some(target) = target {
                 self.release(target);

@@ -5,10 +5,11 @@ use std::os::fd::AsFd;
 
 use super::Overlay;
 use super::copy_up::restore_times;
+use super::create::is_stray_whiteout;
 use super::dir::{InUpper, Slot};
 use super::error::{Error, Result};
 use super::lookup::Changing;
-use crate::layer::whiteout::{Form, beside};
+use crate::layer::whiteout::{Form, beside, fits};
 use crate::layer::xattr::{Marker, Namespace};
 use crate::sys::{self, At, Errno, RenameFlags, xattr};
 
@@ -74,6 +75,24 @@ impl Overlay {
         Ok(())
     }
 
+    /// Puts a whiteout at a free name with nothing below, to be exchanged with what has too long a name for
+    /// [`Overlay::hide_ahead`]. As there nobody sees a change.
+    pub(super) fn place_to_exchange(&self, names: &mut Changing<'_>, name: &OsStr) -> Result<()> {
+        self.admit_whiteouts(names)?;
+        let at = At::Fd(names.fd());
+        let before = sys::stat(at)?;
+        match self.writable()?.work.place_whiteout(names.fd(), name) {
+            // Another program has left one.
+            Err(e) if e.is(Errno::EXIST) && is_stray_whiteout(names, name)? => Ok(()),
+            placed => placed.map(|()| restore_times(at, &before)),
+        }
+    }
+
+    /// Whether a name has no room for `.wh.`, where whiteouts under the name itself are made.
+    pub(super) fn is_too_long_beside(&self, name: &OsStr) -> Result<bool> {
+        Ok(!fits(name.as_encoded_bytes()) && !self.hides_beside()?)
+    }
+
     /// How to rename away what hides something below.
     pub(super) fn leaving_flags(&self) -> Result<RenameFlags> {
         let by_rename = self.writable()?.work.whiteouts.by_rename;
@@ -98,9 +117,14 @@ impl Overlay {
 
     /// After it could not go.
     pub(super) fn unhide(&self, names: &Changing<'_>, name: &OsStr) {
+        self.remove_unseen(names, &beside(name));
+    }
+
+    /// Removes a whiteout that hides nothing. Best effort: it does no harm.
+    pub(super) fn remove_unseen(&self, names: &Changing<'_>, name: &OsStr) {
         let at = At::Fd(names.fd());
         let done = sys::stat(at).and_then(|before| {
-            sys::unlink(names.fd(), &beside(name))?;
+            sys::unlink(names.fd(), name)?;
             restore_times(at, &before);
             Ok(())
         });

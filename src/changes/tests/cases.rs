@@ -221,3 +221,34 @@ fn a_link_whose_owner_is_lost_is_roots() {
     };
     assert_eq!((owner("lost"), owner("kept")), ((0, 0), (7, 8)));
 }
+
+/// Where devices, or attributes as well, could not be made.
+#[test]
+fn deletions_are_told_in_every_form_of_whiteout() {
+    use crate::sys::{Errno, seam};
+    let devices = ("mknodat 0:0", Errno::PERM);
+    let attributes = ("setxattr", Errno::OPNOTSUPP);
+    let rename = ("renameat2 WHITEOUT", Errno::INVAL);
+    let mut forms = vec![vec![], vec![devices], vec![rename]];
+    if root() {
+        forms.push(vec![devices, attributes]);
+    }
+    for refused in forms {
+        let stack = stack();
+        let denied = seam::deny(&refused);
+        let fs = stack.mount();
+        fs.unlink("a/f1").unwrap();
+        fs.rename("a/s", "b/s").unwrap();
+        fs.unlink("c/d/y").unwrap();
+        fs.rmdir("c/d").unwrap();
+        fs.unlink("t/in").unwrap();
+        fs.rmdir("t").unwrap();
+        fs.mkdir("t").unwrap();
+        drop((fs, denied));
+        let tar = pack(&stack);
+        for name in ["a/.wh.f1", "a/.wh.s", "c/.wh.d"] {
+            assert!(tar.windows(name.len()).any(|w| w == name.as_bytes()), "{refused:?}: {name}");
+        }
+        both(&stack);
+    }
+}

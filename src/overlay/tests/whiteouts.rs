@@ -241,21 +241,25 @@ fn a_name_that_is_too_long_to_be_hidden_beside_stays() {
         let _refused = seam::deny(refused);
         let fs = stack.mount();
         let whiteouts = fs.overlay.upper.as_ref().unwrap().work.whiteouts;
-        let renamed = errno(fs.rename(&long, "short"));
-        let wanted = match whiteouts.form {
-            Form::Beside => libc::ENAMETOOLONG,
-            _ if whiteouts.by_rename => 0,
-            // mv(1) copies and removes.
-            _ => libc::EXDEV,
-        };
-        assert_eq!(renamed, wanted, "{whiteouts:?}");
-        if renamed != 0 {
-            assert_eq!(fs.read(&long).unwrap(), "long");
-            assert!(!fs.exists("short"));
-            let removed = if whiteouts.form == Form::Beside { libc::ENAMETOOLONG } else { 0 };
-            assert_eq!(errno(fs.unlink(&long)), removed);
-            assert_eq!(fs.exists(&long), removed != 0);
+        let beside = whiteouts.form == Form::Beside;
+        let refused = if beside { libc::ENAMETOOLONG } else { 0 };
+        // mv(1) copies and removes.
+        let onto = if beside || whiteouts.by_rename { refused } else { libc::EXDEV };
+        assert_eq!(errno(fs.rename(&long, "u")), onto, "{whiteouts:?}");
+        if onto == 0 {
+            assert_eq!((fs.read("u").unwrap(), fs.exists(&long)), ("long".into(), false));
+            continue;
         }
+        assert_eq!((fs.read(&long).unwrap(), fs.read("u").unwrap()), ("long".into(), "upper".into()));
+        assert_eq!(errno(fs.rename(&long, "ld/short")), refused);
+        assert_eq!((fs.exists(&long), fs.exists("ld/short")), (beside, !beside));
+        if beside {
+            assert_eq!(errno(fs.unlink(&long)), libc::ENAMETOOLONG);
+            assert_eq!(fs.read(&long).unwrap(), "long");
+        }
+        drop(fs);
+        let fs = stack.mount();
+        assert_eq!((fs.exists(&long), fs.exists("ld/short")), (beside, !beside));
     }
 }
 
@@ -282,8 +286,19 @@ fn without_attributes_what_needs_them_fails_and_the_rest_works() {
     assert!(error.contains("keeping owners in attributes in workdir: "), "{error}");
 }
 
+/// Too long for `.wh.` and it.
+const LONG: &str = match std::str::from_utf8(&[b'n'; 255]) {
+    Ok(name) => name,
+    Err(_) => "",
+};
+
+fn with_long_name(stack: &mut Stack) {
+    common(stack);
+    stack.lower(1).file(LONG, "long");
+}
+
 const fn case(name: &'static str, run: fn(&Fs) -> Result<()>) -> Case {
-    Case { name, build: common, prepare: None, run, between: &[], fills_in: false, overridden: false }
+    Case { name, build: with_long_name, prepare: None, run, between: &[], fills_in: false, overridden: false }
 }
 
 const CASES: &[Case] = &[
@@ -302,6 +317,7 @@ const CASES: &[Case] = &[
     case("rename lower file onto upper file", |fs| fs.rename("f", "u")),
     case("rename lower file onto lower file", |fs| fs.rename("f", "ld/g")),
     case("rename lower file, noreplace", |fs| fs.rename_as("f", "new", RenameMode::NoReplace)),
+    case("rename lower file with a long name", |fs| fs.rename(LONG, "ld/new")),
     case("rename lower symlink", |fs| fs.rename("s", "new")),
     case("rename upper directory into merged one", |fs| fs.rename("ud", "m/new")),
     case("rename upper directory onto whiteout", |fs| fs.rename("ud", "wh")),
