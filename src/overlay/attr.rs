@@ -67,10 +67,11 @@ impl Change {
         mode.is_none() && uid.is_none() && gid.is_none() && size.is_none() && atime.is_none() && mtime.is_none()
     }
 
-    /// Whether a modification time is given that is not the present one.
+    /// Whether a modification time is given that is not the present one, and no length: while the kernel changes the length
+    /// it writes no pages.
     #[must_use]
     pub fn sets_mtime(&self) -> bool {
-        matches!(self.mtime, Some(SetTime::At(_)))
+        matches!(self.mtime, Some(SetTime::At(_))) && self.size.is_none()
     }
 
     /// Whether nothing but the modification time is to change.

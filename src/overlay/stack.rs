@@ -138,6 +138,13 @@ pub enum OpenError {
         /// Its path.
         path: PathBuf,
     },
+    /// A mount left a mark by which those that do not know it are to leave upper alone (`workdir/work/incompat`).
+    #[error("the last mount of the upper directory left the mark {mark}: kernel overlayfs with volatile, after which a crash of \
+             the machine may have ruined the directory; if there was none, remove the mark and mount again", mark = mark.display())]
+    Incompatible {
+        /// The mark.
+        mark: PathBuf,
+    },
     /// The file system of upper lacks something.
     #[error("upperdir {path} cannot be used: {what}: {source}", path = path.display())]
     Unsuitable {
@@ -347,6 +354,9 @@ fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Result<(Upper
     lock(WORK_ROLE, work_path, work.as_fd(), deadline)?;
 
     let dir = subdirectory(work.as_fd(), "work").map_err(unsuitable("making work/ in workdir"))?;
+    if let Some(mark) = work::incompatible(dir.as_fd()).map_err(unsuitable("looking for marks in workdir"))? {
+        return Err(OpenError::Incompatible { mark: work_path.join("work/incompat").join(mark) });
+    }
     work::clear_dir(dir.as_fd()).map_err(unsuitable("sweeping work/ in workdir"))?;
     let index = if options.no_index {
         None

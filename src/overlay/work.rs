@@ -165,6 +165,20 @@ pub fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr) -> sys::Result<()> {
     sys::rmdir(dir, name)
 }
 
+/// A mark of a mount whose upper directory only those may use who know the mark, as kernel overlayfs with `volatile` leaves it
+/// (filesystems/overlayfs.rst, "Volatile mount"; `ovl_workdir_cleanup`, which refuses to sweep `incompat/`).
+pub fn incompatible(work: BorrowedFd<'_>) -> sys::Result<Option<OsString>> {
+    let mut mark = None;
+    match sys::open_dir(work, OsStr::new("incompat")) {
+        Ok(marks) => {
+            sys::read_dir(marks.as_fd(), &mut |e| mark = Some(OsStr::from_bytes(e.name).to_os_string()))?;
+            Ok(mark)
+        }
+        Err(e) if e.is(Errno::NOENT) || e.is(Errno::NOTDIR) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
 /// Removes everything in a directory.
 pub fn clear_dir(dir: BorrowedFd<'_>) -> sys::Result<()> {
     let mut names: Vec<OsString> = Vec::new();

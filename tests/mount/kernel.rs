@@ -44,6 +44,9 @@ fn what_a_volatile_kernel_mount_leaves_is_named() {
     assert!(exists(&mark));
     let why = said(mount(&bed, ""), 1);
     assert!(why.contains("volatile before") && why.contains(&format!("directory {} and", mark.display())), "{why}");
+    let why = said(laminafs(["mount", "-o", &bed.option_string(), bed.m.to_str().unwrap()]), 1);
+    assert!(why.contains("volatile") && why.contains(&format!("mark {}:", mark.display())), "{why}");
+    assert!(exists(&mark), "who does not know it does not sweep it away");
     std::fs::remove_dir_all(mark).unwrap();
     said(mount(&bed, ""), 0);
     unmount(&bed);
