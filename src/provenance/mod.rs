@@ -34,6 +34,7 @@
 //! | What does one ask of the result? | `merged` |
 //! | What does a layer change at a path? | `compare` ([`Merged::touches`]) |
 //! | In what do two views differ? | `difference` |
+//! | What does a layer change in the merged view? | `step` ([`Merged::step`]) |
 //! | What does each layer add up to? | `summary` ([`Merged::summaries`]) |
 //! | Which bytes does nobody see? | `waste` ([`Merged::waste`], [`Merged::hidden`]) |
 //! | Digests; contents | `contents`; `read`, `origin` |
@@ -52,6 +53,7 @@ mod origin;
 mod read;
 mod seen;
 mod settle;
+mod step;
 mod store;
 mod summary;
 mod tar;
@@ -67,6 +69,7 @@ pub use error::{Error, Result};
 pub use layer::{Counts, Entry, EntryId, Facts, Kind, Layer};
 pub use merged::{Lost, Merged, View};
 pub use open::{LayerDirectory, facts, stack_of};
+pub use step::{Mark, Step};
 pub use summary::Summary;
 pub use tree::{End, NodeId, Number, Occurrence};
 pub use waste::{Hidden, Reason, Waste};

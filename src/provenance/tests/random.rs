@@ -3,7 +3,7 @@
 use super::brute::{Brute, Hidden, Object, View};
 use super::generate::{Layer, Rng};
 use super::sources;
-use crate::provenance::{Action, Kind, Merged, NodeId, Number, Occurrence};
+use crate::provenance::{Action, Kind, Mark, Merged, NodeId, Number, Occurrence};
 use std::collections::BTreeSet;
 
 const STACKS: u64 = 100;
@@ -27,6 +27,7 @@ fn random_stacks_are_what_applying_their_layers_one_by_one_gives() {
         for merged in read {
             let name = format!("stack {seed}, {}", merged.name);
             check_views(&brute, &merged, &name);
+            check_steps(&brute, &merged, &name);
             check_waste(&brute, &merged, &name);
             check_whence(&brute, &merged, &name);
         }
@@ -63,6 +64,50 @@ fn check_views(brute: &Brute, merged: &Merged, name: &str) {
             .map(|((node, found), content)| (text(&merged.path(*node)), object(merged, found, content)));
         assert_eq!(objects.collect::<View>(), brute.views[number.index()], "{name}, up to layer {number}");
     }
+}
+
+/// A step marks what differs between the view with a layer and the one without, and adds up the files of each directory.
+fn check_steps(brute: &Brute, merged: &Merged, name: &str) {
+    let nothing = View::new();
+    for number in merged.numbers() {
+        let (step, sizes) = (merged.step(number), merged.sizes(number));
+        let before = number.index().checked_sub(1).map_or(&nothing, |below| &brute.views[below]);
+        let after = &brute.views[number.index()];
+        let differs = |path: &str| match (before.get(path), after.get(path)) {
+            (Some(old), Some(new)) => old.layer != new.layer && !same_directory(old, new),
+            (old, new) => old.is_some() != new.is_some(),
+        };
+        let all: BTreeSet<&str> = before.keys().chain(after.keys()).map(String::as_str).collect();
+        for node in merged.nodes().skip(1) {
+            let path = text(&merged.path(node));
+            let said = step.mark(node);
+            let below = format!("{path}/");
+            let inside = || all.iter().any(|other| other.starts_with(&below) && differs(other));
+            let wanted = match (before.get(&path), after.get(&path)) {
+                (None, None) => Mark::Absent,
+                (None, Some(_)) => Mark::Added,
+                (Some(_), None) => Mark::Removed,
+                // Whether it is opaque the views show.
+                (Some(_), Some(new)) if new.kind == "directory" && said == Mark::Changed => Mark::Changed,
+                _ if differs(&path) => Mark::Changed,
+                _ if inside() => Mark::Inside,
+                _ => Mark::Same,
+            };
+            assert_eq!(said, wanted, "{name}: {path} in layer {number}");
+            if after.contains_key(&path) {
+                assert_eq!(step.size(node), sizes[node.index()], "{name}: {path} in layer {number}");
+            }
+        }
+        let own = after.iter().filter(|(path, object)| object.kind == "file" && differs(path));
+        let own: BTreeSet<(usize, &str, usize)> = own.map(|(_, o)| (o.layer, o.first.as_str(), o.data.len())).collect();
+        let own: u64 = own.iter().map(|file| file.2 as u64).sum();
+        assert_eq!(step.own_size(NodeId::ROOT), own, "{name}: layer {number}");
+    }
+}
+
+fn same_directory(one: &Object, other: &Object) -> bool {
+    let attributes = |object: &Object| (object.kind == "directory", object.mode, object.uid);
+    attributes(one) == attributes(other) && one.kind == "directory"
 }
 
 /// Waste is what is left over when the layers are applied.
