@@ -39,6 +39,7 @@ mod stats;
 mod tag;
 mod target;
 mod tree;
+mod ui;
 mod umount;
 mod verify;
 mod waste;
@@ -119,6 +120,8 @@ enum Command {
     Waste(waste::WasteArgs),
     /// List the layers that several images of the store have
     Share(share::ShareArgs),
+    /// Browse layers and the merged tree in the terminal
+    Ui(ui::UiArgs),
     /// Remove what nothing uses
     Prune(prune::PruneArgs),
     /// Show what the store takes on disk
@@ -246,6 +249,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Stat(args) => Ok(stat::run(&args, &context)?),
         Command::Cat(args) => Ok(cat::run(&args, &context)?),
         Command::Share(args) => Ok(share::run(&args, &context)?),
+        Command::Ui(args) => ui::run(&args, &context),
         Command::Waste(args) => waste::run(&args, &context),
         Command::Prune(args) => Ok(prune::run(&args, &context)?),
         Command::Df(args) => Ok(df::run(&args, &context)?),

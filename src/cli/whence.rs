@@ -209,7 +209,7 @@ fn table(merged: &Merged, node: NodeId, top: Number, touches: &[Touch<'_>]) -> a
 }
 
 /// What a layer does, in words.
-fn sentence(merged: &Merged, node: NodeId, touch: &Touch<'_>) -> String {
+pub fn sentence(merged: &Merged, node: NodeId, touch: &Touch<'_>) -> String {
     let at = absolute(&merged.path(touch.node));
     let attributes = || touch.difference.attributes().join(", ");
     let mut text = match touch.action {

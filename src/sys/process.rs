@@ -7,7 +7,7 @@ use super::{Errno, Error, Fd, Result};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::mem::MaybeUninit;
@@ -238,7 +238,12 @@ pub struct HeldSignals {
 /// Holds back SIGTERM, SIGINT and SIGHUP (SIGHUP not where it is ignored, as under nohup(1)) in this thread and
 /// all that it starts.
 pub fn hold_termination_signals() -> Result<HeldSignals> {
-    let mut signals = vec![libc::SIGTERM, libc::SIGINT];
+    hold_termination_signals_and(&[])
+}
+
+/// The same with further signals.
+pub fn hold_termination_signals_and(more: &[i32]) -> Result<HeldSignals> {
+    let mut signals = [&[libc::SIGTERM, libc::SIGINT], more].concat();
     if !ignored(libc::SIGHUP) {
         signals.push(libc::SIGHUP);
     }
@@ -286,6 +291,35 @@ impl Drop for HeldSignals {
     fn drop(&mut self) {
         // SAFETY: the set was filled by pthread_sigmask, which cannot fail with these arguments.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
+    }
+}
+
+/// Told to go on after a stop; see [`stop_group`].
+pub const SIGCONT: i32 = libc::SIGCONT;
+
+/// Stops this process and those that were started with it, as Ctrl-Z on a terminal does, and returns when they are told to
+/// go on. At once where nobody could tell them so (POSIX: an orphaned process group).
+pub fn stop_group() -> Result<()> {
+    call("kill", rustix::process::kill_current_process_group(Signal::TSTP))
+}
+
+/// Ends the process by a signal that is [held back](HeldSignals), with the effect the signal has for programs that know
+/// nothing of it.
+pub fn end_by(signal: i32) -> Result<()> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the whole set that it is given; an invalid number is refused by sigaddset.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), signal);
+    }
+    // SAFETY: the set is initialised; only this thread's mask changes, and raise has no preconditions.
+    let code = unsafe {
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut());
+        libc::raise(signal)
+    };
+    match code {
+        0 => Ok(()),
+        code => Err(Error { call: "raise", errno: Errno::from_raw_os_error(code) }),
     }
 }
 
