@@ -207,9 +207,8 @@ impl MountOptions {
                 self.data = data(value.unwrap_or_default())
                     .ok_or_else(|| OptionError::Value { option: shown(), values: "auto, cache or passthrough" })?;
             }
-            ("xattr_permissions", Some(b"0")) => self.override_stat = false,
-            ("xattr_permissions", Some(value @ (b"1" | b"2"))) => {
-                (self.override_stat, self.privileged_stat) = (true, value == b"1");
+            ("xattr_permissions", Some(value @ (b"0" | b"1" | b"2"))) => {
+                (self.override_stat, self.privileged_stat) = (value != b"0", value == b"1");
             }
             ("xattr_permissions", _) => return Err(OptionError::Value { option: shown(), values: "0, 1 or 2" }),
             ("metacopy", Some(b"on")) => {

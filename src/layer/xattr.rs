@@ -40,7 +40,7 @@ pub enum Marker {
     Upper,
     /// Identity of the mount, on the root of the upper layer.
     Uuid,
-    /// The empty file is a whiteout.
+    /// The empty file is a whiteout; the directory may hold such, where [`Marker::Opaque`] is taken for saying `y`.
     Whiteout,
     /// Inode flags that the inode itself cannot carry.
     Protattr,

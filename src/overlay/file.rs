@@ -119,7 +119,7 @@ impl Overlay {
     /// Notes that the caller keeps pages of the file, which it may change through a map and write later.
     pub fn note_pages(&self, ino: Ino) {
         if let Ok(inode) = self.inode(ino) {
-            inode.pages.store(true, Ordering::Relaxed);
+            inode.note_pages();
         }
     }
 
@@ -134,7 +134,7 @@ impl Overlay {
     /// Reads at `offset`; returns less than asked for only at the end of the file.
     pub fn read(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let inode = self.inode(ino)?;
-        inode.pages.store(true, Ordering::Relaxed);
+        inode.note_pages();
         let fd = self.data(&inode)?;
         // Where it is not known, only an empty read tells that this is the end: an error comes after what was before it.
         let end = if inode.in_upper() { u64::MAX } else { inode.original.size };

@@ -198,6 +198,14 @@ impl Dir {
 }
 
 impl Inode {
+    /// Notes that the kernel keeps pages of it. It looks first: readers on several processors would take the cache line
+    /// from each other.
+    pub fn note_pages(&self) {
+        if !self.pages.load(Ordering::Relaxed) {
+            self.pages.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// A new object with no lookups counted.
     pub fn new(ino: Ino, kind: u32, state: State, ns: Option<Namespace>) -> Self {
         let dir = ns.map(|ns| {

@@ -409,6 +409,7 @@ impl Overlay {
         self.fds.remove(Key::Dir(target.ino, UPPER));
         content.lowers = Box::default();
         content.index = None;
+        content.xwhiteouts = false;
         target.state.lock().upper = Some(ino);
         self.note_upper(pair.to(), new.parent, new.name, InUpper::Present, target.kind, ino);
         Ok(Arc::new(sys::open_dir(pair.to().fd(), new.name)?))

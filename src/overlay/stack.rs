@@ -12,6 +12,7 @@ use super::dialects::{dialects, seed_root};
 use super::dir::{LowerDir, Namespace};
 use super::inode::{Inode, LayerIndex, ROOT, State, Table};
 use super::overlap::check_overlaps;
+use super::owner::as_owner;
 use super::probe::{Markers, probe};
 use super::work::{self, Work};
 use super::{Error, Layer, Overlay, Upper, fdcache, features, identity, merge};
@@ -376,7 +377,11 @@ fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Result<(Upper
     let layer = open_layer(root, false, is_private).map_err(unsuitable("reading it"))?;
     let upper = Upper { layer, work, counting: parking_lot::Mutex::new(()) };
     if let Some(markers) = markers {
-        sweep_index(&upper, markers).map_err(unsuitable("checking index/ in workdir"))?;
+        sweep_index(&upper, markers).map_err(|e| OpenError::Unsuitable {
+            path: path.into(),
+            what: "checking index/ in workdir",
+            source: std::io::Error::from_raw_os_error(e.errno()),
+        })?;
     }
     Ok((upper, markers))
 }
@@ -452,8 +457,9 @@ fn subdirectory(dir: BorrowedFd<'_>, name: &str) -> sys::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Removes index entries whose file lost its last name when the machine went down.
-fn sweep_index(upper: &Upper, markers: XattrNamespace) -> sys::Result<()> {
+/// Removes index entries whose file lost its last name when the machine went down. Counts that were kept under the other
+/// kind of attribute come to ours: of two the one that is not changed any more would be wrong.
+fn sweep_index(upper: &Upper, markers: XattrNamespace) -> Result<(), Error> {
     let Some(index) = &upper.work.index else { return Ok(()) };
     let mut names = Vec::new();
     sys::read_dir(index.as_fd(), &mut |e| {
@@ -463,12 +469,30 @@ fn sweep_index(upper: &Upper, markers: XattrNamespace) -> sys::Result<()> {
         use crate::layer::nlink::NlinkDelta;
         let at = At::Name(index.as_fd(), &name);
         let stat = sys::stat(at)?;
-        let delta = xattr::get(at, markers.name(Marker::Nlink))?.as_deref().and_then(NlinkDelta::parse);
-        if stat.nlink == 1 && delta == Some(NlinkDelta::Upper(-1)) {
+        let delta = as_owner(at, || take_over_count(at, markers))?;
+        if stat.nlink == 1 && delta.as_deref().and_then(NlinkDelta::parse) == Some(NlinkDelta::Upper(-1)) {
             sys::unlink(index.as_fd(), &name)?;
         }
     }
     Ok(())
+}
+
+/// The count of an index entry, which is kept under `markers` from then on.
+fn take_over_count(at: At<'_>, markers: XattrNamespace) -> Result<Option<Vec<u8>>, Error> {
+    let other = match markers {
+        XattrNamespace::Trusted => XattrNamespace::User,
+        XattrNamespace::User => XattrNamespace::Trusted,
+    };
+    let (ours, theirs) = (markers.name(Marker::Nlink), other.name(Marker::Nlink));
+    let (mut own, foreign) = (xattr::get(at, ours)?, xattr::get(at, theirs)?);
+    if own.is_none() && foreign.is_some() {
+        xattr::set(at, ours, foreign.as_deref().unwrap_or_default(), 0)?;
+        own.clone_from(&foreign);
+    }
+    if foreign.is_some() {
+        xattr::remove(at, theirs)?;
+    }
+    Ok(own)
 }
 
 fn root_inode(lowers: &[Layer], upper: Option<&Upper>, override_stat: bool) -> Result<Inode, Error> {

@@ -51,8 +51,12 @@ impl Overlay {
             return Err(Error::CrossDevice);
         }
         self.mark_root()?;
-        // Never an opaque directory: nothing is below its names.
-        self.mark(At::Fd(names.fd()), Marker::Opaque, b"x")?;
+        // What says that a directory is opaque is said by the same marker, and must stay. Kernel overlayfs, which knows `x` only,
+        // has no use for it there: nothing is below.
+        match names.ns.lowers.is_empty() {
+            true => self.mark(At::Fd(names.fd()), Marker::Whiteout, b"y")?,
+            false => self.mark(At::Fd(names.fd()), Marker::Opaque, b"x")?,
+        }
         names.ns.xwhiteouts = true;
         Ok(())
     }

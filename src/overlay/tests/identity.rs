@@ -115,6 +115,29 @@ fn a_change_through_one_name_is_seen_through_all() {
     }
 }
 
+/// The count that was kept under the other kind of attribute is the one that counts on.
+#[test]
+fn link_counts_follow_a_switch_of_userxattr() {
+    let mut s = linked();
+    let fs = s.mount();
+    fs.write(NAMES[0], 0, "new data").unwrap();
+    drop(fs);
+    s.options.userxattr = true;
+    let fs = s.mount();
+    for name in ["x", "y", "z"] {
+        fs.link(NAMES[0], name).unwrap();
+    }
+    drop(fs);
+    s.options.userxattr = false;
+    let fs = s.mount();
+    assert_eq!(fs.attr("x").unwrap().nlink, 6);
+    for name in ["x", "y", "z", NAMES[0]] {
+        fs.unlink(name).unwrap();
+    }
+    drop(fs);
+    assert_eq!(s.mount().read(NAMES[1]).unwrap(), "new data");
+}
+
 /// What is done, doing it, the names that are left, and their count.
 type Step = (&'static str, fn(&Fs), &'static [&'static str], u32);
 

@@ -75,6 +75,9 @@ const STEPS: &[fn(&Fs) -> Result<()>] = &[
     |fs| fs.rename("l2", "ld/l2"),
     |fs| fs.create("l2").map(drop),
     |fs| fs.rename("l2", "ld/l2/f"),
+    // From an opaque directory.
+    |fs| fs.mkdir("deep/er/leaving").map(drop),
+    |fs| fs.rename("deep/er/leaving", "ld/come"),
     |fs| fs.exchange("ld", "m"),
 ];
 
@@ -377,5 +380,6 @@ fn changes_are_old_or_new_at_every_crash_without_attributes() {
 
 #[test]
 fn changes_are_old_or_new_at_every_crash_without_devices_and_attributes() {
-    crash("without devices and attributes", NOTHING, |_| true);
+    // `.wh.` has no room before a long name: nothing hides it, and it stays.
+    crash("without devices and attributes", NOTHING, |name| !name.contains("long name"));
 }
