@@ -1,7 +1,7 @@
 //! `laminafs export`: a merged tree as one tar.
 
 use super::context::Context;
-use super::output::ArchiveFile;
+use super::output::{Kind, OutputFile};
 use super::reading::{WritableTree, stack_of};
 use crate::changes::{Stack, Union};
 use crate::image::location::{ImageArg, Location};
@@ -63,7 +63,7 @@ fn image(args: &ExportArgs, store: &Store) -> anyhow::Result<()> {
 /// Writes everything in `stack`; `check` says at the end whether that was right.
 fn write(args: &ExportArgs, stack: &Stack<'_>, check: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let union = Union::of_all(stack)?;
-    let out = BufWriter::with_capacity(256 << 10, ArchiveFile::create(args.output.as_deref())?);
+    let out = BufWriter::with_capacity(256 << 10, OutputFile::create(args.output.as_deref(), Kind::Archive)?);
     let out = union.pack(out, None)?.out;
     check()?;
     out.into_inner().map_err(std::io::IntoInnerError::into_error)?.finish()

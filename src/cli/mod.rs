@@ -30,6 +30,7 @@ mod progress;
 mod prune;
 mod ps;
 mod reading;
+mod report;
 mod rm;
 mod rmi;
 mod save;
@@ -102,6 +103,8 @@ enum Command {
     Rmi(rmi::RmiArgs),
     /// Show how an image came about, layer by layer
     History(history::HistoryArgs),
+    /// Write a page that shows an image layer by layer
+    Report(report::ReportArgs),
     /// Show everything about images and writable layers
     Inspect(inspect::InspectArgs),
     /// List the layers of an image or a stack: sizes, changes, what is hidden later
@@ -241,6 +244,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Tag(args) => Ok(tag::run(&args, &context)?),
         Command::Rmi(args) => rmi::run(&args, &context),
         Command::History(args) => Ok(history::run(&args, &context)?),
+        Command::Report(args) => Ok(report::run(&args, &context)?),
         Command::Inspect(args) => inspect::run(&args, &context),
         Command::Layers(args) => Ok(layers::run(&args, &context)?),
         Command::Whence(args) => whence::run(&args, &context),

@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::names::find_image;
-use super::output::ArchiveFile;
+use super::output::{Kind, OutputFile};
 use crate::image::document::ManifestOrIndex;
 use crate::image::writer::{self, ArchiveFormat, ImageToSave};
 use crate::image::{Config, Digest, Document, Manifest, Reference};
@@ -65,7 +65,7 @@ pub fn run(args: &SaveArgs, context: &Context) -> anyhow::Result<()> {
         .iter()
         .map(|i| ImageToSave { manifest: &i.manifest, config: &i.config, references: &i.references })
         .collect();
-    let out = BufWriter::with_capacity(64 << 10, ArchiveFile::create(args.output.as_deref())?);
+    let out = BufWriter::with_capacity(64 << 10, OutputFile::create(args.output.as_deref(), Kind::Archive)?);
     let out = writer::write_archive(out, format, &images, |layer| {
         store
             .blob(&layer.digest)

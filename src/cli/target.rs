@@ -9,9 +9,9 @@ use crate::engine::{self, Found};
 use crate::fuse::about;
 use crate::image::container::{Format, ImageInSource, Source, Spool, Wanted};
 use crate::image::location::{ImageArg, Location};
-use crate::image::{Platform, Reference};
+use crate::image::{Config, Document, Platform, Reference};
 use crate::provenance::{LayerDirectory, Merged, Number, stack_of};
-use crate::store::{Error, Pin, Store, Writable};
+use crate::store::{Error, Image, Pin, Store, Writable};
 use crate::sys;
 use crate::sys::process::raise_nofile_limit;
 use anyhow::{Context as _, bail};
@@ -64,12 +64,14 @@ enum Held {
 pub struct Target {
     /// Its layers, up to the one that was asked for.
     pub merged: Merged,
+    /// The configuration of the image, if there is one.
+    pub config: Option<Document<Config>>,
     held: Held,
 }
 
 impl Target {
     fn new(merged: Merged) -> Self {
-        Self { merged, held: Held::Nothing }
+        Self { merged, config: None, held: Held::Nothing }
     }
 
     /// The view that is meant; a stack without layers has none.
@@ -167,7 +169,8 @@ impl PlaceArgs {
             let names: Vec<String> = images.iter().map(display).collect();
             bail!("{name} holds several images: add a colon and one of {}", names.join(", "));
         };
-        Ok(Target::new(Merged::of_image_in(name, &source, image, layers, &Limits::default())?))
+        let merged = Merged::of_image_in(name, &source, image, layers, &Limits::default())?;
+        Ok(Target { config: Some(image.config.clone()), ..Target::new(merged) })
     }
 }
 
@@ -230,7 +233,9 @@ fn in_store(name: &str, layers: Option<usize>, context: &Context) -> anyhow::Res
                 found?;
                 let tree = Box::new(WritableTree::open(&store, name)?);
                 let merged = Merged::of_writable(name, &store, tree.reading())?;
-                return Ok(Target { merged, held: Held::Writable { store, tree } });
+                let image = merged.image.map(|id| store.find(&id.to_string())).transpose()?;
+                let config = image.map(|image| config(&store, &image)).transpose()?;
+                return Ok(Target { merged, config, held: Held::Writable { store, tree } });
             }
         }
     }
@@ -242,7 +247,12 @@ fn in_store(name: &str, layers: Option<usize>, context: &Context) -> anyhow::Res
     };
     let pin = store.pin(&image.record.id, layers)?;
     let merged = Merged::of_image(name, &store, &image, layers)?;
-    Ok(Target { merged, held: Held::Pin { _pin: pin } })
+    let config = Some(config(&store, &image)?);
+    Ok(Target { merged, config, held: Held::Pin { _pin: pin } })
+}
+
+fn config(store: &Store, image: &Image) -> anyhow::Result<Document<Config>> {
+    Ok(Document::parse_config(store.config(&image.record)?)?)
 }
 
 /// Which images of the store have the layers of a target, other than itself.

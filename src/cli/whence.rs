@@ -208,11 +208,10 @@ fn table(merged: &Merged, node: NodeId, top: Number, touches: &[Touch<'_>]) -> a
     Ok(format!("{head}\n{}", table.render()))
 }
 
-/// What a layer does, in words.
-pub fn sentence(merged: &Merged, node: NodeId, touch: &Touch<'_>) -> String {
-    let at = absolute(&merged.path(touch.node));
+/// What a layer does at the path itself, in words.
+pub fn words(touch: &Touch<'_>) -> String {
     let attributes = || touch.difference.attributes().join(", ");
-    let mut text = match touch.action {
+    match touch.action {
         Action::Adds => "added".to_owned(),
         Action::ChangesType(was) => format!("replaces a {}", was.word()),
         Action::ChangesContent if touch.difference.attributes().is_empty() => "content changed".to_owned(),
@@ -222,9 +221,18 @@ pub fn sentence(merged: &Merged, node: NodeId, touch: &Touch<'_>) -> String {
         Action::Replaces => "opaque: hides all that was in it".to_owned(),
         Action::Deletes => "deleted".to_owned(),
         Action::DeletesNothing => "whiteout of nothing".to_owned(),
+        Action::HidesParent(_) => "hidden by a directory above".to_owned(),
+    }
+}
+
+/// What a layer does, and what becomes of it, in words.
+pub fn sentence(merged: &Merged, node: NodeId, touch: &Touch<'_>) -> String {
+    let at = absolute(&merged.path(touch.node));
+    let mut text = match touch.action {
         Action::HidesParent(End::ParentDeleted) => format!("deletes {at}"),
         Action::HidesParent(End::ParentOpaque) => format!("makes {at} opaque"),
         Action::HidesParent(_) => format!("replaces {at}"),
+        _ => words(touch),
     };
     let Some(found) = touch.found else { return text };
     let (layer, entry) = (merged.layer(found.layer()), merged.entry(found));

@@ -20,6 +20,7 @@ mod load;
 mod mount;
 mod names;
 mod program;
+mod report;
 mod sample;
 mod save;
 mod space;

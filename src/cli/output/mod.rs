@@ -4,14 +4,14 @@
 //! that changes something goes on changing it. Text that may come from an image passes [`printable`] first; [`Table`]
 //! and the JSON functions see to it themselves.
 
-mod archive;
 mod args;
+mod file;
 mod json;
 mod stream;
 mod table;
 
-pub use archive::ArchiveFile;
 pub use args::{ListArgs, Shape, ShapeArgs};
+pub use file::{Kind, OutputFile};
 pub use json::{SCHEMA, document, indented, object_lines};
 pub use stream::{Pieces, Stream};
 pub use table::Table;

@@ -5,5 +5,6 @@
 mod brute;
 mod cases;
 mod generate;
+mod outline;
 mod random;
 mod sources;

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 
 const STACKS: u64 = 100;
 
-fn stack(seed: u64) -> (Brute, Vec<Vec<u8>>) {
+/// A stack, and the tars of its layers.
+pub fn stack(seed: u64) -> (Brute, Vec<Vec<u8>>) {
     let (mut rng, mut brute, mut tars) = (Rng::new(seed), Brute::default(), Vec::new());
     for number in 0..rng.below(5) as usize + 2 {
         let layer = Layer::random(&mut rng, number, &brute.files_below());

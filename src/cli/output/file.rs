@@ -1,34 +1,61 @@
-//! Archives as output: a file that appears when it is complete, or standard output.
+//! Archives and pages as output: a file that appears when it is complete, or standard output.
 
 use crate::sys::process::{exit_now, hold_termination_signals};
 use anyhow::{Context, bail};
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::{Builder, TempPath};
 
-/// Where an archive goes.
+/// What is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An archive; new files are for their owner only, as those of `docker save`.
+    Archive,
+    /// A page or picture; new files are as the file mode mask has it.
+    Page,
+}
+
+impl Kind {
+    fn what(self) -> &'static str {
+        match self {
+            Self::Archive => "an archive",
+            Self::Page => "a page",
+        }
+    }
+
+    fn mode(self) -> u32 {
+        match self {
+            Self::Archive => 0o600,
+            Self::Page => 0o666,
+        }
+    }
+}
+
+/// Where an archive or page goes.
 #[derive(Debug)]
-pub struct ArchiveFile {
+pub struct OutputFile {
     file: File,
     /// Under which name the file is written, and which one it gets; none for standard output, pipes and devices.
     names: Option<(TempPath, PathBuf)>,
 }
 
-impl ArchiveFile {
+impl OutputFile {
     /// `path`, or standard output for none and `-`.
     ///
-    /// An existing file stays as it is until [`ArchiveFile::finish`]; without that, or after a signal that ends the
+    /// An existing file stays as it is until [`OutputFile::finish`]; without that, or after a signal that ends the
     /// process, nothing of the new one is left.
     ///
     /// # Errors
     /// When standard output is a terminal.
-    pub fn create(path: Option<&Path>) -> anyhow::Result<Self> {
+    pub fn create(path: Option<&Path>, kind: Kind) -> anyhow::Result<Self> {
         let Some(path) = path.filter(|path| path.as_os_str() != "-") else {
             let out = io::stdout();
             if out.is_terminal() {
-                bail!("an archive is nothing for a terminal; give a file with -o FILE, or redirect standard output");
+                let what = kind.what();
+                bail!("{what} is nothing for a terminal; give a file with -o FILE, or redirect standard output");
             }
             return Ok(Self { file: out.as_fd().try_clone_to_owned()?.into(), names: None });
         };
@@ -38,13 +65,15 @@ impl ArchiveFile {
         if real.metadata().is_ok_and(|found| !found.is_file()) {
             return Ok(Self { file: File::options().write(true).open(&real).with_context(failed)?, names: None });
         }
-        let temporary = NamedTempFile::with_prefix_in(".laminafs-", directory_of(&real)).with_context(failed)?;
+        let permissions = Permissions::from_mode(kind.mode());
+        let temporary = Builder::new().prefix(".laminafs-").permissions(permissions).tempfile_in(directory_of(&real));
+        let temporary = temporary.with_context(failed)?;
         let (file, name) = temporary.into_parts();
         remove_on_signal(&name)?;
         Ok(Self { file, names: Some((name, real)) })
     }
 
-    /// The archive is complete.
+    /// It is complete.
     pub fn finish(mut self) -> anyhow::Result<()> {
         self.file.flush()?;
         let Some((temporary, path)) = self.names else { return Ok(()) };
@@ -59,7 +88,7 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-impl Write for ArchiveFile {
+impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
     }
