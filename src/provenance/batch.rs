@@ -1,7 +1,8 @@
 //! The contents of many files at once: each layer of an archive is read once for all of them.
 
+use super::entry::Kind;
 use super::error::{Error, Result};
-use super::layer::{EntryId, Kind};
+use super::layer::EntryId;
 use super::merged::Merged;
 use super::origin::Origin;
 use super::tree::{NodeId, Number, Occurrence};

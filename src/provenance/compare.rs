@@ -1,7 +1,8 @@
 //! How two entries differ, and what an entry does to the one that was there before.
 
+use super::entry::{Entry, Kind};
 use super::error::Result;
-use super::layer::{Entry, EntryId, Kind, Layer};
+use super::layer::{EntryId, Layer};
 use super::merged::Merged;
 use super::tree::{End, NodeId, Number, Occurrence};
 use crate::image::digest::Digest;

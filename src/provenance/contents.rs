@@ -1,7 +1,8 @@
 //! Digests of contents and of extended attributes, and the contents themselves.
 
+use super::entry::Kind;
 use super::error::{Error, Result};
-use super::layer::{EntryId, Kind, Layer};
+use super::layer::{EntryId, Layer};
 use super::origin::Origin;
 use crate::archive::{self, Data};
 use crate::image::digest::{Digest, Hashing};

@@ -1,8 +1,8 @@
 //! Two merged views side by side: two images, two moments of one, or a mount and what it was made from.
 
 use super::compare::{Difference, Place, compare};
+use super::entry::Kind;
 use super::error::Result;
-use super::layer::Kind;
 use super::merged::{Merged, View};
 use super::tree::{NodeId, Occurrence};
 

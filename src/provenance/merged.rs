@@ -1,6 +1,7 @@
 //! The layers and their merged tree together, for those who ask.
 
-use super::layer::{Entry, EntryId, Kind, Layer};
+use super::entry::{Entry, Kind};
+use super::layer::{EntryId, Layer};
 use super::tree::{End, NodeId, Number, Occurrence, Tree};
 use super::{Error, Result};
 use crate::image::digest::Digest;

@@ -28,7 +28,7 @@
 //!
 //! | question | module |
 //! |---|---|
-//! | What is an entry, a layer? | `layer` |
+//! | What is an entry, a layer? | `entry`, `layer` |
 //! | How is a layer directory read; a layer in an archive? | `walk`; `tar` and `settle` |
 //! | How do they merge, what hides what? | `tree`; redirects and looking up before that, `follow` |
 //! | What does one ask of the result? | `merged` |
@@ -44,6 +44,7 @@ mod batch;
 mod compare;
 mod contents;
 mod difference;
+mod entry;
 mod error;
 mod follow;
 mod layer;
@@ -66,8 +67,9 @@ mod waste;
 
 pub use compare::{Action, Difference, Place, Touch, compare};
 pub use difference::{Delta, Seen, Side, differences};
+pub use entry::{Entry, Kind};
 pub use error::{Error, Result};
-pub use layer::{Counts, Entry, EntryId, Facts, Kind, Layer};
+pub use layer::{Counts, EntryId, Facts, Layer};
 pub use merged::{Lost, Merged, View};
 pub use open::{LayerDirectory, facts, stack_of};
 pub use outline::{Bounds, Bytes, Fate, Loss, Outline, Sum};

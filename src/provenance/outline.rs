@@ -1,6 +1,7 @@
 //! A tree in a bounded number of bytes: the paths that matter most by name, and sums of all others where they are.
 
-use super::layer::{EntryId, Kind};
+use super::entry::Kind;
+use super::layer::EntryId;
 use super::merged::Merged;
 use super::tree::{End, NodeId, Number, Occurrence};
 use super::waste::{Hidden, Reason};

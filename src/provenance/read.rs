@@ -1,7 +1,8 @@
 //! The contents of files, written out.
 
+use super::entry::Kind;
 use super::error::{Error, Result};
-use super::layer::{EntryId, Kind, Layer};
+use super::layer::{EntryId, Layer};
 use super::merged::Merged;
 use super::origin::{Blob, Origin};
 use super::tree::{NodeId, Number, Occurrence};

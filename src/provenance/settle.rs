@@ -1,8 +1,9 @@
 //! What layers of archives say of those below: settled from the lowest up, as `crate::archive::complete` does it.
 
+use super::entry::{Entry, Kind, NONE, Text};
 use super::error::{Error, Result};
 use super::follow;
-use super::layer::{EntryId, Kind, Layer, NONE, Text, add_text};
+use super::layer::{EntryId, Layer, add_text};
 use crate::archive;
 use crate::sys::Time;
 use rustc_hash::FxHashMap;
@@ -61,7 +62,7 @@ fn copy(layer: &mut Layer, from: &Layer, source: EntryId, names: &[EntryId]) -> 
     for id in names {
         let own = &mut layer.entries[id.index()];
         let (name, parent) = (own.name, own.parent);
-        *own = super::layer::Entry { name, parent, target, content, xattrs, first: shared, ordinal: NONE, ..original };
+        *own = Entry { name, parent, target, content, xattrs, first: shared, ordinal: NONE, ..original };
         own.copied = true;
     }
     Ok(first)

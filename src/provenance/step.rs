@@ -1,6 +1,6 @@
 //! What one layer changes in the merged view: a mark and sizes for each path.
 
-use super::layer::{Entry, Kind};
+use super::entry::{Entry, Kind};
 use super::merged::Merged;
 use super::seen::Seen;
 use super::tree::{NodeId, Number};

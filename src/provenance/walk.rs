@@ -4,8 +4,9 @@
 //! redirects, metacopy files, and owners kept in attributes. Extended attributes of files are not read here, but when
 //! something asks for them.
 
+use super::entry::{Entry, Kind, NONE, Text};
 use super::error::{Error, Result};
-use super::layer::{Entry, Kind, NONE, Text, add_text, join_names, parts};
+use super::layer::{add_text, join_names, parts};
 use crate::layer::markers::{self, DirMarkers};
 use crate::layer::override_stat::Dialect;
 use crate::layer::whiteout::{self, NameKind};

@@ -4,8 +4,9 @@
 //! however many names it has there. A file is seen if any of its names is, or if a file of metadata above shows its data.
 
 use super::compare::{Place, compare};
+use super::entry::Kind;
 use super::error::Result;
-use super::layer::{EntryId, Kind};
+use super::layer::EntryId;
 use super::merged::Merged;
 use super::tree::{End, NodeId, Number, Occurrence};
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Time and peak memory of the inspecting commands on an image of a million entries in 20 layers.
 
-    tests/bench/inspecting.py [--entries N] [--layers N] [--keep DIR] PROGRAM
+    tests/bench/inspecting.py [--entries N] [--layers N] [--image FILE] [--store DIR] [--rounds N] PROGRAM
 
-Makes the image (a docker-archive, bare tars, seeded), loads it into a store in a temporary directory, and runs every
-command on the archive and on the store: the best of three runs, wall time in seconds and the peak of resident memory in
-MB. What is printed goes to /dev/null. Nothing is measured with cold caches.
+Makes the image (a docker-archive, bare tars, seeded), loads it into a store, and runs every command on the archive and on
+the store: of the best round, the time on the clock and that of all processors together in seconds, and the peak of resident
+memory in MB. What is printed goes to /dev/null. Nothing is measured with cold caches. With --image and --store what is made
+stays, and is used again the next time.
 """
 
 import argparse
@@ -85,36 +86,42 @@ def image(path, entries, layers):
         add("manifest.json", json.dumps([{"Config": "config.json", "RepoTags": ["million:1"], "Layers": names}]).encode())
 
 
-def measure(command, env):
-    """Best wall time of three runs, and the largest peak of memory in MB."""
-    best, peak = float("inf"), 0
-    for _ in range(3):
+def measure(command, env, rounds):
+    """Time on the clock, of the processors, and peak of memory in MB, of the best round."""
+    best = (float("inf"), 0, 0)
+    for _ in range(rounds):
         start = time.monotonic()
         process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
-        best, peak = min(best, time.monotonic() - start), max(peak, usage.ru_maxrss)
         if status:
             sys.exit(f"{command} failed")
-    return best, peak / 1000
+        best = min(best, (time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000))
+    return "%6.2f %6.2f %5.0f" % best
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", type=int, default=1_000_000)
     parser.add_argument("--layers", type=int, default=20)
-    parser.add_argument("--keep", help="make the image here, and keep it for the next time")
+    parser.add_argument("--image", help="the image; made if it is not there, and kept")
+    parser.add_argument("--store", help="the store; made if it is not there, and kept")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("program")
     args = parser.parse_args()
     place = tempfile.mkdtemp(prefix="laminafs-bench-")
     try:
-        archive = os.path.join(args.keep or place, "image.tar")
+        archive = args.image or os.path.join(place, "image.tar")
         if not os.path.exists(archive):
             image(archive, args.entries, args.layers)
         print(f"archive: {os.path.getsize(archive) / 1e6:.0f} MB")
-        env = dict(os.environ, LAMINAFS_ROOT=os.path.join(place, "store"))
-        start = time.monotonic()
-        subprocess.run([args.program, "load", "-q", "-i", archive], env=env, check=True, stdout=subprocess.DEVNULL)
-        print(f"load: {time.monotonic() - start:.1f} s")
+        store = args.store or os.path.join(place, "store")
+        env = dict(os.environ, LAMINAFS_ROOT=store)
+        if not os.path.exists(store):
+            start = time.monotonic()
+            subprocess.run([args.program, "load", "-q", "-i", archive], env=env, check=True, stdout=subprocess.DEVNULL)
+            print(f"load: {time.monotonic() - start:.1f} s")
+        measure([args.program, "layers", "million:1"], env, 1)
+        print(f"{'clock, processors, MB':28} {'archive':>20} {'store':>20}")
         path = "/usr/share/part00/group000/directory00001/file-with-a-name-05"
         commands = [
             ["layers"],
@@ -127,17 +134,14 @@ def main():
             ["cat", path],
             ["waste"],
         ]
-        print(f"{'':28} {'archive':>16} {'store':>16}")
         for command in commands:
-            row = []
-            for target in (f"docker-archive:{archive}", "million:1"):
-                words = [w for w in command if w.startswith("-") or w.isdigit()]
-                rest = [w for w in command[1:] if w not in words]
-                seconds, peak = measure([args.program, command[0], *words, target, *rest], env)
-                row.append(f"{seconds:6.2f} s {peak:4.0f} MB")
-            print(f"{' '.join(command)[:28]:28} {row[0]:>16} {row[1]:>16}")
-        seconds, peak = measure([args.program, "diff", f"million:1@{args.layers - 1}", "million:1"], env)
-        print(f"{'diff @N-1 @N':28} {'':16} {seconds:6.2f} s {peak:4.0f} MB")
+            words = [word for word in command[1:] if not word.startswith("/")]
+            rest = [word for word in command[1:] if word.startswith("/")]
+            run = lambda target: measure([args.program, command[0], *words, target, *rest], env, args.rounds)
+            row = [run(f"docker-archive:{archive}"), run("million:1")]
+            print(f"{' '.join([command[0], *words]):28} {row[0]:>20} {row[1]:>20}", flush=True)
+        row = measure([args.program, "diff", f"million:1@{args.layers - 1}", "million:1"], env, args.rounds)
+        print(f"{'diff @N-1 @N':28} {'':20} {row:>20}")
     finally:
         shutil.rmtree(place)
 

@@ -4,17 +4,18 @@
 //! entries replace earlier ones of their name, links on the way are resolved inside of the layer, a marker acts on the
 //! layers below only. What depends on those is left for [`super::settle`].
 
+mod finish;
+mod way;
+
 use super::contents::{Content, xattrs_digest};
-use super::layer::{Entry, EntryId, Kind, NONE, add_text};
+use super::entry::{Entry, Kind, NONE};
+use super::layer::EntryId;
 use crate::archive::{self, Error, Expected, Kind as NameKind, Limits, Result, What};
 use crate::image::digest::Digest;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::Read;
+use way::Walk;
 
-/// Symbolic links that one path may go through, as the kernel has it.
-const MAX_LINKS: u32 = 40;
-/// How names of aufs begin, which only whiteouts may have.
-const AUFS_PREFIX: &[u8] = b".wh.";
 /// The most bytes of the paths of whiteouts and of the targets of hard links that were not there yet.
 const PENDING: usize = 256 << 20;
 
@@ -74,13 +75,6 @@ struct Making<'a> {
     pending: usize,
     /// The directory that was entered last, by its path without links.
     last: Option<(Vec<u8>, u32)>,
-}
-
-/// How far a walk came.
-enum Walk {
-    Arrived(u32),
-    Missing,
-    Replaced,
 }
 
 const TO_DIRECTORY: &str = "is a hard link to a directory";
@@ -304,182 +298,5 @@ impl<'a> Making<'a> {
         let Object { entry, ref target, state, .. } = self.objects[of as usize];
         let target = target.clone();
         self.object(Object { entry, children: 0, target, state })
-    }
-
-    /// What is at `path` in the layer, with all components but the last resolved.
-    fn find(&mut self, path: &[u8], entry: &[u8]) -> Result<Option<u32>> {
-        let (dir, name) = split(path);
-        let Walk::Arrived(dir) = self.walk(dir, entry, true, false)? else { return Ok(None) };
-        Ok(self.child(dir, name))
-    }
-
-    fn enter(&mut self, path: &[u8], entry: &[u8], follow: bool) -> Result<Walk> {
-        if let Some((last, dir)) = &self.last
-            && last == path
-        {
-            return Ok(Walk::Arrived(*dir));
-        }
-        self.walk(path, entry, follow, true)
-    }
-
-    /// Walks to `path`; makes what is missing of the way if `make`.
-    fn walk(&mut self, path: &[u8], entry: &[u8], follow: bool, make: bool) -> Result<Walk> {
-        let mut todo: VecDeque<Vec<u8>> = parts(path).map(<[u8]>::to_vec).collect();
-        let (mut way, mut links) = (vec![0], 0);
-        while let Some(part) = todo.pop_front() {
-            if part == b".." {
-                if way.len() > 1 {
-                    way.pop();
-                }
-                continue;
-            }
-            if way.len() > self.limits.depth || part.len() > 255 {
-                return Err(Error::entry(entry, "is nested too deeply, or below an overlong name"));
-            }
-            let here = way.last().copied().unwrap_or(0);
-            let Some(child) = self.child(here, &part) else {
-                if part.starts_with(AUFS_PREFIX) {
-                    return Err(Error::entry(entry, "leads through a link to a name that begins with '.wh.'"));
-                }
-                if !make {
-                    return Ok(Walk::Missing);
-                }
-                let made = self.directory(here);
-                self.put(here, &part, made);
-                way.push(made);
-                continue;
-            };
-            match self.get(child).entry.kind {
-                Kind::Directory => way.push(child),
-                _ if !follow => return Ok(Walk::Replaced),
-                Kind::Symlink => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(Error::entry(entry, "leads through too many symbolic links"));
-                    }
-                    let target = self.get(child).target.clone();
-                    if target.starts_with(b"/") {
-                        way.truncate(1);
-                    }
-                    parts(&target).rev().for_each(|part| todo.push_front(part.to_vec()));
-                }
-                _ => {
-                    let what = format!("lies below '{}', which this layer has as a file", archive::shown(&part));
-                    return Err(Error::entry(entry, what));
-                }
-            }
-        }
-        let here = way.last().copied().unwrap_or(0);
-        if links == 0 && make {
-            self.last = Some((path.to_vec(), here));
-        }
-        Ok(Walk::Arrived(here))
-    }
-
-    /// The object at a path without links.
-    fn at(&self, path: &[u8]) -> Option<u32> {
-        parts(path).try_fold(0, |dir, part| {
-            let here = Some(dir).filter(|dir| self.get(*dir).entry.is_dir())?;
-            self.child(here, part)
-        })
-    }
-
-    /// Resolves the hard links that waited; what is not in this layer is in one below.
-    fn links(&mut self) -> Result<Vec<(u32, Vec<u8>)>> {
-        let (mut below, mut waiting) = (Vec::new(), std::mem::take(&mut self.waiting));
-        if !waiting.is_empty() {
-            let live = self.live();
-            waiting.retain(|(id, ..)| live[*id as usize]);
-        }
-        while let Some((_, name, target)) = waiting.first().cloned() {
-            let before = waiting.len();
-            let mut next = Vec::new();
-            for (id, name, target) in waiting {
-                match self.find(&target, &name)? {
-                    Some(found) if self.get(found).state == State::Waiting => next.push((id, name, target)),
-                    Some(found) if self.get(found).entry.is_dir() => return Err(Error::entry(&name, TO_DIRECTORY)),
-                    Some(found) => {
-                        let further = self.further_name(found);
-                        let parent = self.get(id).entry.parent;
-                        self.objects.swap(id as usize, further as usize);
-                        self.objects[id as usize].entry.parent = parent;
-                    }
-                    None => {
-                        self.objects[id as usize].state = State::Below;
-                        self.objects[id as usize].entry.kind = Kind::File;
-                        below.push((id, target));
-                    }
-                }
-            }
-            if next.len() == before {
-                let what = format!("is a hard link to '{}', which leads back to it", archive::shown(&target));
-                return Err(Error::entry(&name, what));
-            }
-            waiting = next;
-        }
-        Ok(below)
-    }
-
-    /// Which objects have not been replaced since.
-    fn live(&self) -> Vec<bool> {
-        let mut live = vec![false; self.objects.len()];
-        let mut work = vec![0];
-        while let Some(id) = work.pop() {
-            live[id as usize] = true;
-            if self.get(id).entry.is_dir() {
-                work.extend(self.directories[self.get(id).children].values());
-            }
-        }
-        live
-    }
-
-    fn finish(mut self, read: archive::Digests) -> Result<Unsettled> {
-        let links = self.links()?;
-        for path in self.opaque.iter().chain(&self.whiteouts) {
-            if let Some(id) = self.at(path).filter(|id| self.get(*id).entry.is_dir()) {
-                self.objects[id as usize].entry.opaque = true;
-            }
-        }
-        for path in std::mem::take(&mut self.whiteouts) {
-            let (dir, name) = split(&path);
-            let Some(dir) = self.at(dir).filter(|id| self.get(*id).entry.is_dir()) else { continue };
-            if self.child(dir, name).is_none() {
-                let entry = Entry::new(Kind::Whiteout);
-                let id = self.object(Object { entry, children: 0, target: Vec::new(), state: State::Made });
-                self.put(dir, name, id);
-            }
-        }
-        self.lay_out(&links, read).map_err(|_| Error::Limit("its names are longer than 4 GiB together".into()))
-    }
-
-    /// Puts the objects that are left into an array, the children of each directory side by side.
-    fn lay_out(mut self, below: &[(u32, Vec<u8>)], read: archive::Digests) -> super::Result<Unsettled> {
-        let (mut entries, mut text, mut names) = (vec![self.get(0).entry], Vec::new(), Vec::new());
-        let mut below_of: rustc_hash::FxHashMap<u32, &Vec<u8>> = below.iter().map(|(id, path)| (*id, path)).collect();
-        let (mut links, mut work) = (Vec::new(), VecDeque::from([(0, 0_u32)]));
-        while let Some((directory, place)) = work.pop_front() {
-            let children = std::mem::take(&mut self.directories[directory]);
-            let start = u32::try_from(entries.len()).unwrap_or(NONE);
-            entries[place as usize].children = (start, u32::try_from(children.len()).unwrap_or(NONE));
-            for (at, (name, id)) in (start..).zip(children) {
-                let object = self.get(id);
-                let mut entry = object.entry;
-                entry.parent = place;
-                entry.name = add_text(&mut text, &name)?;
-                entry.target = add_text(&mut text, &object.target)?;
-                if entry.first != NONE {
-                    names.push(((0, entry.first.into()), at));
-                }
-                if entry.is_dir() {
-                    work.push_back((object.children, at));
-                }
-                if let Some(path) = below_of.remove(&id) {
-                    links.push((EntryId(at), path.clone()));
-                }
-                entries.push(entry);
-            }
-        }
-        super::layer::join_names(&mut entries, &text, names);
-        Ok(Unsettled { entries, text, digests: self.digests, links, read })
     }
 }
