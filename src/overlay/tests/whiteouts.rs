@@ -103,19 +103,22 @@ fn wanted() -> Vec<View> {
 }
 
 #[test]
-fn the_form_is_what_can_be_made_and_read_back() {
+fn the_form_is_what_can_be_made_and_read_back_and_is_told() {
     let forms = [
-        (&[][..], Form::Device, true),
-        (NO_DEVICES, Form::Attribute(ours()), false),
-        (NO_RENAME, Form::Device, false),
-        (NO_ATTRIBUTES, Form::Device, true),
-        (NOTHING, Form::Beside, false),
+        (&[][..], Form::Device, true, ["device", "used"]),
+        (NO_DEVICES, Form::Attribute(ours()), false, ["attribute", "missing"]),
+        (NO_RENAME, Form::Device, false, ["device", "missing"]),
+        (NO_ATTRIBUTES, Form::Device, true, ["device", "used"]),
+        (NOTHING, Form::Beside, false, ["beside", "missing"]),
     ];
-    for (refused, form, by_rename) in forms {
+    for (refused, form, by_rename, told) in forms {
         let stack = stack();
         let _refused = seam::deny(refused);
-        let found = stack.mount().overlay.upper.as_ref().unwrap().work.whiteouts;
+        let fs = stack.mount();
+        let found = fs.overlay.upper.as_ref().unwrap().work.whiteouts;
         assert_eq!((found.form, found.by_rename), (form, by_rename), "{refused:?}");
+        let features = fs.overlay.features();
+        assert_eq!(["whiteouts", "rename_whiteout"].map(|name| features[name]), told, "{refused:?}");
     }
     // No room is no reason to take another form.
     let stack = stack();
