@@ -95,6 +95,8 @@ fn features_as_text() {
 fn mount_with(bed: &Bed, mask: &str) -> Output {
     let options = format!("{},data=cache", bed.option_string());
     let mut command = Command::new(PROGRAM);
+    // Beside what all tests do without.
+    let mask = format!("{mask},{}", std::env::var("LAMINAFS_TEST_FUSE_MASK").unwrap_or_default());
     run(command.env("LAMINAFS_TEST_FUSE_MASK", mask).args(["mount", "-o", &options]).arg(&bed.m))
 }
 

@@ -137,15 +137,22 @@ fn attributes_follow_what_is_written() {
         assert!(time("f") > before);
     }
     drop(file);
-    // Through a map, which the file system of the mount is not told of.
-    let file = open_rw(&bed.p("f"));
-    let mut map = Map::new(&file, 4096, true, true).unwrap();
-    for _ in 0..3 {
-        let before = time("f");
+    // Through a map, which the file system of the mount is not told of: at least as in a bare directory (tmpfs notes the
+    // first store only; a mount that does not pass through notes all).
+    let bare = bed.dir.join("bare");
+    fs::write(&bare, [1; 8192]).unwrap();
+    let (file, bare) = (open_rw(&bed.p("f")), open_rw(&bare));
+    let [mut map, mut bare_map] = [&file, &bare].map(|file| Map::new(file, 4096, true, true).unwrap());
+    for n in 0..3 {
+        let (before, bare_before) = (time("f"), bare.metadata().unwrap().modified().unwrap());
         later();
-        map.write(0, b"mapped");
-        map.sync().unwrap();
-        assert!(time("f") > before);
+        for map in [&mut map, &mut bare_map] {
+            map.write(0, b"mapped");
+            map.sync().unwrap();
+        }
+        let noted = bare.metadata().unwrap().modified().unwrap() > bare_before;
+        assert!(time("f") > before || !noted, "store {n}");
+        assert!(noted || n > 0);
     }
     let before = time("f");
     later();

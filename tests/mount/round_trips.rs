@@ -238,12 +238,14 @@ fn removing_with_collected_writes_copies_nothing_up() {
     // A copy of what has no name is held by a descriptor.
     let open: Vec<File> = (0..20).map(|n| File::open(bed.p(&format!("f{n}"))).unwrap()).collect();
     let removed = requests(&bed, || (0..20).for_each(|n| fs::remove_file(bed.p(&format!("f{n}"))).unwrap()));
-    assert_eq!((removed["unlink"], removed["setattr"]), (20, 20));
+    let collected = bed.capability("writeback_cache") == "used";
+    assert_eq!((removed["unlink"], removed.get("setattr")), (20, collected.then_some(&20)));
     assert_eq!(bed.stats()["pinned_descriptors"], 0);
     // What is set by somebody who has it open is seen by all who do.
     open[0].set_modified(std::time::UNIX_EPOCH).unwrap();
     assert_eq!(open[0].metadata().unwrap().mtime(), 0);
     open[1].set_permissions(fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!((open[1].metadata().unwrap().mode() & 0o777, open[1].metadata().unwrap().nlink()), (0o600, 0));
-    assert_eq!(bed.stats()["pinned_descriptors"], 1);
+    // Without collected writes nobody sets a time but who means it, and it is copied for that too.
+    assert_eq!(bed.stats()["pinned_descriptors"], if collected { 1 } else { 2 });
 }
