@@ -265,10 +265,10 @@ impl<'a> State<'a> {
 
     /// Selects the layer that gives the selected path in the view; of what is deleted, the one that gave it.
     fn go_to_provider(&mut self) {
-        let (Some(node), Some(number)) = (self.tree.selected(), self.number()) else { return };
         if self.waste.is_some() {
             return self.enter();
         }
+        let (Some(node), Some(number)) = (self.tree.selected(), self.number()) else { return };
         let below = Number::new(usize::from(number.get()) - 1);
         let before = || below.and_then(|below| self.merged.visible(node, below));
         let Some(found) = self.merged.visible(node, number).or_else(before) else { return };

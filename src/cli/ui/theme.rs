@@ -54,10 +54,12 @@ impl Theme {
 
     /// The selected line; in a pane without the focus it stands back.
     pub fn selected(self, focus: bool) -> Style {
+        // Over whatever the line has, so that it is one bar.
+        let plain = Style::new().fg(Color::Reset).remove_modifier(Modifier::DIM);
         match focus {
-            true => Style::new().add_modifier(Modifier::REVERSED),
-            false if self.colours => Style::new().bg(Color::DarkGray).fg(Color::White),
-            false => Style::new().add_modifier(Modifier::UNDERLINED),
+            true => plain.add_modifier(Modifier::REVERSED),
+            false if self.colours => plain.bg(Color::DarkGray).fg(Color::White),
+            false => plain.add_modifier(Modifier::UNDERLINED),
         }
     }
 }
