@@ -48,6 +48,8 @@ impl Screen {
         let held = Arc::new(process::hold_termination_signals_and(&[process::SIGCONT])?);
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
+            // Nobody else draws meanwhile.
+            let _stdout = io::stdout().lock();
             give_back();
             usual(panic);
             // The others would go on, on a terminal that is not theirs any more.
