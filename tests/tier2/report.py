@@ -108,7 +108,7 @@ class Browser:
 
     def key(self, key, text=None):
         """Presses a key."""
-        codes = {"Enter": 13, "Escape": 27, "ArrowRight": 39, "ArrowDown": 40}
+        codes = {"Enter": 13, "Escape": 27, "ArrowRight": 39, "ArrowDown": 40, "ArrowUp": 38}
         params = {"key": key, "windowsVirtualKeyCode": codes.get(key, 0)}
         text = "\r" if key == "Enter" else text
         self.call("Input.dispatchKeyEvent", type="keyDown", **params, **({"text": text} if text else {}))
@@ -207,6 +207,15 @@ def check_zoom(browser):
     before = browser.js("document.activeElement.getAttribute('aria-label')")
     browser.key("ArrowRight")
     expect("an arrow moves", browser.js("document.activeElement.getAttribute('aria-label')") == before, False)
+    browser.key("Escape")
+    browser.js(CELL.format("'/usr —'") + ".focus()")
+    label = "document.activeElement.getAttribute('aria-label').split(' —')[0]"
+    browser.key("ArrowDown")
+    expect("down goes inside", browser.js(label).startswith("/usr/"), True)
+    browser.key("ArrowUp")
+    expect("up goes to the frame around", browser.js(label), "/usr")
+    browser.key("Enter")
+    expect("the way after Enter, again", browser.js(CRUMBS), "/ usr")
     browser.js("history.back()")
     browser.wait(f"{CRUMBS} === '/'", "going back in the browser")
     browser.click("document.querySelector('#show-hidden')")

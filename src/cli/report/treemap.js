@@ -95,7 +95,7 @@ function addCell(place, dir, kind) {
   if (kind === "frame") cell.append(el("span", {}, name + "/"), w > 130 ? el("small", {}, bytes(item.value)) : "");
   else if (w > 42 && h > 20) cell.append(el("span", {}, item.node && isDirectory(item.node) ? name + "/" : name), h > 38 && w > 62 ? el("small", {}, bytes(item.value)) : "");
   else cell.classList.add("tiny");
-  Object.assign(cell, { item, dir, text: label });
+  Object.assign(cell, { item, within: dir, said: label });
   cells.push(cell);
   map.append(cell);
 }
@@ -153,7 +153,7 @@ function paintCrumbs() {
 }
 
 function tell(cell) {
-  byId("status").textContent = cell ? cell.text : "";
+  byId("status").textContent = cell ? cell.said : "";
   byId("status").hidden = !cell;
   byId("map-keys").hidden = Boolean(cell);
 }
@@ -177,7 +177,7 @@ function focusChosen() {
 function openCell(cell) {
   const { node } = cell.item;
   if (node && !isDirectory(node)) { change({ chosen: node }); return; }
-  const target = node ?? cell.dir;
+  const target = node ?? cell.within;
   if (target === state.dir) { change({ chosen: target }); return; }
   enter(target);
   map.classList.add("turned");
@@ -187,11 +187,11 @@ function openCell(cell) {
 // Left and right go through the cells in their order, up to the frame around, down to the first inside.
 function move(cell, key) {
   const at = cells.indexOf(cell);
-  const inside = (one, frame) => one !== frame && frame.item.node === one.dir;
+  const inside = (one, frame) => one !== frame && frame.item.node === one.within;
   if (key === "ArrowRight") return cells[at + 1];
   if (key === "ArrowLeft") return cells[at - 1];
   if (key === "ArrowUp") return cells.find((one) => inside(cell, one) && one.classList.contains("frame"));
-  if (key === "ArrowDown") return cells[at + 1] && inside(cells[at + 1], cell) ? cells[at + 1] : cells.slice(at + 1).find((one) => one.dir === cell.dir);
+  if (key === "ArrowDown") return cells[at + 1] && inside(cells[at + 1], cell) ? cells[at + 1] : cells.slice(at + 1).find((one) => one.within === cell.within);
   if (key === "Home") return cells[0];
   if (key === "End") return cells.at(-1);
   return undefined;
