@@ -61,7 +61,6 @@ class Terminal:
         environment = {"PATH": os.environ["PATH"], "HOME": base, "LANG": "C.UTF-8", "HISTFILE": "", "PS1": "$? ready> "}
         self.tmux("-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "30", "bash", "--norc", "--noprofile", "-i",
                   env=environment)
-        self.wait(PROMPT)
         self.pid = int(self.ask("#{pane_pid}"))
 
     def tmux(self, *words, **more):
@@ -223,6 +222,7 @@ def try_all(program, base):
     without_terminal(store, "web:1")
     terminal = Terminal(base)
     try:
+        terminal.wait(PROMPT)
         before = terminal.settings()
         command = " ".join(store.command("ui", "web:1"))
         terminal.type(command, "Enter")
