@@ -14,6 +14,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::layout::Rect;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use unicode_width::UnicodeWidthStr;
 
@@ -34,14 +35,20 @@ const MIDDLE: &[(&[u8], usize)] =
     &[(b"etc/passwd", 20), (b"etc/.wh.hosts", 0), (b"usr/share/.wh..wh..opq", 0), (b"usr/share/new", 700)];
 const TOP: &[(&[u8], usize)] = &[(b"app/run", 50), (b"app/empty/", 0)];
 
+/// The mode mask is the process's, and other tests clear it.
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
 fn fill(dir: &Path, entries: &[(&[u8], usize)]) {
     for (path, len) in entries {
         let place = dir.join(OsStr::from_bytes(path));
-        if path.ends_with(b"/") {
-            std::fs::create_dir_all(place).unwrap();
-        } else {
-            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
-            std::fs::write(place, vec![b'x'; *len]).unwrap();
+        let directory = if path.ends_with(b"/") { &place } else { place.parent().unwrap() };
+        std::fs::create_dir_all(directory).unwrap();
+        directory.ancestors().take_while(|above| *above != dir).for_each(|above| set_mode(above, 0o755));
+        if !path.ends_with(b"/") {
+            std::fs::write(&place, vec![b'x'; *len]).unwrap();
+            set_mode(&place, 0o644);
         }
     }
 }
