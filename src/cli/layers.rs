@@ -112,7 +112,7 @@ fn object(merged: &Merged, number: Number, summary: &Summary, sharing: &Sharing)
         "chain_id": facts.chain_id,
         "blob": facts.blob,
         "compressed": facts.compressed,
-        "directory": facts.directory,
+        "directory": facts.directory.as_ref().map(|path| path.to_string_lossy()),
         "writable": facts.writable,
         "command": facts.command,
         "size": counts.bytes,

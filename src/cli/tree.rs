@@ -58,6 +58,8 @@ struct Branch {
     cumulative: u64,
     #[serde(flatten)]
     entry: EntryObject,
+    /// Left out of what is no directory, and below [`MAX_DEPTH`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     children: Option<Vec<Branch>>,
 }
 

@@ -157,7 +157,10 @@ struct Sum {
 fn stat(a: Side<'_>, b: Side<'_>, deltas: &[Delta<'_>]) -> anyhow::Result<()> {
     let (mut out, mut sums) = (Pieces::default(), [Sum::default(), Sum::default(), Sum::default()]);
     for delta in deltas {
-        let gone = delta.after.is_none();
+        // As a whole: deleted, or replaced by what is no directory.
+        let is_dir =
+            |side: Side<'_>, seen: Option<Seen<'_>>| seen.is_some_and(|(_, found)| side.merged.entry(found).is_dir());
+        let gone = is_dir(a, delta.before) && !is_dir(b, delta.after);
         let (before, after) = (size(a, delta.before, gone), size(b, delta.after, false));
         let at = match letter(delta) {
             'A' => 0,
