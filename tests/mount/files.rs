@@ -270,7 +270,18 @@ fn unwritten_pages_are_no_holes() {
         let rw = open_rw(&bed.p(name));
         let mut map = Map::new(&rw, 1 << 20, true, true).unwrap();
         map.write(524_288, &[8; 100]);
-        assert_eq!(os::seek(&reader, 266_240, libc::SEEK_DATA).unwrap(), 524_288, "{name}: mapped");
+        let mut found = os::seek(&reader, 266_240, libc::SEEK_DATA);
+        if os::kernel() < (6, 16) {
+            // There nobody waits for what a sync, which other tests call, has begun to write (README, known limits).
+            for _ in 0..100 {
+                if found.is_ok() {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                found = os::seek(&reader, 266_240, libc::SEEK_DATA);
+            }
+        }
+        assert_eq!(found.unwrap(), 524_288, "{name}: mapped");
         assert_eq!(reader.metadata().unwrap().len(), 1 << 20);
     }
 }
