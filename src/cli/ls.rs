@@ -92,7 +92,7 @@ pub fn find(merged: &Merged, path: &[u8], view: View, follow: bool) -> anyhow::R
     let name = &merged.name;
     match lost {
         Lost::Never => bail!("no layer of {name} has {shown}"),
-        Lost::Hidden(node) => {
+        Lost::Hidden(node, _) => {
             let hidden = absolute(&merged.path(node));
             let by = merged.occurrences(node).iter().filter_map(Occurrence::hidden_by).max();
             let by = by.map_or(String::new(), |by: Number| format!(" since layer {by}"));

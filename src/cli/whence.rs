@@ -6,7 +6,7 @@ use super::output::{self, SCHEMA, Table};
 use super::target::{TARGETS, TargetArgs};
 use super::{Failure, complain};
 use crate::image::format::printable;
-use crate::provenance::{Action, End, Lost, Merged, NodeId, Number, Touch};
+use crate::provenance::{Action, End, Merged, NodeId, Number, Touch};
 use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
@@ -27,7 +27,7 @@ use std::os::unix::ffi::OsStrExt;
     Exit codes: 0 done, 1 failed or no layer has one of the paths, 2 the command line was not understood")
 )]
 pub struct WhenceArgs {
-    /// Follow symbolic links, as the mount would
+    /// Follow a symbolic link at the end of a path too; those on the way are followed as in a mount in any case
     #[arg(short = 'L', long)]
     dereference: bool,
     /// Print one JSON document (docs/JSON.md)
@@ -77,7 +77,7 @@ pub fn run(args: &WhenceArgs, context: &Context) -> Result<(), Failure> {
     let (mut objects, mut text, mut result) = (Vec::new(), Vec::new(), Ok(()));
     for asked in paths {
         let shown = absolute(asked.as_bytes().strip_prefix(b"/").unwrap_or(asked.as_bytes()));
-        let Some(node) = find(merged, asked.as_bytes(), top, args.dereference) else {
+        let Some(node) = merged.trace(asked.as_bytes(), top, args.dereference) else {
             complain(&format!("no layer of {} has {shown}", merged.name));
             result = Err(Failure::Told);
             objects.push(PathObject { asked: shown, path: None, layer: None, layers: Vec::new() });
@@ -103,16 +103,6 @@ pub fn run(args: &WhenceArgs, context: &Context) -> Result<(), Failure> {
         output::print(&text.join("\n"))?;
     }
     result
-}
-
-/// The path as it stands in any layer, or where links lead, also to what is hidden there.
-fn find(merged: &Merged, path: &[u8], top: Number, dereference: bool) -> Option<NodeId> {
-    let resolved = |follow| match merged.resolve(path, top, follow) {
-        Ok(node) => Some(node),
-        Err(Lost::Hidden(node)) if path.ends_with(merged.name(node)) => Some(node),
-        Err(_) => None,
-    };
-    if dereference { resolved(true) } else { merged.find(path).or_else(|| resolved(false)) }
 }
 
 fn object(

@@ -56,7 +56,7 @@ impl<'a> Side<'a> {
 }
 
 /// Calls `each` for every path at which two views differ, in the order of a walk by byte order. A directory in which
-/// something differs is told before it, as `docker diff` does; what was in a directory that was deleted is not told.
+/// something differs is told before it, as `docker diff` does, but the root only where it differs itself; what was in a directory that was deleted is not told.
 /// Times of directories are not compared. Where two files have one length their contents are read, unless they are known.
 ///
 /// # Errors
@@ -64,6 +64,12 @@ impl<'a> Side<'a> {
 pub fn differences<'a>(a: Side<'a>, b: Side<'a>, each: &mut dyn FnMut(Delta<'a>) -> Result<()>) -> Result<()> {
     let root = |side: Side<'a>| side.merged.seen(NodeId::ROOT, side.view).map(|found| (NodeId::ROOT, found));
     let (before, after) = (root(a), root(b));
+    if let (Some(old), Some(new)) = (before, after) {
+        let difference = Difference { mtime: false, ..compare(a.place(old), b.place(new))? };
+        if difference.any() {
+            each(Delta { path: Vec::new(), before, after, difference })?;
+        }
+    }
     let mut path = Vec::new();
     let mut frames = vec![Frame { untold: None, path: 0, rest: pairs(a.children(before), b.children(after)) }];
     while let Some(frame) = frames.last_mut() {

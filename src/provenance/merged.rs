@@ -37,12 +37,12 @@ impl From<Number> for View {
 }
 
 /// Why a path leads nowhere in the merged view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lost {
     /// No layer has it.
     Never,
-    /// Layers have it, but it is not seen in this view.
-    Hidden(NodeId),
+    /// Layers have something there, which is not seen in this view; and what of the path is left below it.
+    Hidden(NodeId, Vec<u8>),
     /// Something on the way is no directory.
     NotADirectory(NodeId),
     /// More symbolic links than the kernel follows.
@@ -190,7 +190,12 @@ impl Merged {
     /// The path that names this, whatever the views show; no link is followed, `.` and `..` go by the text.
     #[must_use]
     pub fn find(&self, path: &[u8]) -> Option<NodeId> {
-        let mut at = NodeId::ROOT;
+        self.find_from(NodeId::ROOT, path)
+    }
+
+    /// The same from a directory on.
+    fn find_from(&self, dir: NodeId, path: &[u8]) -> Option<NodeId> {
+        let mut at = dir;
         for part in path.split(|b| *b == b'/') {
             at = match part {
                 b"" | b"." => at,
@@ -199,6 +204,19 @@ impl Merged {
             };
         }
         Some(at)
+    }
+
+    /// Where [`Merged::resolve`] leads, or would lead if what is hidden could be seen; where links lead nowhere, what has this
+    /// path itself in any layer.
+    #[must_use]
+    pub fn trace(&self, path: &[u8], at: Number, follow: bool) -> Option<NodeId> {
+        let reached = match self.resolve(path, at, follow) {
+            Ok(node) => Some(node),
+            // Nothing there is seen, so that no link is followed.
+            Err(Lost::Hidden(node, rest)) => self.find_from(node, &rest),
+            Err(_) => None,
+        };
+        reached.or_else(|| self.find(path))
     }
 
     /// The path that one would reach in the view up to a layer, symbolic links on the way followed inside of it, as in a
@@ -223,7 +241,9 @@ impl Merged {
                 return Err(Lost::NotADirectory(node));
             }
             let child = self.child(node, &part).ok_or(Lost::Never)?;
-            let found = self.visible(child, at).ok_or(Lost::Hidden(child))?;
+            let Some(found) = self.visible(child, at) else {
+                return Err(Lost::Hidden(child, Vec::from(todo).join(&b'/')));
+            };
             let is_last = todo.iter().all(|part| part.is_empty());
             if self.entry(found).kind != Kind::Symlink || (is_last && !follow) {
                 node = child;

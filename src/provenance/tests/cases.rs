@@ -48,6 +48,39 @@ fn links_on_the_way_stay_inside() {
     assert!(matches!(resolve("bin/sh/x", true), Err(Lost::NotADirectory(_))));
 }
 
+/// What is hidden is told of the path that was asked for, and of no other.
+#[test]
+fn what_is_hidden_is_traced() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    write(dir, "1/b/x", "old");
+    write(dir, "1/bin/sh", "old");
+    write(dir, "1/usr/bin/old", "old");
+    symlink("/b/x", dir.join("1/dangling")).unwrap();
+    write(dir, "2/.wh.b", "");
+    write(dir, "2/usr/bin/sh", "new");
+    write(dir, "2/usr/bin/.wh.old", "");
+    symlink("usr/bin", dir.join("2/bin")).unwrap();
+    let merged = merged(dir, &["1", "2"]);
+    let top = merged.top().unwrap();
+    let trace = |path: &str, follow| {
+        merged.trace(path.as_bytes(), top, follow).map(|node| String::from_utf8(merged.path(node)).unwrap())
+    };
+    for (path, follow, leads_to) in [
+        ("b/x", false, Some("b/x")),
+        ("b/x", true, Some("b/x")),
+        ("b/c/b", false, None),
+        ("dangling", false, Some("dangling")),
+        ("dangling", true, Some("b/x")),
+        ("bin/sh", false, Some("usr/bin/sh")),
+        ("bin/old", false, Some("usr/bin/old")),
+        ("bin", false, Some("bin")),
+        ("bin/none", false, None),
+    ] {
+        assert_eq!(trace(path, follow).as_deref(), leads_to, "{path}, {follow}");
+    }
+}
+
 #[test]
 fn a_renamed_directory_shows_what_it_had_below() {
     if !sys::process::is_root() {
