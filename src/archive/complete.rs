@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// Links to links to links that are resolved.
-const MAX_CHAIN: u32 = 64;
+pub const MAX_CHAIN: u32 = 64;
 
 /// Bytes copied at a time where the kernel does not do it.
 const COPY: usize = 256 << 10;

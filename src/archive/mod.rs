@@ -44,6 +44,7 @@ mod tree;
 mod write;
 
 pub use api::{Compression, Counts, Digests, Expected, Limits, Options, Unpacked, complete, digests, unpack};
+pub(crate) use complete::MAX_CHAIN;
 pub use compress::Compressor;
 pub use entry::{Entry, Meta, What};
 pub(crate) use error::shown;

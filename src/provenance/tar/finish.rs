@@ -1,7 +1,7 @@
 //! What needs all entries of a tar: hard links, markers, and the array that a layer is.
 
 use super::{Making, Object, State, TO_DIRECTORY, Unsettled, split};
-use crate::archive::{self, Error, Result};
+use crate::archive::{self, Error, MAX_CHAIN, Result};
 use crate::provenance;
 use crate::provenance::entry::{Entry, Kind, NONE};
 use crate::provenance::layer::{EntryId, add_text, join_names};
@@ -16,7 +16,13 @@ impl Making<'_> {
             let live = self.live();
             waiting.retain(|(id, ..)| live[*id as usize]);
         }
+        let mut rounds = 0;
         while let Some((_, name, target)) = waiting.first().cloned() {
+            rounds += 1;
+            // As `archive::complete` has it.
+            if rounds > MAX_CHAIN {
+                return Err(Error::Limit(format!("more than {MAX_CHAIN} hard links to each other in a row").into()));
+            }
             let before = waiting.len();
             let mut next = Vec::new();
             for (id, name, target) in waiting {
