@@ -58,7 +58,7 @@ pub use inspect::{OnDisk, Parts, UpperName};
 pub use readdir::{Listed, Sink};
 pub use rename::RenameMode;
 pub use stack::{OpenError, Options, RedirectMode, descriptors};
-pub use upper::{hides_from_kernel, make_upper};
+pub use upper::{hides_from_kernel, make_upper, whiteout_beside};
 
 /// Who asks, where it matters for what is made: new objects belong to the caller.
 #[derive(Clone, Copy, Debug)]

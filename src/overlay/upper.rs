@@ -3,10 +3,12 @@
 use super::work::BESIDE;
 use crate::layer::markers::read_dir_markers;
 use crate::layer::root::copy_attributes;
+use crate::layer::whiteout::reserved;
 use crate::sys::{self, At, Errno, Fd};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// Makes the directories `upper` and `work` in `place` for a union whose topmost layer is `top`: the root of the union
 /// looks like that of the layer.
@@ -33,4 +35,44 @@ pub fn hides_from_kernel(upper: &Path, work: &Path) -> sys::Result<bool> {
         Err(e) if e.is(Errno::NOENT) => Ok(false),
         Err(e) => Err(e),
     }
+}
+
+/// Looks through a layer directory, which any program may have written, for a name that begins with `.wh.`: kernel overlayfs
+/// shows it as a file, and what it hides as well. The path of one below `layer`.
+///
+/// What is mounted in the layer is left out, as it is by the kernel. Reads every directory: about a second for each million of
+/// entries that the kernel has in memory.
+///
+/// # Errors
+/// `ENAMETOOLONG` for a directory whose path is too long to be opened (4096 bytes).
+pub fn whiteout_beside(layer: &Path) -> sys::Result<Option<PathBuf>> {
+    let public = sys::open_root(layer)?;
+    // Where there may be no private mount there may be none of overlayfs either, which will say so.
+    let root = sys::private_clone(public.as_fd(), true).map_or(public, |clone| clone.root);
+    let mut waiting = vec![PathBuf::new()];
+    while let Some(dir) = waiting.pop() {
+        let fd = match sys::open_dir_path(root.as_fd(), dir.as_os_str()) {
+            Err(e) if e.is(Errno::NOENT) => continue, // removed meanwhile
+            fd => fd?,
+        };
+        let (mut found, mut untyped) = (None, Vec::<OsString>::new());
+        sys::read_dir(fd.as_fd(), &mut |entry| {
+            let name = OsStr::from_bytes(entry.name);
+            match entry.kind {
+                _ if reserved(entry.name) => found = Some(dir.join(name)),
+                libc::DT_DIR => waiting.push(dir.join(name)),
+                libc::DT_UNKNOWN => untyped.push(name.to_owned()),
+                _ => {}
+            }
+        })?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        for name in untyped {
+            if sys::stat(At::Name(fd.as_fd(), &name))?.is_dir() {
+                waiting.push(dir.join(name));
+            }
+        }
+    }
+    Ok(None)
 }

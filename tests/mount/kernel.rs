@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use super::harness::{Bed, Setup, exists, laminafs, mount_line, put, read, text_of};
+use super::harness::{Bed, Setup, exists, laminafs, mount_line, put, read, sh_in, text_of};
 
 fn bed() -> Bed {
     Bed::unmounted(Setup::default(), |l| put(&l[0], "f", "lower"))
@@ -49,5 +49,44 @@ fn what_a_volatile_kernel_mount_leaves_is_named() {
     assert!(exists(&mark), "who does not know it does not sweep it away");
     std::fs::remove_dir_all(mark).unwrap();
     said(mount(&bed, ""), 0);
+    unmount(&bed);
+}
+
+/// Left by another program, without the note in the work directory that ours leaves: what is deleted would be back.
+#[test]
+fn whiteouts_that_the_kernel_does_not_know_are_refused_in_every_directory() {
+    for (in_lower, name) in [(false, "d/e/.wh.f"), (false, "d/.wh..wh..opq"), (true, "d/e/.wh.f")] {
+        let setup = Setup { lowers: 2, ..Setup::default() };
+        let mut bed = Bed::unmounted(setup, |l| {
+            put(&l[1], "d/e/f", "lower");
+            put(&l[0], if in_lower { name } else { "other" }, "");
+        });
+        if !in_lower {
+            put(&bed.upper, name, "");
+        }
+        let path = if in_lower { bed.l(name) } else { bed.u(name) };
+        let why = said(mount(&bed, ""), 1);
+        assert!(why.contains(&format!(" show {} as a file", path.display())), "{why}");
+        assert!(why.ends_with("mount without --kernel") && mount_line(&bed.m).is_none(), "{why}");
+        bed.mount();
+        assert!(!exists(&bed.p("d/e/f")), "{name} hides it");
+    }
+}
+
+/// What is mounted in a layer is not seen through overlayfs.
+#[test]
+fn names_like_whiteouts_in_no_layer_do_not_matter_to_the_kernel() {
+    let setup = Setup { no_upper: true, ..Setup::default() };
+    let bed = Bed::unmounted(setup, |l| {
+        put(&l[0], "d/a.wh.f", "lower");
+        put(&l[0], "on/f", "lower");
+    });
+    put(&bed.dir, "other/.wh.d", "");
+    let on = bed.l("on");
+    sh_in(&bed.dir, &format!("mount --bind other {}", on.display()));
+    let output = mount(&bed, "");
+    sh_in(&bed.dir, &format!("umount {}", on.display()));
+    said(output, 0);
+    assert!(exists(&bed.p("d/a.wh.f")) && exists(&bed.p("on/f")));
     unmount(&bed);
 }

@@ -8,7 +8,7 @@ use super::image::{Ground, OVERRIDE_STAT};
 use super::serve::Stopper;
 use crate::cli::options::{MountOptions, NAME};
 use crate::fuse::Ids;
-use crate::overlay::{RedirectMode, hides_from_kernel};
+use crate::overlay::{RedirectMode, hides_from_kernel, whiteout_beside};
 use crate::sys::process::is_root;
 use crate::sys::{self, EndOfMount, Errno, MountAttrFlags, Parameter, Refusal};
 use anyhow::{Context as _, anyhow, bail};
@@ -52,7 +52,24 @@ pub fn check(ground: &Ground, options: &MountOptions) -> anyhow::Result<()> {
     if layers > MOST_LAYERS {
         bail!("kernel overlayfs takes {MOST_LAYERS} layers at most, there are {layers}; mount without --kernel");
     }
-    Ok(())
+    // Layers of the store have none, nor do writable layers but those with the note that was looked for above.
+    options.upper.iter().chain(&options.lower).try_for_each(|layer| check_names(layer))
+}
+
+/// Refuses a directory that has whiteouts of the form `.wh.NAME`, from whatever program: what is deleted would be there again.
+fn check_names(layer: &Path) -> anyhow::Result<()> {
+    match whiteout_beside(layer) {
+        Ok(None) => Ok(()),
+        Err(e) if e.is(Errno::NOENT) => Ok(()),
+        Ok(Some(name)) => bail!(
+            "kernel overlayfs would show {} as a file, and with it what it says is deleted: to it .wh. is the beginning of a \
+             name like any other; mount without --kernel",
+            layer.join(name).display()
+        ),
+        Err(e) => {
+            bail!("looking for whiteouts of the form .wh.NAME in {}: {e}; mount without --kernel", layer.display())
+        }
+    }
 }
 
 /// Mounts, calls `started`, and waits for the end of the mount.
