@@ -85,7 +85,6 @@ impl EntryObject {
     /// The entry of an occurrence at a path.
     pub fn new(merged: &Merged, node: NodeId, found: &Occurrence) -> Self {
         let (entry, layer) = (merged.entry(found), merged.layer(found.layer()));
-        let first = layer.first_name(found.entry);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self {
             path: absolute(&merged.path(node)),
@@ -98,7 +97,7 @@ impl EntryObject {
             mtime: time(entry.mtime),
             target: (entry.kind == Kind::Symlink).then(|| text(layer.target(found.entry))),
             device: matches!(entry.kind, Kind::Char | Kind::Block).then_some([entry.device.0, entry.device.1]),
-            hard_link: (first != found.entry).then(|| absolute(&layer.path(first))),
+            hard_link: merged.hard_link(found).map(|path| absolute(&path)),
             opaque: entry.opaque,
         }
     }

@@ -61,8 +61,7 @@ pub fn run(args: &StatArgs, context: &Context) -> anyhow::Result<()> {
         let Some(found) = merged.seen(node, view) else { bail!("{} is not seen", absolute(&merged.path(node))) };
         let digest = merged.content(node, found)?.map(|digest| digest.to_string());
         let layer = merged.layer(found.layer());
-        let first = layer.first_name(found.entry);
-        let links = layer.ids().filter(|id| layer.first_name(*id) == first).count();
+        let links = merged.links(found);
         if args.json {
             let (entry, command) = (EntryObject::new(merged, node, found), layer.facts.command.clone());
             objects.push(StatObject { entry, links, digest, command });

@@ -10,7 +10,7 @@ use crate::fuse::about;
 use crate::image::container::{Format, ImageInSource, Source, Spool, Wanted};
 use crate::image::location::{ImageArg, Location};
 use crate::image::{Config, Document, Platform, Reference};
-use crate::provenance::{LayerDirectory, Merged, Number, stack_of};
+use crate::provenance::{Merged, Number, Stack};
 use crate::store::{Error, Image, Pin, Store, Writable};
 use crate::sys;
 use crate::sys::process::raise_nofile_limit;
@@ -36,6 +36,9 @@ pub struct TargetArgs {
     /// With --lower: the writable directory on top of them
     #[arg(long, value_name = "DIR", requires = "lower", help_heading = "Where to look")]
     upper: Option<PathBuf>,
+    /// With --upper: its work directory, which knows the hard links
+    #[arg(long, value_name = "DIR", requires = "upper", help_heading = "Where to look")]
+    work: Option<PathBuf>,
     #[command(flatten)]
     places: PlaceArgs,
 }
@@ -115,7 +118,8 @@ impl TargetArgs {
             parts.map(|part| PathBuf::from(OsStr::from_bytes(part))).collect::<Vec<_>>()
         };
         let lower: Vec<PathBuf> = self.lower.iter().flat_map(split).collect();
-        directories("the stack", stack_of(&lower, self.upper.as_deref(), false))
+        let (upper, work) = (self.upper.as_deref(), self.work.as_deref());
+        directories("the stack", Stack { lower: &lower, upper, work, override_stat: false })
     }
 }
 
@@ -150,7 +154,8 @@ impl PlaceArgs {
     ) -> anyhow::Result<Target> {
         let root = self.storage_root.clone().map_or_else(|| engine_root(usual), Ok)?;
         let found = find(&std::path::absolute(root)?)?;
-        directories(name, stack_of(&found.lower, None, found.override_stat))
+        let stack = Stack { lower: &found.lower, override_stat: found.override_stat, ..Stack::default() };
+        directories(name, stack)
     }
 
     fn in_archive(&self, name: &str, path: &Path, format: Format, reference: Option<String>) -> anyhow::Result<Target> {
@@ -196,9 +201,9 @@ fn allow_descriptors() {
     log::debug!("up to {} descriptors", raise_nofile_limit());
 }
 
-fn directories(name: &str, layers: Vec<LayerDirectory>) -> anyhow::Result<Target> {
+fn directories(name: &str, stack: Stack<'_>) -> anyhow::Result<Target> {
     allow_descriptors();
-    Ok(Target::new(Merged::of_directories(name, None, layers)?))
+    Ok(Target::new(Merged::of_directories(name, None, stack.layers())?))
 }
 
 /// The layers of a mount: of the store, if it is one of an image, else as the mount itself tells.
@@ -219,8 +224,13 @@ fn mounted(path: &Path, context: &Context) -> anyhow::Result<Target> {
     // What the kernel holds back is written first.
     let synced = sys::open_root(&place).and_then(|root| sys::syncfs(root.as_fd()));
     synced.with_context(|| format!("cannot have {} written out", path.display()))?;
-    let layers = stack_of(&options.lower, options.upper.as_deref(), options.override_stat);
-    directories(&place.to_string_lossy(), layers)
+    let stack = Stack {
+        lower: &options.lower,
+        upper: options.upper.as_deref(),
+        work: options.work.as_deref().filter(|_| options.index),
+        override_stat: options.override_stat,
+    };
+    directories(&place.to_string_lossy(), stack)
 }
 
 fn in_store(name: &str, layers: Option<usize>, context: &Context) -> anyhow::Result<Target> {

@@ -225,10 +225,12 @@ pub fn sentence(merged: &Merged, node: NodeId, touch: &Touch<'_>) -> String {
         _ => words(touch),
     };
     let Some(found) = touch.found else { return text };
-    let (layer, entry) = (merged.layer(found.layer()), merged.entry(found));
-    let first = layer.first_name(found.entry);
-    if first != found.entry {
-        text += &format!(", hard link to {}", absolute(&layer.path(first)));
+    let entry = merged.entry(found);
+    if let Some(path) = merged.hard_link(found) {
+        text += &format!(", hard link to {}", absolute(&path));
+    }
+    if found.is_by_index() {
+        text += ", by the index of hard links";
     }
     if entry.copied {
         text += ", as a hard link to a layer below";

@@ -4,13 +4,15 @@ use super::entry::Kind;
 use super::error::{Error, Result};
 use super::layer::{EntryId, Layer};
 use super::origin::Origin;
+use super::walk::Directory;
 use crate::archive::{self, Data};
 use crate::image::digest::{Digest, Hashing};
 use crate::layer::{override_stat, xattr};
-use crate::sys::{self, Access, At};
+use crate::sys::{self, Access, At, Fd};
 use std::ffi::{CString, OsStr};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Files with more bytes of holes get no digest: hashing the zeros of a few bytes of archive could take hours.
 const HOLES: u64 = 1 << 30;
@@ -105,7 +107,7 @@ impl Layer {
     pub(super) fn open(&self, id: EntryId) -> sys::Result<Option<std::os::fd::OwnedFd>> {
         let Origin::Directory(directory) = &self.origin else { return Ok(None) };
         let path = self.path(id);
-        sys::open_file_path(directory.root.as_fd(), OsStr::from_bytes(&path), Access::Read).map(Some)
+        sys::open_file_path(self.root_of(directory, id), OsStr::from_bytes(&path), Access::Read).map(Some)
     }
 
     /// A digest of the extended attributes as users see them, SELinux labels aside; `None` when there are none. Of a layer
@@ -118,16 +120,29 @@ impl Layer {
             Origin::Blob(_) => Ok(self.digest(self.entry(id).xattrs)),
             Origin::Directory(directory) => {
                 let path = self.path(id);
-                let read = sys::open_path_rel(directory.root.as_fd(), OsStr::from_bytes(&path))
-                    .and_then(|fd| read_xattrs(At::Fd(fd.as_fd()), directory.override_stat));
+                let aside = !directory.dialects.is_empty();
+                let read = sys::open_path_rel(self.root_of(directory, id), OsStr::from_bytes(&path))
+                    .and_then(|fd| read_xattrs(At::Fd(fd.as_fd()), aside));
                 read.map_err(|source| self.failed(id, source))
             }
         }
     }
 
     pub(super) fn failed(&self, id: EntryId, source: sys::Error) -> Error {
-        let root = self.facts.directory.clone().unwrap_or_default();
+        let root = match &self.origin {
+            Origin::Directory(Directory { index: Some((_, path)), .. }) if !self.is_named(id) => path,
+            Origin::Directory(directory) => &directory.path,
+            Origin::Blob(_) => Path::new(""),
+        };
         Error::Read { path: root.join(OsStr::from_bytes(&self.path(id))), source }
+    }
+
+    /// The directory in which [`Layer::path`] leads to an entry.
+    fn root_of<'a>(&self, directory: &'a Directory, id: EntryId) -> Fd<'a> {
+        match &directory.index {
+            Some((index, _)) if !self.is_named(id) => index.as_fd(),
+            _ => directory.root.as_fd(),
+        }
     }
 }
 

@@ -69,6 +69,9 @@ pub struct Layer {
     /// What is known beside the entries.
     pub facts: Facts,
     pub(super) entries: Vec<Entry>,
+    /// How many of them have names. Behind those come the files that a writable layer has in its index of hard links only;
+    /// their path is that in the index.
+    pub(super) named: usize,
     pub(super) text: Vec<u8>,
     pub(super) digests: Vec<Digest>,
     /// Of files that are copies of one below: its layer, counted from 0, and entry.
@@ -83,7 +86,7 @@ impl Layer {
         &self.entries[id.index()]
     }
 
-    /// How many entries there are, the root included: ids are below this.
+    /// How many entries there are, the root included, and those of files without a name: ids are below this.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -95,9 +98,16 @@ impl Layer {
         self.entries.len() <= 1
     }
 
-    /// All ids; parents come before what is in them.
+    /// The ids of all entries with a name; parents come before what is in them.
     pub fn ids(&self) -> impl Iterator<Item = EntryId> + use<> {
-        (0..u32::try_from(self.entries.len()).unwrap_or(NONE)).map(EntryId)
+        (0..u32::try_from(self.named).unwrap_or(NONE)).map(EntryId)
+    }
+
+    /// Whether the layer has a name for it. Of a writable layer a file can be in the index of hard links only; it is seen
+    /// under names of layers below.
+    #[must_use]
+    pub fn is_named(&self, id: EntryId) -> bool {
+        id.index() < self.named
     }
 
     /// The name of an entry; empty for the root.
@@ -165,7 +175,8 @@ impl Layer {
     /// Counts the entries.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
+        let nameless = self.entries.iter().skip(self.named).map(Entry::bytes).sum();
+        let mut counts = Counts { bytes: nameless, ..Counts::default() };
         for id in self.ids().skip(1) {
             let entry = self.entry(id);
             counts.opaque += u64::from(entry.opaque);

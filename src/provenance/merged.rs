@@ -1,6 +1,7 @@
 //! The layers and their merged tree together, for those who ask.
 
 use super::entry::{Entry, Kind};
+use super::index::Index;
 use super::layer::{EntryId, Layer};
 use super::tree::{End, NodeId, Number, Occurrence, Tree};
 use super::{Error, Result};
@@ -50,12 +51,15 @@ pub enum Lost {
 }
 
 impl Merged {
-    /// Merges layers, the lowest first.
+    /// Merges layers, the lowest first, of which the topmost may have an index of hard links.
     ///
     /// # Errors
     /// [`Error::TooLarge`].
-    pub(super) fn new(name: String, image: Option<Digest>, layers: Vec<Layer>) -> Result<Self> {
-        let tree = Tree::new(&layers)?;
+    pub(super) fn new(name: String, image: Option<Digest>, mut layers: Vec<Layer>, mut index: Index) -> Result<Self> {
+        let tree = Tree::new(&layers, &mut index)?;
+        if let Some(top) = layers.last_mut() {
+            index.complete(top)?;
+        }
         Ok(Self { name, image, layers, tree })
     }
 
@@ -172,7 +176,8 @@ impl Merged {
         match view.into() {
             View::UpTo(number) => self.visible(node, number),
             View::Alone(number) => {
-                self.occurrences(node).iter().find(|found| found.layer() == number && found.since() == number)
+                let own = |found: &&Occurrence| found.layer() == number && found.since() == number;
+                self.occurrences(node).iter().find(|found| own(found) && !found.is_by_index())
             }
         }
     }
@@ -346,6 +351,29 @@ impl Merged {
     pub fn number(&self, number: usize) -> Result<Number> {
         let found = Number::new(number).filter(|n| n.index() < self.layers.len());
         found.ok_or_else(|| Error::NoSuchLayer { name: self.name.clone(), has: self.layers.len(), wanted: number })
+    }
+
+    /// The first path of the same file in its layer, where that is another one than this.
+    #[must_use]
+    pub fn hard_link(&self, found: &Occurrence) -> Option<Vec<u8>> {
+        let layer = self.layer(found.layer());
+        let first = layer.first_name(found.entry);
+        let other = first != found.entry || found.is_by_index() && layer.is_named(first);
+        other.then(|| layer.path(first))
+    }
+
+    /// How many names the same file has in its layer, and by the index of hard links. All names are looked at if it has
+    /// several.
+    #[must_use]
+    pub fn links(&self, found: &Occurrence) -> usize {
+        let (number, first) = self.first_name(found);
+        let layer = self.layer(number);
+        if !layer.has_names(first) {
+            return 1;
+        }
+        let by_index = self.nodes().flat_map(|node| self.occurrences(node)).filter(|other| other.is_by_index());
+        layer.ids().filter(|id| layer.first_name(*id) == first).count()
+            + by_index.filter(|other| self.first_name(other) == (number, first)).count()
     }
 
     /// The first name of the same file in its layer: the entry itself unless it is a hard link.

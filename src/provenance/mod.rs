@@ -31,6 +31,7 @@
 //! | What is an entry, a layer? | `entry`, `layer` |
 //! | How is a layer directory read; a layer in an archive? | `walk`; `tar` and `settle` |
 //! | How do they merge, what hides what? | `tree`; redirects and looking up before that, `follow` |
+//! | Lower files that a writable layer has under another name? | `index` |
 //! | What does one ask of the result? | `merged` |
 //! | What does a layer change at a path? | `compare` ([`Merged::touches`]) |
 //! | In what do two views differ? | `difference` |
@@ -47,6 +48,7 @@ mod difference;
 mod entry;
 mod error;
 mod follow;
+mod index;
 mod layer;
 mod merged;
 mod open;
@@ -71,7 +73,7 @@ pub use entry::{Entry, Kind};
 pub use error::{Error, Result};
 pub use layer::{Counts, EntryId, Facts, Layer};
 pub use merged::{Lost, Merged, View};
-pub use open::{LayerDirectory, facts, stack_of};
+pub use open::{LayerDirectory, Stack, facts};
 pub use outline::{Bounds, Bytes, Fate, Loss, Outline, Sum};
 pub use step::{Mark, Step};
 pub use summary::Summary;

@@ -1,5 +1,6 @@
 //! From where layers are to their merged tree.
 
+use super::index::Index;
 use super::layer::{Facts, Layer};
 use super::merged::Merged;
 use super::origin::{Blob, Origin};
@@ -9,9 +10,11 @@ use super::{Error, Result, settle};
 use crate::archive::{Expected, Limits};
 use crate::image::container::{ImageInSource, Source};
 use crate::image::{Config, Digest, Document};
-use crate::sys;
+use crate::sys::{self, Errno};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,6 +26,8 @@ pub struct LayerDirectory {
     pub path: PathBuf,
     /// Owners, modes and device numbers are in `user.containers.override_stat`.
     pub override_stat: bool,
+    /// Of a writable layer: its work directory, whose index of hard links says under which further names its files are seen.
+    pub work: Option<PathBuf>,
     /// What is known of the layer; the directory itself is filled in.
     pub facts: Facts,
 }
@@ -46,22 +51,19 @@ impl Merged {
     /// # Errors
     /// [`Error::Read`] names the directory that could not be read.
     pub fn of_directories(name: &str, image: Option<Digest>, layers: Vec<LayerDirectory>) -> Result<Self> {
-        let mut directories = Vec::new();
-        for LayerDirectory { path, override_stat, .. } in &layers {
-            let root = sys::open_root(path).map_err(|source| Error::Read { path: path.clone(), source })?;
-            let (root, path) = (Arc::new(root), path.clone());
-            directories.push(Directory { root, path, override_stat: *override_stat });
-        }
+        let directories = open(&layers)?;
         let read = walk::read(&directories, threads())?;
+        let index = Index::of(&directories, &read)?;
         let layers = layers.into_iter().zip(directories).zip(read).map(|((layer, directory), read)| Layer {
             facts: Facts { directory: Some(layer.path), ..layer.facts },
+            named: read.entries.len(),
             entries: read.entries,
             text: read.text,
             digests: Vec::new(),
             sources: FxHashMap::default(),
             origin: Origin::Directory(directory),
         });
-        Self::new(name.to_owned(), image, layers.collect())
+        Self::new(name.to_owned(), image, layers.collect(), index)
     }
 
     /// Reads the layers of an image in an archive or layout, the lowest `layers` of them (all for `None`), without
@@ -88,10 +90,42 @@ impl Merged {
             let facts = Facts { blob: Some(read.read.blob), compressed: Some(read.read.size), ..facts };
             let Unsettled { entries, text, digests, links, .. } = read;
             let sources = FxHashMap::default();
-            layers.push(Layer { facts, entries, text, digests, sources, origin: Origin::Blob(blob) });
+            let (named, origin) = (entries.len(), Origin::Blob(blob));
+            layers.push(Layer { facts, entries, named, text, digests, sources, origin });
             settle::settle(&mut layers, links)?;
         }
-        Self::new(name.to_owned(), Some(image.config.digest()), layers)
+        Self::new(name.to_owned(), Some(image.config.digest()), layers, Index::default())
+    }
+}
+
+/// Opens layer directories.
+fn open(layers: &[LayerDirectory]) -> Result<Vec<Directory>> {
+    let open = |layer: &LayerDirectory| {
+        let root = Arc::new(open_root(&layer.path)?);
+        let index = layer.work.as_deref().map_or(Ok(None), open_index)?;
+        Ok(Directory { root, path: layer.path.clone(), dialects: Vec::new(), index })
+    };
+    let mut directories = layers.iter().map(open).collect::<Result<Vec<_>>>()?;
+    if layers.iter().any(|layer| layer.override_stat) {
+        let dialects = walk::dialects(&directories)?;
+        for (directory, _) in directories.iter_mut().zip(layers).filter(|(_, layer)| layer.override_stat) {
+            directory.dialects.clone_from(&dialects);
+        }
+    }
+    Ok(directories)
+}
+
+fn open_root(path: &Path) -> Result<OwnedFd> {
+    sys::open_root(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+/// The index of hard links in a work directory, which has none before the first mount.
+fn open_index(work: &Path) -> Result<Option<(OwnedFd, PathBuf)>> {
+    let path = work.join("index");
+    match sys::open_dir(open_root(work)?.as_fd(), OsStr::new("index")) {
+        Err(e) if e.is(Errno::NOENT) => Ok(None),
+        Err(source) => Err(Error::Read { path, source }),
+        Ok(fd) => Ok(Some((fd, path))),
     }
 }
 
@@ -151,14 +185,31 @@ fn in_parallel(blobs: &[Blob]) -> Result<Vec<Unsettled>> {
     if layers.len() == blobs.len() { Ok(layers) } else { Err(Error::Thread) }
 }
 
-/// Directories as `--lower A:B` and mount options name them: topmost first.
-#[must_use]
-pub fn stack_of(lower: &[PathBuf], upper: Option<&Path>, override_stat: bool) -> Vec<LayerDirectory> {
-    let lower = lower.iter().rev().map(|path| LayerDirectory { override_stat, ..LayerDirectory::new(path.clone()) });
-    let upper = upper.map(|path| LayerDirectory {
-        override_stat,
-        facts: Facts { writable: true, ..Facts::default() },
-        ..LayerDirectory::new(path.to_owned())
-    });
-    lower.chain(upper).collect()
+/// Directories as mount options name them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stack<'a> {
+    /// Topmost first.
+    pub lower: &'a [PathBuf],
+    /// The writable directory.
+    pub upper: Option<&'a Path>,
+    /// Its work directory; `None` also where the index of hard links is not used.
+    pub work: Option<&'a Path>,
+    /// [`LayerDirectory::override_stat`] of all of them.
+    pub override_stat: bool,
+}
+
+impl Stack<'_> {
+    /// The same, the lowest first.
+    #[must_use]
+    pub fn layers(&self) -> Vec<LayerDirectory> {
+        let layer =
+            |path: &Path| LayerDirectory { override_stat: self.override_stat, ..LayerDirectory::new(path.to_owned()) };
+        let lower = self.lower.iter().rev().map(|path| layer(path));
+        let upper = self.upper.map(|path| LayerDirectory {
+            work: self.work.map(Path::to_owned),
+            facts: Facts { writable: true, ..Facts::default() },
+            ..layer(path)
+        });
+        lower.chain(upper).collect()
+    }
 }

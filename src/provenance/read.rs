@@ -42,6 +42,11 @@ impl Merged {
         if !entry.metacopy {
             return Ok(self.source_of_copy(own));
         }
+        if occurrence.is_by_index() {
+            // The redirect of the copy says where its other name was.
+            let lower = self.occurrences(node).iter().rev().find(|found| found.hidden_by() == Some(own.0));
+            return self.data(node, lower.ok_or_else(|| nothing("has its data in a layer that is not here"))?);
+        }
         let (mut from, mut redirect) = (own.0, self.layer(own.0).redirect(own.1));
         loop {
             let below = Number::new(usize::from(from.get()) - 1);

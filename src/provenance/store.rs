@@ -1,6 +1,6 @@
 //! Images and writable layers of the store.
 
-use super::open::{self, LayerDirectory};
+use super::open::{self, LayerDirectory, Stack};
 use super::{Merged, Result};
 use crate::image::{Config, Document};
 use crate::store::{Image, Reading, Store};
@@ -24,7 +24,8 @@ impl Merged {
         let pin = reading.pin();
         let writable = reading.writable();
         let image = store.find(&writable.record.image.to_string()).ok();
-        let mut layers = open::stack_of(pin.lower(), Some(&writable.upper), pin.override_stat());
+        let (upper, work) = (Some(writable.upper.as_path()), Some(writable.work.as_path()));
+        let mut layers = Stack { lower: pin.lower(), upper, work, override_stat: pin.override_stat() }.layers();
         if let Some(image) = &image {
             // The image can be gone, its layers not.
             for (layer, known) in layers.iter_mut().zip(image_layers(store, image, Some(writable.record.layers))?) {
@@ -45,7 +46,7 @@ fn image_layers(store: &Store, image: &Image, layers: Option<usize>) -> Result<V
         let override_stat = store.layer(&layer.chain_id)?.is_some_and(|record| record.override_stat);
         let mut facts = facts.next().unwrap_or_default();
         (facts.blob, facts.compressed) = (Some(layer.blob), Some(layer.blob_size));
-        directories.push(LayerDirectory { path, override_stat, facts });
+        directories.push(LayerDirectory { override_stat, facts, ..LayerDirectory::new(path) });
     }
     Ok(directories)
 }

@@ -6,6 +6,7 @@
 //! hides it. So the tree holds the merged views of all prefixes of the stack at once.
 
 use super::follow;
+use super::index::Index;
 use super::layer::{EntryId, Layer};
 use super::{Error, Result};
 use crate::layer::redirect::Redirect;
@@ -94,6 +95,7 @@ pub struct Occurrence {
     until: u16,
     /// Why it ends to be seen.
     pub end: End,
+    copy: bool,
 }
 
 impl Occurrence {
@@ -113,6 +115,13 @@ impl Occurrence {
     #[must_use]
     pub fn since(&self) -> Number {
         Number::at(self.from)
+    }
+
+    /// Whether the layer has nothing of this name: a file of a layer below was copied up under another of its names, so that
+    /// this one shows the copy too. `entry` is that of the copy's first name.
+    #[must_use]
+    pub fn is_by_index(&self) -> bool {
+        self.copy
     }
 
     /// Whether it is what the view up to a layer consults for this path. A whiteout is never *shown*, but is said to be in
@@ -155,8 +164,8 @@ struct Item<'a> {
 }
 
 impl Tree {
-    /// Merges layers, the lowest first.
-    pub fn new(layers: &[Layer]) -> Result<Self> {
+    /// Merges layers, the lowest first, of which the topmost may have an index of hard links.
+    pub fn new(layers: &[Layer], hard_links: &mut Index) -> Result<Self> {
         if layers.len() >= usize::from(Number::NEVER) {
             return Err(Error::TooLarge("there are more than 65,534 layers"));
         }
@@ -177,6 +186,7 @@ impl Tree {
             let mut directories = Vec::new();
             for group in items.chunk_by(|a, b| a.name == b.name) {
                 let (node, inner) = tree.add(layers, node, group, &parts)?;
+                tree.show_copy(layers, hard_links)?;
                 if !inner.is_empty() {
                     directories.push((node, inner));
                 }
@@ -208,6 +218,26 @@ impl Tree {
         let occurrences = (start, index(group.len())?);
         self.nodes.push(Node { parent, children: (0, 0), occurrences });
         Ok((node, inner))
+    }
+
+    /// Has the last node show the copy of a lower file that was copied up under another name.
+    fn show_copy(&mut self, layers: &[Layer], index: &mut Index) -> Result<()> {
+        let Some(node) = self.nodes.last_mut().filter(|_| !index.is_empty()) else { return Ok(()) };
+        let all = &mut self.occurrences[node.occurrences.0 as usize..];
+        let Some(seen) = all.iter_mut().find(|found| found.until == Number::NEVER) else { return Ok(()) };
+        let Some(entry) = index.copy_of(seen.layer, seen.entry)? else { return Ok(()) };
+        let top = u16::try_from(layers.len() - 1).unwrap_or(Number::NEVER);
+        (seen.until, seen.end) = (top, End::Superseded);
+        self.occurrences.push(Occurrence {
+            entry,
+            layer: top,
+            from: top,
+            until: Number::NEVER,
+            end: End::Never,
+            copy: true,
+        });
+        node.occurrences.1 += 1;
+        Ok(())
     }
 
     pub fn len(&self) -> usize {
@@ -284,7 +314,7 @@ fn fates(layers: &[Layer], group: &[Item<'_>]) -> (Occurrence, Part) {
         }
     }
     let Part { layer, entry, from, until, end } = own;
-    (Occurrence { entry, layer, from, until, end }, contents)
+    (Occurrence { entry, layer, from, until, end, copy: false }, contents)
 }
 
 /// Whether a directory continues below under another name, so that what has its own name there does not merge.

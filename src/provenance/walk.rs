@@ -24,8 +24,10 @@ pub(super) struct Directory {
     pub root: Arc<OwnedFd>,
     /// For messages.
     pub path: PathBuf,
-    /// Owners, modes and types are in `user.containers.override_stat`.
-    pub override_stat: bool,
+    /// The names of the attributes that hold owners, modes and types, where it has such.
+    pub dialects: Vec<Dialect>,
+    /// Of a writable layer: the index of hard links, and its path.
+    pub index: Option<(OwnedFd, PathBuf)>,
 }
 
 /// What was read of one.
@@ -34,7 +36,7 @@ pub(super) struct Read {
     pub entries: Vec<Entry>,
     pub text: Vec<u8>,
     /// Files with several links: device, inode, entry.
-    links: Vec<(u64, u64, u32)>,
+    pub links: Vec<(u64, u64, u32)>,
 }
 
 /// A directory that waits to be read.
@@ -58,10 +60,7 @@ struct Walk<'a> {
     found: Vec<Mutex<Read>>,
     queue: Mutex<Queue>,
     changed: Condvar,
-    /// The names of the attributes that hold owners and modes, where layers have such.
-    dialects: Vec<Dialect>,
-    /// Redirects of `user.` attributes are believed, as in a mount that writes such.
-    all_redirects: bool,
+    believes_users: bool,
 }
 
 /// A directory's children before they have a place in the layer.
@@ -82,11 +81,12 @@ pub(super) fn read(directories: &[Directory], threads: usize) -> Result<Vec<Read
         found: directories.iter().map(|_| Mutex::default()).collect(),
         queue: Mutex::new(Queue { jobs, ..Queue::default() }),
         changed: Condvar::new(),
-        dialects: dialects(directories)?,
-        all_redirects: !sys::process::is_root(),
+        believes_users: believes_users(),
     };
     for (found, directory) in walk.found.iter().zip(directories) {
-        found.lock().entries.push(walk.root(directory)?);
+        let root = read_entry(directory, At::Fd(directory.root.as_fd()));
+        let (_, root) = root.map_err(|source| Error::Read { path: directory.path.clone(), source })?;
+        found.lock().entries.push(root);
     }
     std::thread::scope(|scope| {
         let workers: Vec<_> = (1..threads).map(|_| scope.spawn(|| walk.work())).collect();
@@ -101,17 +101,19 @@ pub(super) fn read(directories: &[Directory], threads: usize) -> Result<Vec<Read
     }
     let found = walk.found.into_iter().map(|found| {
         let mut read = found.into_inner();
-        join_names(&mut read.entries, &read.text, read.links.drain(..).map(|(dev, ino, entry)| ((dev, ino), entry)));
+        join_names(&mut read.entries, &read.text, read.links.iter().map(|&(dev, ino, entry)| ((dev, ino), entry)));
         read
     });
     Ok(found.collect())
 }
 
-/// As the union believes them: a name counts where the root of some layer has it.
-fn dialects(directories: &[Directory]) -> Result<Vec<Dialect>> {
-    if !directories.iter().any(|directory| directory.override_stat) {
-        return Ok(Vec::new());
-    }
+/// Redirects and metacopy markers of `user.` attributes are believed, as in a mount that writes such.
+pub(super) fn believes_users() -> bool {
+    !sys::process::is_root()
+}
+
+/// The names that a union of the directories believes: one counts where the root of some layer has it.
+pub(super) fn dialects(directories: &[Directory]) -> Result<Vec<Dialect>> {
     let mut found = vec![Dialect::Containers];
     for dialect in Dialect::ALL {
         for directory in directories {
@@ -126,17 +128,6 @@ fn dialects(directories: &[Directory]) -> Result<Vec<Dialect>> {
 }
 
 impl Walk<'_> {
-    /// Which of them are asked for in a layer.
-    fn dialects(&self, directory: &Directory) -> &[Dialect] {
-        if directory.override_stat { &self.dialects } else { &[] }
-    }
-
-    fn root(&self, directory: &Directory) -> Result<Entry> {
-        let at = At::Fd(directory.root.as_fd());
-        let stat = sys::stat(at).and_then(|disk| shown(self.dialects(directory), at, disk));
-        stat.map(|stat| entry_of(&stat)).map_err(|source| Error::Read { path: directory.path.clone(), source })
-    }
-
     /// Works until nothing is left, or something failed.
     fn work(&self) {
         let mut queue = self.queue.lock();
@@ -235,7 +226,7 @@ impl Walk<'_> {
         hidden.sort_unstable();
         let marks = markers::read_dir_markers(fd)?;
         listing.opaque |= marks.opaque;
-        let believed = self.all_redirects || marks.trusted_redirect;
+        let believed = self.believes_users || marks.trusted_redirect;
         if let Some(redirect) = marks.redirect.as_ref().filter(|_| believed) {
             listing.redirect = redirect.encode();
         }
@@ -266,12 +257,11 @@ impl Walk<'_> {
         listing: &mut Listing,
     ) -> sys::Result<()> {
         let at = At::Name(fd, OsStr::from_bytes(name));
-        let disk = sys::stat(at)?;
+        let (disk, mut entry) = read_entry(directory, at)?;
         if disk.is_whiteout_dev() {
             listing.add(Entry::new(Kind::Whiteout), name, &[]);
             return Ok(());
         }
-        let mut entry = entry_of(&shown(self.dialects(directory), at, disk)?);
         entry.opaque = entry.is_dir() && covers;
         let mut target = Vec::new();
         if disk.is_file() && disk.size == 0 && (marks.xwhiteouts || marks.nested) {
@@ -283,8 +273,8 @@ impl Walk<'_> {
             }
         } else if disk.is_file() && marks.impure {
             let found = markers::read_file_markers(at)?;
-            entry.metacopy = found.believed_metacopy(self.all_redirects);
-            if let Some(redirect) = found.believed_redirect(self.all_redirects).filter(|_| entry.metacopy) {
+            entry.metacopy = found.believed_metacopy(self.believes_users);
+            if let Some(redirect) = found.believed_redirect(self.believes_users).filter(|_| entry.metacopy) {
                 target = redirect.encode();
             }
         } else if disk.is_symlink() {
@@ -312,6 +302,13 @@ impl Listing {
         self.text.extend_from_slice(piece);
         Text { start, len: u16::try_from(piece.len()).unwrap_or(u16::MAX) }
     }
+}
+
+/// What is on disk, and what of it is seen.
+pub(super) fn read_entry(directory: &Directory, at: At<'_>) -> sys::Result<(Stat, Entry)> {
+    let disk = sys::stat(at)?;
+    let seen = if disk.is_whiteout_dev() { disk } else { shown(&directory.dialects, at, disk)? };
+    Ok((disk, entry_of(&seen)))
 }
 
 /// What an object shows of owner, mode and type.

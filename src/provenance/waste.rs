@@ -198,7 +198,7 @@ impl Merged {
         match entry.kind {
             Kind::Directory => (layer.children(found.entry).len() == 0).then_some(0),
             // In a tar further names have no data.
-            Kind::File if entry.copied || layer.first_name(found.entry) != found.entry => Some(0),
+            Kind::File if entry.copied || self.hard_link(found).is_some() => Some(0),
             Kind::File => Some(entry.size),
             Kind::Whiteout => {
                 let below = Number::new(usize::from(found.layer().get()) - 1)?;

@@ -214,7 +214,7 @@ fn names_and_commands_never_reach_the_terminal_raw() {
 }
 
 /// Kind, size, mode, owner and link target of everything below a directory.
-fn walk(dir: &Path) -> BTreeMap<String, String> {
+pub fn walk(dir: &Path) -> BTreeMap<String, String> {
     fn enter(top: &Path, dir: &Path, found: &mut BTreeMap<String, String>) {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
@@ -241,7 +241,7 @@ fn walk(dir: &Path) -> BTreeMap<String, String> {
 }
 
 /// The same as `ls -R --json` says it.
-fn listed(document: &Value) -> BTreeMap<String, String> {
+pub fn listed(document: &Value) -> BTreeMap<String, String> {
     let entries = document["entries"].as_array().unwrap().iter().filter(|entry| entry["path"] != "/");
     let line = |e: &Value| {
         let target = e["target"].as_str().map(|t| format!("{t:?}")).unwrap_or_default();
@@ -318,4 +318,55 @@ fn every_file_of_a_mount_tells_its_layer() {
     let place = bed.p("m").display().to_string();
     assert_eq!(bed.json(&format!("whence --json {place} /d/f"))["paths"][0]["layer"], 1);
     bed.ok("umount m");
+}
+
+/// Files of a lower layer with several names, of which some are changed, deleted and moved through one of them.
+const LINKS: &str = "printf one > a; ln a b; ln a c; mkdir d d/in; ln a d/in/e; printf two > p; ln p d/q; printf x > x; \
+    ln x y; ln x z; printf same > s; ln s t; ln -s to l; ln l k; mkfifo i; ln i j";
+const CHANGED: &str = "printf changed > a; rm c; mv d moved; printf longer > moved/q; rm moved/q; chmod 600 y; rm y; rm x; \
+    chown -h 7 k; chmod 611 j; ln b new";
+
+#[test]
+fn names_of_one_file_show_what_was_written_through_another() {
+    let bed = Mounts::new();
+    let sh = |script: &str, dir: &str| {
+        let done = Command::new("sh").args(["-euc", script]).current_dir(bed.p(dir)).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    };
+    fs::create_dir(bed.p("tree")).unwrap();
+    sh(&format!("{LINKS}; tar -cf ../links.tar ."), "tree");
+    bed.ok("import links.tar links:1");
+    for kernel in ["", "--kernel "] {
+        let name = if kernel.is_empty() { "fuse" } else { "native" };
+        bed.ok(&format!("mount {kernel}--name {name} links:1 m"));
+        sh(CHANGED, "m");
+        let place = bed.p("m").display().to_string();
+        let seen = walk(&bed.p("m"));
+        let files = ["/a", "/b", "/moved/in/e", "/new", "/p", "/z", "/s", "/t"];
+        let links = files.map(|file| fs::metadata(bed.p(&format!("m{file}"))).unwrap().nlink());
+        let texts = files.map(|file| bed.read(&format!("m{file}")));
+        for target in [&place, name] {
+            assert_eq!(listed(&bed.json(&format!("ls -R --json {target}"))), seen, "{name} as {target}");
+            assert_eq!(files.map(|file| bed.ok(&format!("cat {target} {file}"))), texts, "{name} as {target}");
+            let stat = bed.json(&format!("stat --json {target} {}", files.join(" ")));
+            let stat: Vec<u64> =
+                stat["entries"].as_array().unwrap().iter().map(|e| e["links"].as_u64().unwrap()).collect();
+            assert_eq!(stat, links, "{name} as {target}");
+            let waste = bed.json(&format!("waste --json {target}"));
+            let taken: u64 = ["one", "two", "x", "same", "changed", "longer", "x"].map(|t| t.len() as u64).iter().sum();
+            assert_eq!((&waste["total_bytes"], &waste["wasted_bytes"]), (&json!(taken), &json!(7)), "{name}");
+        }
+        let whence = bed.json(&format!("whence --json {place} /b /p /moved/in/e /s"));
+        let of = |n: usize| (&whence["paths"][n]["layer"], &whence["paths"][n]["layers"][0]["action"]);
+        let changed = json!("changes_content");
+        assert_eq!((of(0), of(1)), ((&json!(2), &changed), (&json!(2), &changed)), "{name}");
+        assert_eq!((of(2).0, of(3).0), (&json!(2), &json!(1)), "{name}");
+        assert_eq!(whence["paths"][0]["layers"][0]["entry"]["hard_link"], "/a", "{name}");
+        let diff = bed.ok(&format!("diff links:1 {place}"));
+        assert!(diff.contains("C /b (content") && diff.contains("C /p (content") && !diff.contains("/s"), "{diff}");
+        assert_eq!(bed.ok(&format!("cat --layer 1 {place} /b")), "one");
+        assert!(bed.fails(&format!("cat --layer 2 {place} /p")).contains("has no /p"));
+        bed.ok("umount m");
+        assert_eq!(listed(&bed.json(&format!("ls -R --json {name}"))), seen, "{name}, not mounted");
+    }
 }

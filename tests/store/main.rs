@@ -20,6 +20,7 @@ mod load;
 mod mount;
 mod names;
 mod program;
+mod random;
 mod report;
 mod sample;
 mod save;

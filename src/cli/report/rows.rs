@@ -76,9 +76,8 @@ impl<'a> Rows<'a> {
         }
         let (fate, bytes) = self.bytes.of(node, one);
         let mut does = self.does(node, one)?;
-        let first = layer.first_name(one.entry);
-        if first != one.entry {
-            does += &format!(", hard link to /{}", text::name(&layer.path(first)));
+        if let Some(path) = self.merged.hard_link(one) {
+            does += &format!(", hard link to /{}", text::name(&path));
         }
         let target = layer.target(one.entry);
         Ok(Found(

@@ -1,7 +1,7 @@
 //! Cases that random stacks do not have.
 
 use super::sources;
-use crate::provenance::{LayerDirectory, Lost, Merged, NodeId, Reason, View, stack_of};
+use crate::provenance::{LayerDirectory, Lost, Merged, NodeId, Reason, Stack, View};
 use crate::sys;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -141,7 +141,7 @@ fn one_layer_alone_has_its_whiteouts() {
     let dir = tmp.path();
     write(dir, "1/a", "1");
     write(dir, "2/.wh.a", "");
-    let layers = stack_of(&[dir.join("1")], Some(&dir.join("2")), false);
+    let layers = Stack { lower: &[dir.join("1")], upper: Some(&dir.join("2")), ..Stack::default() }.layers();
     let merged = Merged::of_directories("test", None, layers).unwrap();
     assert!(shown(&merged).is_empty());
     let two = merged.number(2).unwrap();

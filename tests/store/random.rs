@@ -1,0 +1,92 @@
+//! Random changes in a mount, and what the inspecting commands say of it meanwhile.
+
+use super::layered::{listed, walk};
+use super::mount::Mounts;
+use serde_json::json;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+const STACKS: u64 = 12;
+const STEPS: u64 = 25;
+
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, n: u64) -> u64 {
+        // Knuth's MMIX generator; the upper bits are the good ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+
+    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len() as u64) as usize]
+    }
+
+    /// A path, which need not exist.
+    fn path(&mut self, top: &Path) -> PathBuf {
+        let dir = self.pick(&["", "", "d", "d/in", "e"]);
+        top.join(dir).join(self.pick(&["a", "b", "c", "d", "e", "in"]))
+    }
+}
+
+/// One change. That it often fails is part of the game.
+fn change(rng: &mut Rng, top: &Path) -> io::Result<()> {
+    let (one, other) = (rng.path(top), rng.path(top));
+    match rng.below(12) {
+        0..3 => File::options().append(true).open(one)?.write_all(b"more"),
+        3..5 => fs::hard_link(one, other),
+        5 => fs::write(one, "new"),
+        6 => fs::remove_file(one),
+        7 => fs::create_dir(one),
+        8 => fs::remove_dir_all(one),
+        9 => fs::set_permissions(one, Permissions::from_mode(0o600 + rng.below(64) as u32)),
+        10 => symlink("../a", one),
+        _ => fs::rename(one, other),
+    }
+}
+
+#[test]
+fn what_a_mount_shows_after_random_changes() {
+    let bed = Mounts::new();
+    let mut by_index = 0;
+    for seed in 0..STACKS {
+        let (mut rng, dir) = (Rng(seed), bed.p(&format!("stack{seed}")));
+        let tree = |name: &str| dir.join(name);
+        ["1/d/in", "1/e", "2/d", "u", "w", "m"].iter().for_each(|name| fs::create_dir_all(tree(name)).unwrap());
+        fs::write(tree("1/a"), "one").unwrap();
+        for name in ["1/b", "1/d/a", "1/e/c", "1/d/in/e"] {
+            fs::hard_link(tree("1/a"), tree(name)).unwrap();
+        }
+        fs::write(tree("2/c"), "two").unwrap();
+        fs::hard_link(tree("2/c"), tree("2/d/b")).unwrap();
+        // One file in two layers is one file.
+        fs::hard_link(tree("1/a"), tree("2/e")).unwrap();
+        let top = tree("m");
+        let stack = format!("{}:{}", tree("2").display(), tree("1").display());
+        let (upper, work) = (tree("u").display().to_string(), tree("w").display().to_string());
+        bed.ok(&format!("mount -o lowerdir={stack},upperdir={upper},workdir={work} {}", top.display()));
+        let done = (0..STEPS).filter(|_| change(&mut rng, &top).is_ok()).count();
+        assert!(done > 3, "stack {seed}: {done}");
+        let seen = walk(&top);
+        let files: Vec<&String> =
+            seen.iter().filter(|(_, what)| what.starts_with("file")).map(|(path, _)| path).collect();
+        let text: String = files.iter().map(|path| fs::read_to_string(top.join(&path[1..])).unwrap()).collect();
+        let paths = files.iter().map(|path| path.as_str()).collect::<Vec<_>>().join(" ");
+        for target in [top.display().to_string(), format!("--lower {stack} --upper {upper} --work {work}")] {
+            let document = bed.json(&format!("ls -R --json --cumulative {target}"));
+            assert_eq!(listed(&document), seen, "stack {seed} as {target}");
+            if !files.is_empty() {
+                assert_eq!(bed.ok(&format!("cat {target} {paths}")), text, "stack {seed} as {target}");
+            }
+            let waste = bed.json(&format!("waste --json {target}"));
+            let visible = waste["total_bytes"].as_u64().unwrap() - waste["wasted_bytes"].as_u64().unwrap();
+            assert_eq!(document["entries"][0]["cumulative"], json!(visible), "stack {seed} as {target}");
+        }
+        let whence = bed.ok(&format!("whence {} / {paths}", top.display()));
+        by_index += whence.matches("by the index of hard links").count();
+        bed.ok(&format!("umount {}", top.display()));
+    }
+    assert!(by_index > STACKS as usize, "{by_index}");
+}
