@@ -6,7 +6,7 @@ use super::layers::made_by;
 use super::ls::{ViewArgs, find};
 use super::output::{self, SCHEMA};
 use super::target::{TARGETS, TargetArgs};
-use crate::provenance::{Kind, Merged, NodeId, Occurrence};
+use crate::provenance::{Kind, Merged, NodeId, Number, Occurrence};
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
@@ -46,6 +46,24 @@ struct StatObject {
     links: usize,
     digest: Option<String>,
     command: Option<String>,
+    data: Option<DataObject>,
+}
+
+/// Where the data of a file of metadata are.
+#[derive(Serialize)]
+struct DataObject {
+    layer: Option<u16>,
+    path: String,
+}
+
+impl DataObject {
+    fn new(merged: &Merged, node: NodeId, found: &Occurrence) -> anyhow::Result<Option<Self>> {
+        let object = |(layer, path): (Option<Number>, Vec<u8>)| Self {
+            layer: layer.map(Number::get),
+            path: String::from_utf8_lossy(&path).into_owned(),
+        };
+        Ok(merged.data_of_metacopy(node, found)?.map(object))
+    }
 }
 
 /// Prints what is known.
@@ -61,12 +79,16 @@ pub fn run(args: &StatArgs, context: &Context) -> anyhow::Result<()> {
         let Some(found) = merged.seen(node, view) else { bail!("{} is not seen", absolute(&merged.path(node))) };
         let digest = merged.content(node, found)?.map(|digest| digest.to_string());
         let layer = merged.layer(found.layer());
-        let links = merged.links(found);
+        let (links, data) = (merged.links(found), DataObject::new(merged, node, found)?);
         if args.json {
             let (entry, command) = (EntryObject::new(merged, node, found), layer.facts.command.clone());
-            objects.push(StatObject { entry, links, digest, command });
+            objects.push(StatObject { entry, links, digest, command, data });
         } else {
             text.extend(lines(merged, node, found, links, digest));
+            text.extend(data.map(|data| match data.layer {
+                Some(layer) => format!("  Data: layer {layer}, {}", data.path),
+                None => format!("  Data: {}", data.path),
+            }));
         }
     }
     target.check()?;

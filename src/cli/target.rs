@@ -119,7 +119,7 @@ impl TargetArgs {
         };
         let lower: Vec<PathBuf> = self.lower.iter().flat_map(split).collect();
         let (upper, work) = (self.upper.as_deref(), self.work.as_deref());
-        directories("the stack", Stack { lower: &lower, upper, work, override_stat: false })
+        directories("the stack", Stack { lower: &lower, upper, work, ..Stack::default() })
     }
 }
 
@@ -226,6 +226,7 @@ fn mounted(path: &Path, context: &Context) -> anyhow::Result<Target> {
     synced.with_context(|| format!("cannot have {} written out", path.display()))?;
     let stack = Stack {
         lower: &options.lower,
+        data_only: &options.data_only,
         upper: options.upper.as_deref(),
         work: options.work.as_deref().filter(|_| options.index),
         override_stat: options.override_stat,

@@ -237,6 +237,11 @@ pub fn sentence(merged: &Merged, node: NodeId, touch: &Touch<'_>) -> String {
     }
     if entry.metacopy {
         text += ", attributes only";
+        text += &match merged.data_of_metacopy(node, found) {
+            Ok(Some((Some(number), _))) => format!(", data of layer {number}"),
+            Ok(Some((None, path))) => format!(", data of {}", String::from_utf8_lossy(&path)),
+            _ => ", its data are in no layer".to_owned(),
+        };
     }
     let (Some(by), Some(culprit)) = (found.hidden_by(), merged.culprit(node, found)) else { return text };
     let culprit = absolute(&merged.path(culprit));

@@ -5,6 +5,7 @@ use super::error::{Error, Result};
 use super::layer::EntryId;
 use super::merged::Merged;
 use super::origin::Origin;
+use super::read::Data;
 use super::tree::{NodeId, Number, Occurrence};
 use crate::archive;
 use rustc_hash::FxHashMap;
@@ -26,13 +27,12 @@ impl Merged {
                 continue;
             }
             let mut content = Vec::new();
-            let (number, id) = self.data(*node, found)?;
-            match &self.layer(number).origin {
-                Origin::Directory(_) => self.write_content(*node, found, &mut content)?,
-                Origin::Blob(_) => {
+            match self.data(*node, found)? {
+                Data::Layer(number, id) if matches!(self.layer(number).origin, Origin::Blob(_)) => {
                     let ordinal = self.ordinal(number, id);
                     wanted.entry(number).or_default().entry(ordinal).or_default().push(at);
                 }
+                _ => self.write_content(*node, found, &mut content)?,
             }
             contents.push(Some(content));
         }

@@ -1,9 +1,11 @@
 //! How two entries differ, and what an entry does to the one that was there before.
 
+use super::contents;
 use super::entry::{Entry, Kind};
 use super::error::Result;
-use super::layer::{EntryId, Layer};
+use super::layer::Layer;
 use super::merged::Merged;
+use super::read::Data;
 use super::tree::{End, NodeId, Number, Occurrence};
 use crate::image::digest::Digest;
 
@@ -95,15 +97,16 @@ fn same_data(a: Place<'_>, b: Place<'_>) -> Result<bool> {
     if a.entry().size == 0 {
         return Ok(true);
     }
-    let data = |place: Place<'_>| -> Result<(Number, EntryId)> { place.merged.data(place.node, place.found) };
+    let data = |place: Place<'_>| place.merged.data(place.node, place.found);
     let (one, other) = (data(a)?, data(b)?);
     if std::ptr::eq(a.merged, b.merged) {
         return Ok(one == other);
     }
     // The same layer in two images.
-    let (layer, same) = (a.merged.layer(one.0), b.merged.layer(other.0));
+    let (Data::Layer(one, id), Data::Layer(other, same_id)) = (one, other) else { return Ok(false) };
+    let (layer, same) = (a.merged.layer(one), b.merged.layer(other));
     let known = layer.facts.chain_id.is_some() && layer.facts.chain_id == same.facts.chain_id;
-    Ok(known && layer.path(one.1) == same.path(other.1))
+    Ok(known && layer.path(id) == same.path(same_id))
 }
 
 /// What a layer does at a path.
@@ -154,8 +157,13 @@ impl Merged {
         if self.entry(found).kind != Kind::File {
             return Ok(None);
         }
-        let (number, id) = self.data(node, found)?;
-        self.layer(number).content(id)
+        match self.data(node, found)? {
+            Data::Layer(number, id) => self.layer(number).content(id),
+            Data::DataOnly(layer, path) => {
+                let root = &self.data_only()[layer];
+                contents::hash(&root.open_file(&path)?).map_err(|source| root.failed(&path, source))
+            }
+        }
     }
 
     /// What every layer does at a path, the topmost first.

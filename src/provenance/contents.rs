@@ -3,16 +3,14 @@
 use super::entry::Kind;
 use super::error::{Error, Result};
 use super::layer::{EntryId, Layer};
-use super::origin::Origin;
-use super::walk::Directory;
+use super::origin::{Directory, Origin, Root};
 use crate::archive::{self, Data};
 use crate::image::digest::{Digest, Hashing};
 use crate::layer::{override_stat, xattr};
-use crate::sys::{self, Access, At, Fd};
+use crate::sys::{self, At};
 use std::ffi::{CString, OsStr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 /// Files with more bytes of holes get no digest: hashing the zeros of a few bytes of archive could take hours.
 const HOLES: u64 = 1 << 30;
@@ -85,29 +83,14 @@ impl Layer {
         if entry.size == 0 {
             return Ok(Some(Digest::of(&[])));
         }
-        self.hash_file(id).map_err(|source| self.failed(id, source))
-    }
-
-    fn hash_file(&self, id: EntryId) -> sys::Result<Option<Digest>> {
         let Some(file) = self.open(id)? else { return Ok(None) };
-        let stat = sys::stat(At::Fd(file.as_fd()))?;
-        if stat.size.saturating_sub(stat.blocks * 512) > HOLES {
-            return Ok(None);
-        }
-        let (mut hashing, mut buffer) = (Hashing::new(), vec![0; PIECE]);
-        loop {
-            match sys::pread(file.as_fd(), &mut buffer, hashing.count())? {
-                0 => return Ok(Some(hashing.finish())),
-                n => hashing.update(&buffer[..n]),
-            }
-        }
+        hash(&file).map_err(|source| self.failed(id, source))
     }
 
     /// Opens a regular file of a layer directory.
-    pub(super) fn open(&self, id: EntryId) -> sys::Result<Option<std::os::fd::OwnedFd>> {
+    pub(super) fn open(&self, id: EntryId) -> Result<Option<OwnedFd>> {
         let Origin::Directory(directory) = &self.origin else { return Ok(None) };
-        let path = self.path(id);
-        sys::open_file_path(self.root_of(directory, id), OsStr::from_bytes(&path), Access::Read).map(Some)
+        self.root_of(directory, id).open_file(&self.path(id)).map(Some)
     }
 
     /// A digest of the extended attributes as users see them, SELinux labels aside; `None` when there are none. Of a layer
@@ -116,32 +99,42 @@ impl Layer {
     /// # Errors
     /// [`Error::Read`].
     pub fn xattrs(&self, id: EntryId) -> Result<Option<Digest>> {
+        let directory = match &self.origin {
+            Origin::Blob(_) => return Ok(self.digest(self.entry(id).xattrs)),
+            Origin::Directory(directory) => directory,
+        };
+        let (root, path, aside) = (self.root_of(directory, id), self.path(id), !directory.dialects.is_empty());
+        let read = sys::open_path_rel(root.fd(), OsStr::from_bytes(&path))
+            .and_then(|fd| read_xattrs(At::Fd(fd.as_fd()), aside));
+        read.map_err(|source| root.failed(&path, source))
+    }
+
+    /// The error of reading the content of an entry.
+    pub(super) fn failed(&self, id: EntryId, source: sys::Error) -> Error {
+        let path = self.path(id);
         match &self.origin {
-            Origin::Blob(_) => Ok(self.digest(self.entry(id).xattrs)),
-            Origin::Directory(directory) => {
-                let path = self.path(id);
-                let aside = !directory.dialects.is_empty();
-                let read = sys::open_path_rel(self.root_of(directory, id), OsStr::from_bytes(&path))
-                    .and_then(|fd| read_xattrs(At::Fd(fd.as_fd()), aside));
-                read.map_err(|source| self.failed(id, source))
-            }
+            Origin::Directory(directory) => self.root_of(directory, id).failed(&path, source),
+            Origin::Blob(_) => Error::Read { path: OsStr::from_bytes(&path).into(), source },
         }
     }
 
-    pub(super) fn failed(&self, id: EntryId, source: sys::Error) -> Error {
-        let root = match &self.origin {
-            Origin::Directory(Directory { index: Some((_, path)), .. }) if !self.is_named(id) => path,
-            Origin::Directory(directory) => &directory.path,
-            Origin::Blob(_) => Path::new(""),
-        };
-        Error::Read { path: root.join(OsStr::from_bytes(&self.path(id))), source }
-    }
-
     /// The directory in which [`Layer::path`] leads to an entry.
-    fn root_of<'a>(&self, directory: &'a Directory, id: EntryId) -> Fd<'a> {
-        match &directory.index {
-            Some((index, _)) if !self.is_named(id) => index.as_fd(),
-            _ => directory.root.as_fd(),
+    fn root_of<'a>(&self, directory: &'a Directory, id: EntryId) -> &'a Root {
+        directory.index.as_ref().filter(|_| !self.is_named(id)).unwrap_or(&directory.root)
+    }
+}
+
+/// The sha256 of a file; `None` if it is mostly holes.
+pub(super) fn hash(file: &OwnedFd) -> sys::Result<Option<Digest>> {
+    let stat = sys::stat(At::Fd(file.as_fd()))?;
+    if stat.size.saturating_sub(stat.blocks * 512) > HOLES {
+        return Ok(None);
+    }
+    let (mut hashing, mut buffer) = (Hashing::new(), vec![0; PIECE]);
+    loop {
+        match sys::pread(file.as_fd(), &mut buffer, hashing.count())? {
+            0 => return Ok(Some(hashing.finish())),
+            n => hashing.update(&buffer[..n]),
         }
     }
 }

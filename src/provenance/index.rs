@@ -4,7 +4,8 @@
 use super::entry::{Entry, NONE};
 use super::error::{Error, Result};
 use super::layer::{EntryId, Layer, add_text, parts};
-use super::walk::{self, Directory, Read};
+use super::origin::Directory;
+use super::walk::{self, Read};
 use crate::layer::markers;
 use crate::layer::origin::OverlayHandle;
 use crate::sys::{self, At, Errno};
@@ -58,17 +59,17 @@ impl Index {
     /// Reads the copies, and returns them by the names of their entries in the index.
     fn read(&mut self, upper: &Directory, own: &Read) -> Result<FxHashMap<OsString, usize>> {
         let mut by_handle = FxHashMap::default();
-        let Some((root, path)) = &upper.index else { return Ok(by_handle) };
-        let failed = |source| Error::Read { path: path.clone(), source };
+        let Some(root) = &upper.index else { return Ok(by_handle) };
+        let failed = |source| root.failed(b"", source);
         let mut handles = Vec::new();
         let each = &mut |entry: sys::RawEntry<'_>| handles.push(OsStr::from_bytes(entry.name).to_owned());
-        sys::read_dir_itself(root.as_fd(), each).map_err(failed)?;
+        sys::read_dir_itself(root.fd(), each).map_err(failed)?;
         if handles.is_empty() {
             return Ok(by_handle);
         }
         let in_upper: FxHashMap<(u64, u64), u32> = own.links.iter().map(|(dev, ino, at)| ((*dev, *ino), *at)).collect();
         for handle in handles {
-            let Some((inode, entry)) = read_copy(upper, At::Name(root.as_fd(), &handle)).map_err(failed)? else {
+            let Some((inode, entry)) = read_copy(upper, At::Name(root.fd(), &handle)).map_err(failed)? else {
                 continue;
             };
             let id = in_upper.get(&inode).map(|at| match own.entries[*at as usize].first {
@@ -97,7 +98,7 @@ impl Index {
                 None => {
                     let path = parts(&read.entries, &read.text, *at).join(&b'/');
                     let handle = handle(lower, OsStr::from_bytes(&path), system)
-                        .map_err(|source| Error::Read { path: lower.path.join(OsStr::from_bytes(&path)), source })?;
+                        .map_err(|source| lower.root.failed(&path, source))?;
                     *known.entry(*ino).or_insert(handle.and_then(|handle| by_handle.get(&handle.index_name()).copied()))
                 }
             };
@@ -148,8 +149,8 @@ struct FileSystem {
 
 impl FileSystem {
     fn of(layer: &Directory) -> Result<Self> {
-        let failed = |source| Error::Read { path: layer.path.clone(), source };
-        let fd = layer.root.as_fd();
+        let failed = |source| layer.root.failed(b"", source);
+        let fd = layer.root.fd();
         let dev = sys::stat(At::Fd(fd)).map_err(failed)?.dev;
         Ok(Self { dev, uuid: sys::fs_uuid(fd).map_err(failed)? })
     }
@@ -173,7 +174,7 @@ fn read_copy(upper: &Directory, at: At<'_>) -> sys::Result<Option<((u64, u64), E
 
 /// The handle of a lower file as the index has it; `None` where there are none, or nobody may see them.
 fn handle(lower: &Directory, path: &OsStr, system: &FileSystem) -> sys::Result<Option<OverlayHandle>> {
-    let handle = sys::open_path_rel(lower.root.as_fd(), path).and_then(|fd| sys::handle(At::Fd(fd.as_fd())));
+    let handle = sys::open_path_rel(lower.root.fd(), path).and_then(|fd| sys::handle(At::Fd(fd.as_fd())));
     match handle {
         Ok(handle) => Ok(Some(OverlayHandle::encode(&handle, system.uuid, false))),
         Err(e) if [Errno::OPNOTSUPP, Errno::OVERFLOW, Errno::PERM].contains(&e.errno) => Ok(None),

@@ -3,6 +3,7 @@
 use super::entry::{Entry, Kind};
 use super::index::Index;
 use super::layer::{EntryId, Layer};
+use super::origin::Root;
 use super::tree::{End, NodeId, Number, Occurrence, Tree};
 use super::{Error, Result};
 use crate::image::digest::Digest;
@@ -19,6 +20,7 @@ pub struct Merged {
     /// The image, if the layers are those of one: the digest of its configuration.
     pub image: Option<Digest>,
     layers: Vec<Layer>,
+    data_only: Vec<Root>,
     tree: Tree,
 }
 
@@ -60,7 +62,17 @@ impl Merged {
         if let Some(top) = layers.last_mut() {
             index.complete(top)?;
         }
-        Ok(Self { name, image, layers, tree })
+        Ok(Self { name, image, layers, data_only: Vec::new(), tree })
+    }
+
+    /// The same on layers below that only hold data of metacopy files, topmost first. They are no part of the merged tree.
+    pub(super) fn on(self, data_only: Vec<Root>) -> Self {
+        Self { data_only, ..self }
+    }
+
+    /// Layers that only hold data.
+    pub(super) fn data_only(&self) -> &[Root] {
+        &self.data_only
     }
 
     /// The layers, the lowest first.

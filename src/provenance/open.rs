@@ -3,18 +3,16 @@
 use super::index::Index;
 use super::layer::{Facts, Layer};
 use super::merged::Merged;
-use super::origin::{Blob, Origin};
+use super::origin::{Blob, Directory, Origin, Root};
 use super::tar::{self, Unsettled};
-use super::walk::{self, Directory};
+use super::walk;
 use super::{Error, Result, settle};
 use crate::archive::{Expected, Limits};
 use crate::image::container::{ImageInSource, Source};
 use crate::image::{Config, Digest, Document};
-use crate::sys::{self, Errno};
+use crate::sys::Errno;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -26,6 +24,8 @@ pub struct LayerDirectory {
     pub path: PathBuf,
     /// Owners, modes and device numbers are in `user.containers.override_stat`.
     pub override_stat: bool,
+    /// Nothing of it is merged: it only holds data of metacopy files. Such layers are below all others.
+    pub data_only: bool,
     /// Of a writable layer: its work directory, whose index of hard links says under which further names its files are seen.
     pub work: Option<PathBuf>,
     /// What is known of the layer; the directory itself is filled in.
@@ -51,8 +51,10 @@ impl Merged {
     /// # Errors
     /// [`Error::Read`] names the directory that could not be read.
     pub fn of_directories(name: &str, image: Option<Digest>, layers: Vec<LayerDirectory>) -> Result<Self> {
+        let (data_only, layers): (Vec<_>, Vec<_>) = layers.into_iter().partition(|layer| layer.data_only);
+        let data_only = data_only.iter().rev().map(|layer| Root::open(&layer.path)).collect::<Result<Vec<_>>>()?;
         let directories = open(&layers)?;
-        let read = walk::read(&directories, threads())?;
+        let read = walk::read(&directories, !data_only.is_empty(), threads())?;
         let index = Index::of(&directories, &read)?;
         let layers = layers.into_iter().zip(directories).zip(read).map(|((layer, directory), read)| Layer {
             facts: Facts { directory: Some(layer.path), ..layer.facts },
@@ -63,7 +65,7 @@ impl Merged {
             sources: FxHashMap::default(),
             origin: Origin::Directory(directory),
         });
-        Self::new(name.to_owned(), image, layers.collect(), index)
+        Ok(Self::new(name.to_owned(), image, layers.collect(), index)?.on(data_only))
     }
 
     /// Reads the layers of an image in an archive or layout, the lowest `layers` of them (all for `None`), without
@@ -101,9 +103,8 @@ impl Merged {
 /// Opens layer directories.
 fn open(layers: &[LayerDirectory]) -> Result<Vec<Directory>> {
     let open = |layer: &LayerDirectory| {
-        let root = Arc::new(open_root(&layer.path)?);
         let index = layer.work.as_deref().map_or(Ok(None), open_index)?;
-        Ok(Directory { root, path: layer.path.clone(), dialects: Vec::new(), index })
+        Ok(Directory { root: Root::open(&layer.path)?, dialects: Vec::new(), index })
     };
     let mut directories = layers.iter().map(open).collect::<Result<Vec<_>>>()?;
     if layers.iter().any(|layer| layer.override_stat) {
@@ -115,17 +116,11 @@ fn open(layers: &[LayerDirectory]) -> Result<Vec<Directory>> {
     Ok(directories)
 }
 
-fn open_root(path: &Path) -> Result<OwnedFd> {
-    sys::open_root(path).map_err(|source| Error::Read { path: path.to_owned(), source })
-}
-
 /// The index of hard links in a work directory, which has none before the first mount.
-fn open_index(work: &Path) -> Result<Option<(OwnedFd, PathBuf)>> {
-    let path = work.join("index");
-    match sys::open_dir(open_root(work)?.as_fd(), OsStr::new("index")) {
-        Err(e) if e.is(Errno::NOENT) => Ok(None),
-        Err(source) => Err(Error::Read { path, source }),
-        Ok(fd) => Ok(Some((fd, path))),
+fn open_index(work: &Path) -> Result<Option<Root>> {
+    match Root::open(work)?.directory("index") {
+        Err(Error::Read { source, .. }) if source.is(Errno::NOENT) => Ok(None),
+        opened => opened.map(Some),
     }
 }
 
@@ -190,6 +185,8 @@ fn in_parallel(blobs: &[Blob]) -> Result<Vec<Unsettled>> {
 pub struct Stack<'a> {
     /// Topmost first.
     pub lower: &'a [PathBuf],
+    /// Layers below those that only hold data, topmost first.
+    pub data_only: &'a [PathBuf],
     /// The writable directory.
     pub upper: Option<&'a Path>,
     /// Its work directory; `None` also where the index of hard links is not used.
@@ -204,12 +201,13 @@ impl Stack<'_> {
     pub fn layers(&self) -> Vec<LayerDirectory> {
         let layer =
             |path: &Path| LayerDirectory { override_stat: self.override_stat, ..LayerDirectory::new(path.to_owned()) };
+        let data_only = self.data_only.iter().rev().map(|path| LayerDirectory { data_only: true, ..layer(path) });
         let lower = self.lower.iter().rev().map(|path| layer(path));
         let upper = self.upper.map(|path| LayerDirectory {
             work: self.work.map(Path::to_owned),
             facts: Facts { writable: true, ..Facts::default() },
             ..layer(path)
         });
-        lower.chain(upper).collect()
+        data_only.chain(lower).chain(upper).collect()
     }
 }

@@ -4,16 +4,29 @@ use super::entry::Kind;
 use super::error::{Error, Result};
 use super::layer::{EntryId, Layer};
 use super::merged::Merged;
-use super::origin::{Blob, Origin};
+use super::origin::{Blob, Origin, Root};
 use super::tree::{NodeId, Number, Occurrence};
+use super::walk;
 use crate::archive;
 use crate::image::digest::Hashing;
+use crate::layer::markers::{self, FileMarkers};
 use crate::layer::redirect::Redirect;
-use crate::sys;
+use crate::sys::{self, At, Errno, Stat};
+use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 const PIECE: usize = 256 << 10;
+
+/// Where the data of a file are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Data {
+    /// A file of a layer.
+    Layer(Number, EntryId),
+    /// A path in one of [`Merged::data_only`].
+    DataOnly(usize, Vec<u8>),
+}
 
 impl Merged {
     /// Writes the content of the regular file that an occurrence at `node` is. Of a layer in an archive the blob is read
@@ -22,16 +35,50 @@ impl Merged {
     /// # Errors
     /// [`Error::Write`] for those of `out`; [`Error::Read`] and [`Error::Layer`].
     pub fn write_content(&self, node: NodeId, occurrence: &Occurrence, out: &mut dyn Write) -> Result<()> {
-        let (number, id) = self.data(node, occurrence)?;
-        let layer = self.layer(number);
-        match &layer.origin {
-            Origin::Directory(_) => write_file(layer, id, out),
-            Origin::Blob(blob) => write_from_blob(blob, layer, id, out),
+        let file = match self.data(node, occurrence)? {
+            Data::Layer(number, id) => match &self.layer(number).origin {
+                Origin::Blob(blob) => return write_from_blob(blob, self.layer(number), id, out),
+                Origin::Directory(_) => self.layer(number).open(id)?,
+            },
+            Data::DataOnly(layer, path) => Some(self.data_only()[layer].open_file(&path)?),
+        };
+        file.map_or(Ok(()), |file| self.write_file(node, &file, out))
+    }
+
+    fn write_file(&self, node: NodeId, file: &OwnedFd, out: &mut dyn Write) -> Result<()> {
+        let (mut buffer, mut at) = (vec![0; PIECE], 0);
+        loop {
+            let read = sys::pread(file.as_fd(), &mut buffer, at);
+            match read.map_err(|source| Error::Read { path: OsStr::from_bytes(&self.path(node)).into(), source })? {
+                0 => return Ok(()),
+                n => {
+                    out.write_all(&buffer[..n]).map_err(Error::Write)?;
+                    at += n as u64;
+                }
+            }
         }
     }
 
-    /// The file that holds the data of one: itself, unless it holds metadata only or is a copy of one below.
-    pub(super) fn data(&self, node: NodeId, occurrence: &Occurrence) -> Result<(Number, EntryId)> {
+    /// Of a file that holds metadata only: the layer with its data, and their path there; or without a layer the path of
+    /// the file itself, if its layer is one that only holds data.
+    ///
+    /// # Errors
+    /// [`Error::Entry`] when no layer has them.
+    pub fn data_of_metacopy(&self, node: NodeId, found: &Occurrence) -> Result<Option<(Option<Number>, Vec<u8>)>> {
+        if !self.entry(found).metacopy {
+            return Ok(None);
+        }
+        Ok(Some(match self.data(node, found)? {
+            Data::Layer(number, id) => (Some(number), [b"/", &*self.layer(number).path(id)].concat()),
+            Data::DataOnly(layer, path) => (None, self.data_only()[layer].shown(&path).into_os_string().into_vec()),
+        }))
+    }
+
+    /// Where the data of a file are.
+    ///
+    /// # Errors
+    /// [`Error::Entry`] when it is no regular file, or holds metadata only and its data are in no layer.
+    pub(super) fn data(&self, node: NodeId, occurrence: &Occurrence) -> Result<Data> {
         let entry = self.entry(occurrence);
         let own = (occurrence.layer(), occurrence.entry);
         let nothing =
@@ -40,12 +87,14 @@ impl Merged {
             return Err(nothing("is no regular file"));
         }
         if !entry.metacopy {
-            return Ok(self.source_of_copy(own));
+            let (number, id) = self.source_of_copy(own);
+            return Ok(Data::Layer(number, id));
         }
+        let missing = || nothing("has its data in a layer that is not here");
         if occurrence.is_by_index() {
             // The redirect of the copy says where its other name was.
             let lower = self.occurrences(node).iter().rev().find(|found| found.hidden_by() == Some(own.0));
-            return self.data(node, lower.ok_or_else(|| nothing("has its data in a layer that is not here"))?);
+            return self.data(node, lower.ok_or_else(missing)?);
         }
         let (mut from, mut redirect) = (own.0, self.layer(own.0).redirect(own.1));
         loop {
@@ -55,17 +104,36 @@ impl Merged {
                 Some(Redirect::Name(name)) => self.below(self.child(self.parent(node), name)?, below),
                 None => self.below(node, below),
             });
-            let found = found.ok_or_else(|| nothing("has its data in a layer that is not here"))?;
+            let Some(found) = found else {
+                // Layers that hold only data are reached by paths only.
+                let Some(Redirect::Absolute(path)) = redirect else { return Err(missing()) };
+                return self.in_data_only(path)?.ok_or_else(missing);
+            };
             let (number, id) = (found.layer(), found.entry);
             match self.entry(found) {
-                entry if entry.kind != Kind::File => return Err(nothing("has its data in a layer that is not here")),
+                entry if entry.kind != Kind::File => return Err(missing()),
                 entry if entry.metacopy => {
                     redirect = self.layer(number).redirect(id).or(redirect);
                     from = number;
                 }
-                _ => return Ok((number, id)),
+                _ => return Ok(Data::Layer(number, id)),
             }
         }
+    }
+
+    /// Looks for data in the layers that hold nothing else.
+    fn in_data_only(&self, mut path: Vec<u8>) -> Result<Option<Data>> {
+        for (layer, root) in self.data_only().iter().enumerate() {
+            let found = look(root, &path).map_err(|source| root.failed(&path, source))?;
+            let Some((disk, marks)) = found else { continue };
+            match marks.believed_redirect(walk::believes_users()) {
+                _ if !disk.is_file() => return Ok(None),
+                _ if !marks.believed_metacopy(walk::believes_users()) => return Ok(Some(Data::DataOnly(layer, path))),
+                Some(Redirect::Absolute(further)) => path.clone_from(further),
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
     /// What the layers up to `top` have at a path, hidden by those above or not.
@@ -80,21 +148,6 @@ impl Merged {
             at = (number, source);
         }
         at
-    }
-}
-
-fn write_file(layer: &Layer, id: EntryId, out: &mut dyn Write) -> Result<()> {
-    let failed = |source| layer.failed(id, source);
-    let Some(file) = layer.open(id).map_err(failed)? else { return Ok(()) };
-    let (mut buffer, mut at) = (vec![0; PIECE], 0);
-    loop {
-        match sys::pread(file.as_fd(), &mut buffer, at).map_err(failed)? {
-            0 => return Ok(()),
-            n => {
-                out.write_all(&buffer[..n]).map_err(Error::Write)?;
-                at += n as u64;
-            }
-        }
     }
 }
 
@@ -126,6 +179,16 @@ fn write_from_blob(blob: &Blob, layer: &Layer, id: EntryId, out: &mut dyn Write)
         return Err(Error::Entry { path, what: "is not what it was a moment ago: the archive was changed".into() });
     }
     Ok(())
+}
+
+/// What is at a path, and how it is marked.
+fn look(root: &Root, path: &[u8]) -> sys::Result<Option<(Stat, FileMarkers)>> {
+    let fd = match sys::open_path_rel(root.fd(), OsStr::from_bytes(path)) {
+        Err(e) if e.is(Errno::NOENT) || e.is(Errno::NOTDIR) => return Ok(None),
+        opened => opened?,
+    };
+    let at = At::Fd(fd.as_fd());
+    Ok(Some((sys::stat(at)?, markers::read_file_markers(at)?)))
 }
 
 /// Takes the data of an entry, in order.

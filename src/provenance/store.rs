@@ -25,7 +25,8 @@ impl Merged {
         let writable = reading.writable();
         let image = store.find(&writable.record.image.to_string()).ok();
         let (upper, work) = (Some(writable.upper.as_path()), Some(writable.work.as_path()));
-        let mut layers = Stack { lower: pin.lower(), upper, work, override_stat: pin.override_stat() }.layers();
+        let stack = Stack { lower: pin.lower(), data_only: &[], upper, work, override_stat: pin.override_stat() };
+        let mut layers = stack.layers();
         if let Some(image) = &image {
             // The image can be gone, its layers not.
             for (layer, known) in layers.iter_mut().zip(image_layers(store, image, Some(writable.record.layers))?) {

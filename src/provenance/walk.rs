@@ -7,6 +7,7 @@
 use super::entry::{Entry, Kind, NONE, Text};
 use super::error::{Error, Result};
 use super::layer::{add_text, join_names, parts};
+use super::origin::Directory;
 use crate::layer::markers::{self, DirMarkers};
 use crate::layer::override_stat::Dialect;
 use crate::layer::whiteout::{self, NameKind};
@@ -15,20 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::sync::Arc;
-
-/// A layer directory to read.
-#[derive(Debug)]
-pub(super) struct Directory {
-    pub root: Arc<OwnedFd>,
-    /// For messages.
-    pub path: PathBuf,
-    /// The names of the attributes that hold owners, modes and types, where it has such.
-    pub dialects: Vec<Dialect>,
-    /// Of a writable layer: the index of hard links, and its path.
-    pub index: Option<(OwnedFd, PathBuf)>,
-}
 
 /// What was read of one.
 #[derive(Debug, Default)]
@@ -61,6 +49,7 @@ struct Walk<'a> {
     queue: Mutex<Queue>,
     changed: Condvar,
     believes_users: bool,
+    data_only: bool,
 }
 
 /// A directory's children before they have a place in the layer.
@@ -73,8 +62,8 @@ struct Listing {
     links: Vec<(u64, u64, u32)>,
 }
 
-/// Reads all layers with `threads` threads.
-pub(super) fn read(directories: &[Directory], threads: usize) -> Result<Vec<Read>> {
+/// Reads all layers with `threads` threads. With layers below that only hold data, any file may be a metacopy file.
+pub(super) fn read(directories: &[Directory], data_only: bool, threads: usize) -> Result<Vec<Read>> {
     let jobs = (0..directories.len()).rev().map(|layer| Job { layer, entry: 0, place: None }).collect();
     let walk = Walk {
         directories,
@@ -82,10 +71,11 @@ pub(super) fn read(directories: &[Directory], threads: usize) -> Result<Vec<Read
         queue: Mutex::new(Queue { jobs, ..Queue::default() }),
         changed: Condvar::new(),
         believes_users: believes_users(),
+        data_only,
     };
     for (found, directory) in walk.found.iter().zip(directories) {
-        let root = read_entry(directory, At::Fd(directory.root.as_fd()));
-        let (_, root) = root.map_err(|source| Error::Read { path: directory.path.clone(), source })?;
+        let root = read_entry(directory, At::Fd(directory.root.fd()));
+        let (_, root) = root.map_err(|source| directory.root.failed(b"", source))?;
         found.lock().entries.push(root);
     }
     std::thread::scope(|scope| {
@@ -117,8 +107,8 @@ pub(super) fn dialects(directories: &[Directory]) -> Result<Vec<Dialect>> {
     let mut found = vec![Dialect::Containers];
     for dialect in Dialect::ALL {
         for directory in directories {
-            let value = sys::xattr::get(At::Fd(directory.root.as_fd()), dialect.name());
-            let value = value.map_err(|source| Error::Read { path: directory.path.clone(), source })?;
+            let value = sys::xattr::get(At::Fd(directory.root.fd()), dialect.name());
+            let value = value.map_err(|source| directory.root.failed(b"", source))?;
             if value.is_some() && !found.contains(&dialect) {
                 found.push(dialect);
             }
@@ -157,16 +147,15 @@ impl Walk<'_> {
 
     fn failed(&self, job: &Job, source: sys::Error) -> Error {
         let read = self.found[job.layer].lock();
-        let parts = parts(&read.entries, &read.text, job.entry);
-        let below = parts.into_iter().map(OsStr::from_bytes);
-        Error::Read { path: self.directories[job.layer].path.join(below.collect::<PathBuf>()), source }
+        let path = parts(&read.entries, &read.text, job.entry).join(&b'/');
+        self.directories[job.layer].root.failed(&path, source)
     }
 
     /// Reads one directory, and puts its children into the layer.
     fn directory(&self, job: &Job) -> sys::Result<Result<Vec<Job>>> {
         let directory = &self.directories[job.layer];
         let fd = match &job.place {
-            None => sys::open_dir_path(directory.root.as_fd(), OsStr::new(""))?,
+            None => sys::open_dir_path(directory.root.fd(), OsStr::new(""))?,
             Some((parent, name)) => match sys::open_dir(parent.as_fd(), OsStr::from_bytes(name)) {
                 // The upper directory of a live mount: it went since it was listed.
                 Err(e) if e.is(Errno::NOENT) => return Ok(Ok(Vec::new())),
@@ -271,7 +260,7 @@ impl Walk<'_> {
             } else if marks.nested && found.nested {
                 entry.kind = Kind::Char;
             }
-        } else if disk.is_file() && marks.impure {
+        } else if disk.is_file() && (marks.impure || self.data_only) {
             let found = markers::read_file_markers(at)?;
             entry.metacopy = found.believed_metacopy(self.believes_users);
             if let Some(redirect) = found.believed_redirect(self.believes_users).filter(|_| entry.metacopy) {

@@ -8,6 +8,7 @@ use super::entry::Kind;
 use super::error::Result;
 use super::layer::EntryId;
 use super::merged::Merged;
+use super::read::Data;
 use super::tree::{End, NodeId, Number, Occurrence};
 
 /// Why bytes are not seen.
@@ -139,7 +140,7 @@ impl Merged {
         let (layer, first) = self.first_name(found);
         counted[layer.index()][first.index()] = true;
         // Data that are not there are missed by whoever reads the file.
-        if let (true, Ok((layer, id))) = (entry.metacopy, self.data(node, found)) {
+        if let (true, Ok(Data::Layer(layer, id))) = (entry.metacopy, self.data(node, found)) {
             let first: EntryId = self.layer(layer).first_name(id);
             counted[layer.index()][first.index()] = true;
         }

@@ -6,7 +6,7 @@ use super::sample::{APP, BASE, DATA, Entry, Sample, digest, docker_archive, oci_
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
@@ -369,4 +369,49 @@ fn names_of_one_file_show_what_was_written_through_another() {
         bed.ok("umount m");
         assert_eq!(listed(&bed.json(&format!("ls -R --json {name}"))), seen, "{name}, not mounted");
     }
+}
+
+#[test]
+fn metacopy_files_have_the_data_of_layers_that_hold_nothing_else() {
+    let bed = Mounts::new();
+    for (path, text) in
+        [("data1/in/x", "data"), ("data2/in/x", "not this"), ("data2/y", "other!"), ("low/d/z", "lower")]
+    {
+        fs::create_dir_all(bed.p(path).parent().unwrap()).unwrap();
+        bed.write(path, text);
+    }
+    for dir in ["top/d", "u", "w"] {
+        fs::create_dir_all(bed.p(dir)).unwrap();
+    }
+    // Metacopy files as tools make them for such layers, in directories without any other mark.
+    let sizes = [("low/one", 4), ("low/two", 6), ("top/d/z", 5)];
+    for (path, size) in sizes {
+        fs::File::create(bed.p(path)).unwrap().set_len(size).unwrap();
+        fs::set_permissions(bed.p(path), fs::Permissions::from_mode(0o640)).unwrap();
+    }
+    let mark = |path: &str, name: &str, value: &str| {
+        let set = ["-n", &format!("trusted.overlay.{name}"), "-v", value];
+        assert!(Command::new("setfattr").args(set).arg(bed.p(path)).status().unwrap().success());
+    };
+    sizes.iter().for_each(|(path, _)| mark(path, "metacopy", ""));
+    mark("low/one", "redirect", "/in/x");
+    mark("low/two", "redirect", "/y");
+    let stack = ["top", "low"].map(|dir| bed.p(dir).display().to_string()).join(":");
+    let data = ["data1", "data2"].map(|dir| bed.p(dir).display().to_string());
+    let [upper, work, place] = ["u", "w", "m"].map(|dir| bed.p(dir).display().to_string());
+    bed.ok(&format!("mount -o lowerdir={stack}::{}::{},upperdir={upper},workdir={work} {place}", data[0], data[1]));
+    let seen = walk(&bed.p("m"));
+    assert_eq!(listed(&bed.json(&format!("ls -R --json {place}"))), seen);
+    assert_eq!(bed.ok(&format!("cat {place} one two d/z")), "dataother!lower");
+    assert_eq!(bed.read("m/one") + &bed.read("m/two") + &bed.read("m/d/z"), "dataother!lower");
+    let stat = bed.json(&format!("stat --json {place} one d/z"));
+    assert_eq!(stat["entries"][0]["digest"], digest(b"data"));
+    assert_eq!(stat["entries"][0]["data"], json!({"layer": null, "path": format!("{}/in/x", data[0])}));
+    assert_eq!(stat["entries"][1]["data"], json!({"layer": 1, "path": "/d/z"}));
+    let whence = bed.ok(&format!("whence {place} one d/z"));
+    assert!(whence.contains(&format!("attributes only, data of {}/in/x", data[0])), "{whence}");
+    assert!(whence.contains("changed, attributes only, data of layer 1"), "{whence}");
+    assert_eq!(bed.json(&format!("waste --json {place}"))["total_bytes"], 5);
+    assert_eq!(bed.json(&format!("layers --json {place}"))["layers"].as_array().unwrap().len(), 3);
+    bed.ok("umount m");
 }
