@@ -1,7 +1,7 @@
 //! What the store calls.
 
 use super::form::Form;
-use super::{Pending, Result};
+use super::{Error, Pending, Result};
 use crate::image::digest::{DiffId, Digest};
 use crate::sys::Fd;
 use std::io::Read;
@@ -41,7 +41,7 @@ pub struct Limits {
     pub depth: usize,
     /// Entries in the map of a sparse file.
     pub sparse: usize,
-    /// Entries in a layer.
+    /// Entries in a layer; and, beside them, directories that only the names of others imply.
     pub entries: u64,
     /// Bytes of the uncompressed stream, and of a sparse file.
     pub bytes: u64,
@@ -54,6 +54,15 @@ impl Limits {
     #[must_use]
     pub fn of_own_content() -> Self {
         Self { entries: u64::MAX, bytes: u64::MAX, ratio: u64::MAX, ..Self::default() }
+    }
+
+    /// A name can imply as many directories as it has parts, so that they are counted like entries.
+    pub(crate) fn check_implied(&self, directories: u64) -> Result<()> {
+        if directories <= self.entries {
+            return Ok(());
+        }
+        let what = format!("more than {} directories that only the names of entries imply", self.entries);
+        Err(Error::Limit(what.into()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! From an entry to the object in the layer. What needs other entries, or other layers, is put on the pending list.
 
-use super::api::{Counts, Options};
+use super::api::{Counts, Limits, Options};
 use super::attributes::{self, DEFAULT_ACL, Type};
 use super::entry::{Entry, Meta, Reader, What};
 use super::error::{Error, Result};
@@ -23,16 +23,20 @@ pub(super) struct Applier<'a> {
     form: Form,
     counts: Counts,
     pending: Pending,
+    limits: &'a Limits,
+    /// Directories made because names imply them.
+    implied: u64,
 }
 
 impl<'a> Applier<'a> {
     /// Starts in the empty directory `layer`.
-    pub fn new(layer: Fd<'a>, options: &Options<'_>) -> Result<Self> {
+    pub fn new(layer: Fd<'a>, options: &Options<'a>) -> Result<Self> {
         let mut pending = Pending::new(layer);
         xattr::set(At::Fd(layer), options.form.implied(), b"y", 0)?;
         pending.add(&Task::Implied(Vec::new()))?;
         let tree = Tree::new(layer, options.limits);
-        Ok(Self { tree, form: options.form, counts: Counts::default(), pending })
+        let (form, limits) = (options.form, options.limits);
+        Ok(Self { tree, form, counts: Counts::default(), pending, limits, implied: 0 })
     }
 
     pub fn finish(self) -> (Counts, Pending) {
@@ -64,7 +68,10 @@ impl<'a> Applier<'a> {
     /// Goes to a directory, making what is missing of the way; false when it follows no links and there is none.
     fn enter(&mut self, dir: &[u8], entry: &[u8], follow: bool) -> Result<bool> {
         let (pending, implied) = (&mut self.pending, self.form.implied());
+        let (limits, count) = (self.limits, &mut self.implied);
         self.tree.enter(dir, entry, follow, &mut |tree, name| {
+            *count += 1;
+            limits.check_implied(*count)?;
             let path = names::join(&tree.path(), name);
             let name = OsStr::from_bytes(name);
             let made = sys::mkdir(tree.fd(), name, 0o700);

@@ -3,6 +3,7 @@
 use super::names;
 use crate::layer::markers::{read_dir_markers, read_file_markers};
 use crate::sys::{self, At, Errno, Fd, Result, Stat};
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -14,10 +15,18 @@ pub(super) struct Dir {
     pub fd: OwnedFd,
 }
 
-/// The layers below, and the merged directory that was looked at last.
+/// Descriptors of merged directories that are kept open, beside those of the last.
+const KEPT: usize = 256;
+
+/// The layers below, and the way to the merged directory that was looked at last.
+///
+/// What a path has in common with the one before it is not walked again, so that paths in the order of a walk cost no more
+/// than the directories that they lead through.
 pub(super) struct Below<'a> {
     layers: &'a [Fd<'a>],
-    last: Option<(Vec<u8>, Vec<Dir>)>,
+    last: Vec<u8>,
+    /// The merged directories on the way there, the deepest last: not those near the root when that were too many.
+    way: VecDeque<Vec<Dir>>,
 }
 
 /// What is visible at a path.
@@ -29,23 +38,33 @@ pub(super) struct Visible<'a> {
 
 impl<'a> Below<'a> {
     pub fn new(layers: &'a [Fd<'a>]) -> Self {
-        Self { layers, last: None }
+        Self { layers, last: Vec::new(), way: VecDeque::new() }
     }
 
     /// The directories that merge at `path`, the topmost first; none when it is no directory. No link is followed.
     pub fn dirs(&mut self, path: &[u8]) -> Result<&[Dir]> {
-        let known = self.last.take().filter(|(last, _)| last == path);
-        let dirs = match known {
-            Some((_, dirs)) => dirs,
-            None => {
-                let mut dirs = self.roots()?;
-                for part in names::parts(path) {
-                    dirs = enter(&dirs, OsStr::from_bytes(part))?;
-                }
-                dirs
+        let depth = names::parts(&self.last).count();
+        let same = names::parts(&self.last).zip(names::parts(path)).take_while(|(a, b)| a == b).count();
+        let mut at = same;
+        self.way.truncate(self.way.len().saturating_sub(depth - same));
+        // A failure on the way leaves nothing that could be taken for the way to `path`.
+        let mut way = std::mem::take(&mut self.way);
+        if way.is_empty() {
+            way.push_back(self.roots()?);
+            at = 0;
+        }
+        let mut open: usize = way.iter().map(Vec::len).sum();
+        for part in names::parts(path).skip(at) {
+            let dirs = way.back().map_or_else(|| Ok(Vec::new()), |dirs| enter(dirs, OsStr::from_bytes(part)))?;
+            open += dirs.len();
+            way.push_back(dirs);
+            while open > KEPT && way.len() > 1 {
+                open -= way.pop_front().map_or(0, |dirs| dirs.len());
             }
-        };
-        Ok(&self.last.insert((path.to_vec(), dirs)).1)
+        }
+        self.last = path.to_vec();
+        self.way = way;
+        Ok(self.way.back().map_or(&[], Vec::as_slice))
     }
 
     /// What the layers below show at `path`, which is not the root.

@@ -38,18 +38,16 @@ pub(super) fn complete(layer: Fd<'_>, below: &[Fd<'_>], form: Form, mut pending:
         Task::Opaque(path) | Task::Whiteout(path) => work.make_opaque(&path),
         Task::Implied(_) | Task::Directory { .. } | Task::Link { .. } => Ok(()),
     })?;
-    pending.each(|task| match task {
-        Task::Whiteout(path) => work.whiteout(&path),
-        Task::Implied(_) | Task::Directory { .. } | Task::Opaque(_) | Task::Link { .. } => Ok(()),
-    })?;
+    pending.sorted(Task::whiteout, |task| work.whiteout(task.path()))?;
     let acls = pending.has_default_acls();
     pending.each(|task| match task {
-        Task::Implied(path) => work.implied(&path),
         Task::Directory { path, mtime, default_acl } => {
             work.directory(&path, mtime, default_acl.as_deref(), acls).map_err(|e| Error::write(&path, e))
         }
-        Task::Whiteout(_) | Task::Opaque(_) | Task::Link { .. } => Ok(()),
-    })
+        Task::Implied(_) | Task::Whiteout(_) | Task::Opaque(_) | Task::Link { .. } => Ok(()),
+    })?;
+    // After the others, which tell by its mark that a directory was made again without an entry of its own.
+    pending.sorted(Task::implied, |task| work.implied(task.path()))
 }
 
 struct Work<'a> {
@@ -88,7 +86,7 @@ impl Work<'_> {
         for _ in 0..MAX_CHAIN {
             let mut waiting = Waiting::default();
             let mut tree = Tree::new(self.layer, &limits);
-            pending.each(|task| {
+            pending.sorted(Task::target, |task| {
                 let Task::Link { path, target, number } = task else { return Ok(()) };
                 if !self.link(&mut tree, &path, &target, number, &mut copies)? {
                     waiting.count += 1;

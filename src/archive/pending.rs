@@ -1,6 +1,6 @@
 //! What is left to do once all entries are in place: a list on disk, in the order of the entries.
 
-use super::{Error, Result};
+use super::{Error, Result, names};
 use crate::sys::{Fd, Time};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
@@ -22,6 +22,31 @@ pub(super) enum Task {
     Opaque(Vec<u8>),
     /// A hard link whose target was not there; `number` is on its placeholder.
     Link { path: Vec<u8>, target: Vec<u8>, number: i64 },
+}
+
+impl Task {
+    /// What it is about.
+    pub(super) fn path(&self) -> &[u8] {
+        match self {
+            Self::Implied(path) | Self::Whiteout(path) | Self::Opaque(path) => path,
+            Self::Directory { path, .. } | Self::Link { path, .. } => path,
+        }
+    }
+
+    /// The path of a directory that is implied.
+    pub(super) fn implied(&self) -> Option<&[u8]> {
+        matches!(self, Self::Implied(_)).then(|| self.path())
+    }
+
+    /// The path of a whiteout.
+    pub(super) fn whiteout(&self) -> Option<&[u8]> {
+        matches!(self, Self::Whiteout(_)).then(|| self.path())
+    }
+
+    /// The target of a hard link.
+    pub(super) fn target(&self) -> Option<&[u8]> {
+        if let Self::Link { target, .. } = self { Some(target) } else { None }
+    }
 }
 
 /// What [`super::complete`] has to do for a layer: kept in a temporary file when it is long.
@@ -77,6 +102,40 @@ impl Pending {
             each(task)?;
         }
         Ok(())
+    }
+}
+
+/// Tasks that are sorted at a time, and the bytes of their keys.
+const BATCH: (usize, usize) = (64 << 10, 32 << 20);
+
+impl Pending {
+    /// Calls `each` for the tasks to which `key` gives a path, in the order of a walk: so that who looks the paths up in the
+    /// layers below need not begin at the root each time, in whatever order the archive has them. Of a very long list
+    /// that is the order of one piece of it after the other.
+    pub(super) fn sorted(
+        &mut self,
+        key: fn(&Task) -> Option<&[u8]>,
+        mut each: impl FnMut(Task) -> Result<()>,
+    ) -> Result<()> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut work = |batch: &mut Vec<Task>| {
+            batch.sort_by(|a, b| {
+                let (a, b) = (key(a).unwrap_or_default(), key(b).unwrap_or_default());
+                names::parts(a).cmp(names::parts(b))
+            });
+            batch.drain(..).try_for_each(&mut each)
+        };
+        self.each(|task| {
+            let Some(path) = key(&task) else { return Ok(()) };
+            bytes += path.len();
+            batch.push(task);
+            if batch.len() < BATCH.0 && bytes < BATCH.1 {
+                return Ok(());
+            }
+            bytes = 0;
+            work(&mut batch)
+        })?;
+        work(&mut batch)
     }
 }
 

@@ -11,42 +11,73 @@ fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|b| *b == b'/').filter(|part| !part.is_empty())
 }
 
-/// The directories that merge at `path`, topmost first; none when it is no directory. `layers` has the lowest first.
-pub(super) fn directories(layers: &[Layer], path: &[u8]) -> Vec<(usize, EntryId)> {
-    let mut found: Vec<(usize, EntryId)> = Vec::new();
+/// The directories that merge somewhere, topmost first: layer, counted from 0, and entry.
+pub(super) type Directories = Vec<(usize, EntryId)>;
+
+/// Those that merge at the root. `layers` has the lowest first.
+pub(super) fn roots(layers: &[Layer]) -> Directories {
+    let mut found = Vec::new();
     for at in (0..layers.len()).rev() {
         found.push((at, EntryId::ROOT));
         if layers[at].entry(EntryId::ROOT).opaque {
             break;
         }
     }
-    for part in parts(path) {
-        let mut inner = Vec::new();
-        for (at, dir) in found {
-            let Some(child) = layers[at].child(dir, part) else { continue };
-            let entry = layers[at].entry(child);
-            if !entry.is_dir() {
-                break;
-            }
-            inner.push((at, child));
-            if entry.opaque {
-                break;
-            }
+    found
+}
+
+/// Those that merge at the name `part` in the merged directory `dirs`; none when it is no directory.
+pub(super) fn enter(layers: &[Layer], dirs: &[(usize, EntryId)], part: &[u8]) -> Directories {
+    let mut found = Vec::new();
+    for (at, dir) in dirs {
+        let Some(child) = layers[*at].child(*dir, part) else { continue };
+        let entry = layers[*at].entry(child);
+        if !entry.is_dir() {
+            break;
         }
-        found = inner;
+        found.push((*at, child));
+        if entry.opaque {
+            break;
+        }
     }
     found
 }
 
-/// What is visible at `path`, which is not the root.
-pub(super) fn visible(layers: &[Layer], path: &[u8]) -> Option<(usize, EntryId)> {
-    let (parent, name) = match path.iter().rposition(|b| *b == b'/') {
-        Some(at) => (&path[..at], &path[at + 1..]),
-        None => (&[][..], path),
-    };
-    let mut found = directories(layers, parent).into_iter();
-    let (at, entry) = found.find_map(|(at, dir)| Some((at, layers[at].child(dir, name)?)))?;
-    (!layers[at].entry(entry).is_whiteout()).then_some((at, entry))
+/// Looks paths up one after the other. What a path has in common with the one before it is not walked again, so that paths
+/// in the order of a walk cost no more than the directories that they lead through.
+pub(super) struct Lookups<'a> {
+    layers: &'a [Layer],
+    /// The way to the last directory; the root has the empty name.
+    way: Vec<(Vec<u8>, Directories)>,
+}
+
+impl<'a> Lookups<'a> {
+    /// In these layers, the lowest first.
+    pub fn new(layers: &'a [Layer]) -> Self {
+        Self { layers, way: vec![(Vec::new(), roots(layers))] }
+    }
+
+    fn directories(&mut self, path: &[u8]) -> &[(usize, EntryId)] {
+        let same = self.way[1..].iter().zip(parts(path)).take_while(|((name, _), part)| name == part).count();
+        self.way.truncate(same + 1);
+        for part in parts(path).skip(same) {
+            let found = self.way.last().map(|(_, dirs)| enter(self.layers, dirs, part)).unwrap_or_default();
+            self.way.push((part.to_vec(), found));
+        }
+        self.way.last().map_or(&[], |(_, dirs)| dirs)
+    }
+
+    /// What is visible at `path`, which is not the root.
+    pub fn visible(&mut self, path: &[u8]) -> Option<(usize, EntryId)> {
+        let (parent, name) = match path.iter().rposition(|b| *b == b'/') {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (&[][..], path),
+        };
+        let layers = self.layers;
+        let mut found = self.directories(parent).iter();
+        let (at, entry) = found.find_map(|(at, dir)| Some((*at, layers[*at].child(*dir, name)?)))?;
+        (!layers[at].entry(entry).is_whiteout()).then_some((at, entry))
+    }
 }
 
 /// Where to look in the next layer.

@@ -99,7 +99,7 @@ impl Layer {
     }
 
     /// The ids of all entries with a name; parents come before what is in them.
-    pub fn ids(&self) -> impl Iterator<Item = EntryId> + use<> {
+    pub fn ids(&self) -> impl DoubleEndedIterator<Item = EntryId> + use<> {
         (0..u32::try_from(self.named).unwrap_or(NONE)).map(EntryId)
     }
 

@@ -4,7 +4,7 @@ use super::index::Index;
 use super::layer::{Facts, Layer};
 use super::merged::Merged;
 use super::origin::{Blob, Directory, Origin, Root};
-use super::tar::{self, Unsettled};
+use super::tar::{self, Budget, Unsettled};
 use super::walk;
 use super::{Error, Result, settle};
 use crate::archive::{Expected, Limits};
@@ -16,6 +16,9 @@ use rustc_hash::FxHashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// The most layers of an archive: what they cost together grows with the square of their number.
+const MOST_LAYERS: usize = 1000;
 
 /// A layer that is a directory, as a mount would stack it.
 #[derive(Clone, Debug, Default)]
@@ -83,18 +86,21 @@ impl Merged {
         let has = image.layers.len();
         let wanted = layers.unwrap_or(has);
         let chosen = image.layers.get(..wanted).ok_or(Error::NoSuchLayer { name: name.to_owned(), has, wanted })?;
+        if chosen.len() > MOST_LAYERS {
+            return Err(Error::TooLarge("the archive has more than 1,000 layers; look at fewer of them (TARGET@N)"));
+        }
         let blobs: Vec<Blob> = chosen
             .iter()
             .map(|layer| Blob { source: source.clone(), layer: layer.clone(), limits: limits.clone() })
             .collect();
-        let (mut layers, facts) = (Vec::new(), facts(&image.config));
-        for ((read, blob), facts) in in_parallel(&blobs)?.into_iter().zip(blobs).zip(facts) {
+        let (mut layers, facts, budget) = (Vec::new(), facts(&image.config), Budget::default());
+        for ((read, blob), facts) in in_parallel(&blobs, &budget)?.into_iter().zip(blobs).zip(facts) {
             let facts = Facts { blob: Some(read.read.blob), compressed: Some(read.read.size), ..facts };
             let Unsettled { entries, text, digests, links, .. } = read;
             let sources = FxHashMap::default();
             let (named, origin) = (entries.len(), Origin::Blob(blob));
             layers.push(Layer { facts, entries, named, text, digests, sources, origin });
-            settle::settle(&mut layers, links)?;
+            settle::settle(&mut layers, links, &budget)?;
         }
         Self::new(name.to_owned(), Some(image.config.digest()), layers, Index::default())
     }
@@ -147,22 +153,22 @@ impl Blob {
         Expected { blob: layer.digest, size: Some(layer.size), diff_id: Some(layer.diff_id) }
     }
 
-    fn read(&self) -> Result<Unsettled> {
+    fn read(&self, budget: &Budget) -> Result<Unsettled> {
         let reader = self.source.open_layer(&self.layer)?;
-        let read = tar::read(reader, self.expected(), &self.limits);
+        let read = tar::read(reader, self.expected(), &self.limits, budget);
         read.map_err(|source| Error::Layer { what: self.layer.describe(), source })
     }
 }
 
 /// Reads several layers at once; after a failure no further one is begun.
-fn in_parallel(blobs: &[Blob]) -> Result<Vec<Unsettled>> {
+fn in_parallel(blobs: &[Blob], budget: &Budget) -> Result<Vec<Unsettled>> {
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let done: Vec<Mutex<Option<Result<Unsettled>>>> = blobs.iter().map(|_| Mutex::new(None)).collect();
     let work = || {
         while !stop.load(Ordering::Relaxed) {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let (Some(blob), Some(place)) = (blobs.get(at), done.get(at)) else { return };
-            let read = blob.read();
+            let read = blob.read(budget);
             stop.fetch_or(read.is_err(), Ordering::Relaxed);
             *place.lock() = Some(read);
         }

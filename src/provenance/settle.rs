@@ -2,40 +2,41 @@
 
 use super::entry::{Entry, Kind, NONE, Text};
 use super::error::{Error, Result};
-use super::follow;
+use super::follow::{self, Directories, Lookups};
 use super::layer::{EntryId, Layer, add_text};
+use super::tar::Budget;
 use crate::archive;
+use crate::image::digest::Digest;
 use crate::sys::Time;
 use rustc_hash::FxHashMap;
 
 /// Settles the topmost of `layers`: its hard links to files below, by first name and target, and its directories that no
 /// entry describes.
-pub(super) fn settle(layers: &mut [Layer], links: Vec<(EntryId, Vec<u8>)>) -> Result<()> {
+pub(super) fn settle(layers: &mut [Layer], links: Vec<(EntryId, Vec<u8>)>, budget: &Budget) -> Result<()> {
     let Some((layer, below)) = layers.split_last_mut() else { return Ok(()) };
     if !links.is_empty() {
-        copy_links(layer, below, links)?;
+        copy_links(layer, below, links, budget)?;
     }
-    for id in layer.ids() {
-        if layer.entry(id).implied {
-            describe(layer, below, id);
-        }
-    }
+    describe_all(layer, below);
     Ok(())
 }
 
+fn failed(below: &[Layer], source: archive::Error) -> Error {
+    Error::Layer { what: format!("layer {}", below.len() + 1), source }
+}
+
 /// Turns hard links into copies of what is below. Links to one file become one file again.
-fn copy_links(layer: &mut Layer, below: &[Layer], links: Vec<(EntryId, Vec<u8>)>) -> Result<()> {
+fn copy_links(layer: &mut Layer, below: &[Layer], mut links: Vec<(EntryId, Vec<u8>)>, budget: &Budget) -> Result<()> {
     let mut files: FxHashMap<u32, Vec<EntryId>> = FxHashMap::default();
     for id in layer.ids().filter(|id| layer.has_names(*id)) {
         files.entry(layer.entry(id).first).or_default().push(id);
     }
     let mut copies: FxHashMap<(usize, EntryId), Vec<EntryId>> = FxHashMap::default();
+    links.sort_unstable_by(|(_, a), (_, b)| a.split(|b| *b == b'/').cmp(b.split(|b| *b == b'/')));
+    let mut lookups = Lookups::new(below);
     for (id, target) in links {
-        let fail = |layer: &Layer, what: String| {
-            let source = archive::Error::entry(&layer.path(id), what);
-            Err(Error::Layer { what: format!("layer {}", below.len() + 1), source })
-        };
-        let Some((at, source)) = follow::visible(below, &target) else {
+        let fail = |layer: &Layer, what: String| Err(failed(below, archive::Error::entry(&layer.path(id), what)));
+        let Some((at, source)) = lookups.visible(&target) else {
             let target = archive::shown(&target);
             return fail(layer, format!("is a hard link to '{target}', which is neither in this layer nor below it"));
         };
@@ -46,6 +47,9 @@ fn copy_links(layer: &mut Layer, below: &[Layer], links: Vec<(EntryId, Vec<u8>)>
         copies.entry((at, below[at].first_name(source))).or_default().extend(names);
     }
     for ((at, source), names) in copies {
+        // Text and digests that are written once more.
+        let bytes = below[at].target(source).len() + 2 * size_of::<Digest>();
+        budget.take(bytes).map_err(|source| failed(below, source))?;
         let first = copy(layer, &below[at], source, &names)?;
         layer.sources.insert(first, (at, source));
     }
@@ -74,9 +78,35 @@ fn copy_digest(layer: &mut Layer, from: &Layer, index: u32) -> u32 {
     u32::try_from(layer.digests.len() - 1).unwrap_or(NONE)
 }
 
+/// Describes all directories that no entry describes, on one walk through those that lead to them: so much as the walk of a
+/// merged tree costs, however deep they are.
+fn describe_all(layer: &mut Layer, below: &[Layer]) {
+    let mut leads = vec![false; layer.len()];
+    for id in layer.ids().rev() {
+        if layer.entry(id).implied || leads[id.index()] {
+            leads[id.index()] = true;
+            leads[layer.parent(id).index()] = true;
+        }
+    }
+    // The directories below at each depth of the way.
+    let mut way: Vec<Directories> = Vec::new();
+    let mut work = vec![(EntryId::ROOT, 0)];
+    while let Some((id, depth)) = work.pop() {
+        way.truncate(depth);
+        let found = match way.last() {
+            Some(dirs) => follow::enter(below, dirs, layer.name(id)),
+            None => follow::roots(below),
+        };
+        if layer.entry(id).implied {
+            describe(layer, below, id, found.first().copied());
+        }
+        way.push(found);
+        work.extend(layer.children(id).filter(|child| leads[child.index()]).map(|child| (child, depth + 1)));
+    }
+}
+
 /// Gives a directory the attributes of the one below; without one it is 0755 of root from 1970.
-fn describe(layer: &mut Layer, below: &[Layer], id: EntryId) {
-    let found = follow::directories(below, &layer.path(id)).first().copied();
+fn describe(layer: &mut Layer, below: &[Layer], id: EntryId, found: Option<(usize, EntryId)>) {
     let (mode, uid, gid, mtime, xattrs) = match found {
         Some((at, lower)) => {
             let entry = *below[at].entry(lower);

@@ -140,6 +140,9 @@ pub(super) struct Node {
     occurrences: (u32, u32),
 }
 
+/// What an entry of a layer takes in the tree at most: a path of its own.
+pub(super) const BYTES_PER_ENTRY: usize = size_of::<Node>() + size_of::<Occurrence>();
+
 /// The nodes and occurrences; the layers are needed to read it.
 #[derive(Debug)]
 pub(super) struct Tree {

@@ -1,6 +1,7 @@
 //! Archives made to do harm, and archives that are merely broken: a clear error each, nothing outside the layer.
 
 use super::build::{Layer, head, layer, refused, tar};
+use crate::archive::{Limits, unpack};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
@@ -210,4 +211,18 @@ fn malformed_archives() {
     assert!(message.contains("out of range"), "{message}");
     let message = refused(tar().raw(head(b'0', "bell\x07").set(108, b"9999999\0")));
     assert_eq!(message, "entry 'bell\\u{7}': has a malformed number in its header");
+}
+
+/// A name can imply hundreds of directories: they are counted, too.
+#[test]
+fn implied_directories_without_end() {
+    let limits = Limits { entries: 1000, ..Limits::default() };
+    let tar = (0..10).fold(tar(), |tar, n| {
+        let path = format!("{n}/{}x", "d/".repeat(200));
+        tar.pax(&[("path", path.as_bytes())]).file("x", "")
+    });
+    let tar = tar.end();
+    let layer = Layer::new();
+    let message = unpack(tar.as_slice(), layer.fd.as_fd(), &layer.options(&limits)).unwrap_err().to_string();
+    assert!(message.contains("more than 1000 directories that only the names"), "{message}");
 }

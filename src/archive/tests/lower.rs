@@ -100,3 +100,43 @@ fn the_topmost_layer_that_has_it_decides() {
     empty.apply(&tar().end(), &[&middle, &base]).unwrap();
     empty.assert_tree(&[]);
 }
+
+/// Each directory of a deep path is looked up where its parent was found, not from the root on.
+#[test]
+fn deep_implied_directories_in_many_layers_take_no_time() {
+    let begun = std::time::Instant::now();
+    let mut layers: Vec<Layer> = Vec::new();
+    for n in 0..16 {
+        let dir = "d/".repeat(250);
+        let tar = tar().pax(&[("path", format!("{dir}{n}").as_bytes())]).file("x", "");
+        let tar = tar.pax(&[("path", format!("{dir}.wh.{}", n - 1).as_bytes())]).file("x", "");
+        let below: Vec<&Layer> = layers.iter().rev().collect();
+        layers.push(layer(tar, &below));
+    }
+    let deepest = "d/".repeat(250);
+    assert_eq!(layers[15].stat(format!("{deepest}15")).size, 0);
+    assert!(layers[15].stat(format!("{deepest}14")).is_whiteout_dev());
+    assert_eq!(layers[15].stat(&deepest).mode & 0o7777, 0o755);
+    // From the root on it took a minute and a half.
+    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+}
+
+/// In whatever order an archive has them, directories and links find what is below.
+#[test]
+fn implied_directories_and_links_of_many_paths() {
+    let names = ["a/b/c", "a/b", "a-b", "a/b/c/d", "a", "x/y", "a/z"];
+    let base = names
+        .iter()
+        .zip(1..)
+        .fold(tar(), |tar, (name, n)| tar.raw(head(b'5', name).owner(n, 0)).file(format!("{name}/f"), name));
+    let base = layer(base, &[]);
+    let mut upper = tar();
+    for name in names.iter().rev().chain(&names) {
+        upper = upper.file(format!("{name}/new"), "").link(&format!("{name}/l"), &format!("{name}/f"));
+    }
+    let upper = layer(upper, &[&base]);
+    for (name, n) in names.iter().zip(1..) {
+        assert_eq!(upper.stat(name).uid, n, "{name}");
+        assert_eq!(upper.read(format!("{name}/l")), name.as_bytes());
+    }
+}

@@ -1,6 +1,6 @@
 //! What needs all entries of a tar: hard links, markers, and the array that a layer is.
 
-use super::{Making, Object, State, TO_DIRECTORY, Unsettled, split};
+use super::{Making, Object, State, TO_DIRECTORY, Unsettled, budget, split};
 use crate::archive::{self, Error, MAX_CHAIN, Result};
 use crate::provenance;
 use crate::provenance::entry::{Entry, Kind, NONE};
@@ -30,7 +30,7 @@ impl Making<'_> {
                     Some(found) if self.get(found).state == State::Waiting => next.push((id, name, target)),
                     Some(found) if self.get(found).entry.is_dir() => return Err(Error::entry(&name, TO_DIRECTORY)),
                     Some(found) => {
-                        let further = self.further_name(found);
+                        let further = self.further_name(found)?;
                         let parent = self.get(id).entry.parent;
                         self.objects.swap(id as usize, further as usize);
                         self.objects[id as usize].entry.parent = parent;
@@ -76,8 +76,8 @@ impl Making<'_> {
             let Some(dir) = self.at(dir).filter(|id| self.get(*id).entry.is_dir()) else { continue };
             if self.child(dir, name).is_none() {
                 let entry = Entry::new(Kind::Whiteout);
-                let id = self.object(Object { entry, children: 0, target: Vec::new(), state: State::Made });
-                self.put(dir, name, id);
+                let id = self.object(Object { entry, children: 0, target: Vec::new(), state: State::Made })?;
+                self.put(dir, name, id)?;
             }
         }
         self.lay_out(&links, read).map_err(|_| Error::Limit("its names are longer than 4 GiB together".into()))
@@ -85,7 +85,8 @@ impl Making<'_> {
 
     /// Puts the objects that are left into an array, the children of each directory side by side.
     fn lay_out(mut self, below: &[(u32, Vec<u8>)], read: archive::Digests) -> provenance::Result<Unsettled> {
-        let (mut entries, mut text, mut names) = (vec![self.get(0).entry], Vec::new(), Vec::new());
+        let (mut entries, mut text, mut names) = (Vec::with_capacity(self.objects.len()), Vec::new(), Vec::new());
+        entries.push(self.get(0).entry);
         let mut below_of: FxHashMap<u32, &Vec<u8>> = below.iter().map(|(id, path)| (*id, path)).collect();
         let (mut links, mut work) = (Vec::new(), VecDeque::from([(0, 0_u32)]));
         while let Some((directory, place)) = work.pop_front() {
@@ -111,6 +112,11 @@ impl Making<'_> {
             }
         }
         join_names(&mut entries, &text, names);
+        entries.shrink_to_fit();
+        text.shrink_to_fit();
+        let waiting: usize = links.iter().map(|(_, path): &(EntryId, Vec<u8>)| budget::PATH + path.len()).sum();
+        let kept = entries.len() * budget::KEPT + text.len() + self.digests.len() * budget::DIGEST + waiting;
+        self.budget.give(self.taken.saturating_sub(kept));
         Ok(Unsettled { entries, text, digests: self.digests, links, read })
     }
 }

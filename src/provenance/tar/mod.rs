@@ -4,8 +4,11 @@
 //! entries replace earlier ones of their name, links on the way are resolved inside of the layer, a marker acts on the
 //! layers below only. What depends on those is left for [`super::settle`].
 
+mod budget;
 mod finish;
 mod way;
+
+pub(super) use budget::Budget;
 
 use super::contents::{Content, xattrs_digest};
 use super::entry::{Entry, Kind, NONE};
@@ -15,9 +18,6 @@ use crate::image::digest::Digest;
 use std::collections::BTreeMap;
 use std::io::Read;
 use way::Walk;
-
-/// The most bytes of the paths of whiteouts and of the targets of hard links that were not there yet.
-const PENDING: usize = 256 << 20;
 
 /// A layer that was read from a tar; what is said of layers below is still to be settled.
 pub(super) struct Unsettled {
@@ -29,9 +29,9 @@ pub(super) struct Unsettled {
     pub read: archive::Digests,
 }
 
-/// Reads a layer.
-pub(super) fn read(blob: impl Read + Send, expected: Expected, limits: &Limits) -> Result<Unsettled> {
-    let mut making = Making::new(limits);
+/// Reads a layer. What it takes in memory is taken from `budget`.
+pub(super) fn read(blob: impl Read + Send, expected: Expected, limits: &Limits, budget: &Budget) -> Result<Unsettled> {
+    let mut making = Making::new(limits, budget)?;
     let read = archive::entries(blob, expected, limits, &mut |number, entry, kind, data| {
         let mut content = Content::default();
         if entry.what == What::File && kind == NameKind::Plain {
@@ -72,7 +72,11 @@ struct Making<'a> {
     opaque: Vec<Vec<u8>>,
     /// Links whose target was not there: the object, its name for messages, the target.
     waiting: Vec<(u32, Vec<u8>, Vec<u8>)>,
-    pending: usize,
+    /// Directories that no entry had described when they were needed.
+    implied: u64,
+    budget: &'a Budget,
+    /// What was taken from the budget.
+    taken: usize,
     /// The directory that was entered last, by its path without links.
     last: Option<(Vec<u8>, u32)>,
 }
@@ -91,7 +95,7 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 impl<'a> Making<'a> {
-    fn new(limits: &'a Limits) -> Self {
+    fn new(limits: &'a Limits, budget: &'a Budget) -> Result<Self> {
         let mut making = Self {
             limits,
             objects: Vec::new(),
@@ -100,24 +104,35 @@ impl<'a> Making<'a> {
             whiteouts: Vec::new(),
             opaque: Vec::new(),
             waiting: Vec::new(),
-            pending: 0,
+            implied: 0,
+            budget,
+            taken: 0,
             last: None,
         };
-        making.directory(0);
-        making
+        making.directory(0)?;
+        Ok(making)
+    }
+
+    /// Takes bytes from the budget.
+    fn take(&mut self, bytes: usize) -> Result<()> {
+        self.taken += bytes;
+        self.budget.take(bytes)
     }
 
     /// A new directory that no entry describes.
-    fn directory(&mut self, parent: u32) -> u32 {
+    fn directory(&mut self, parent: u32) -> Result<u32> {
+        self.take(budget::DIRECTORY)?;
         let children = self.directories.len();
         self.directories.push(Children::new());
         let entry = Entry { implied: true, parent, ..Entry::new(Kind::Directory) };
         self.object(Object { entry, children, target: Vec::new(), state: State::Made })
     }
 
-    fn object(&mut self, object: Object) -> u32 {
+    fn object(&mut self, object: Object) -> Result<u32> {
+        // The target stands in the text of the layer, too.
+        self.take(budget::OBJECT + 2 * object.target.len())?;
         self.objects.push(object);
-        u32::try_from(self.objects.len() - 1).unwrap_or(NONE)
+        Ok(u32::try_from(self.objects.len() - 1).unwrap_or(NONE))
     }
 
     fn get(&self, id: u32) -> &Object {
@@ -129,12 +144,14 @@ impl<'a> Making<'a> {
     }
 
     /// Puts an object into a directory, in place of whatever has its name.
-    fn put(&mut self, dir: u32, name: &[u8], id: u32) {
+    fn put(&mut self, dir: u32, name: &[u8], id: u32) -> Result<()> {
+        self.take(budget::NAME + name.len())?;
         let children = self.get(dir).children;
         if self.directories[children].insert(name.into(), id).is_some() {
             self.last = None;
         }
         self.objects[id as usize].entry.parent = dir;
+        Ok(())
     }
 
     fn apply(
@@ -154,7 +171,7 @@ impl<'a> Making<'a> {
             },
             NameKind::Whiteout(_) | NameKind::Opaque => {
                 let Walk::Arrived(_) = self.enter(dir, &entry.name, false)? else { return Ok(()) };
-                self.count(entry.path.len())?;
+                self.take(budget::PATH + entry.path.len())?;
                 match kind {
                     NameKind::Whiteout(hidden) if dir.is_empty() => self.whiteouts.push(hidden.to_vec()),
                     NameKind::Whiteout(hidden) => self.whiteouts.push([dir, b"/", hidden].concat()),
@@ -165,20 +182,11 @@ impl<'a> Making<'a> {
         }
     }
 
-    fn count(&mut self, bytes: usize) -> Result<()> {
-        self.pending += bytes;
-        if self.pending > PENDING {
-            return Err(Error::Limit("its whiteouts and hard links have more than 256 MiB of names".into()));
-        }
-        Ok(())
-    }
-
     fn root(&mut self, entry: &archive::Entry) -> Result<()> {
         if entry.what != What::Directory {
             return Err(Error::entry(&entry.name, "would replace the root of the layer by something else"));
         }
-        self.describe(0, entry);
-        Ok(())
+        self.describe(0, entry)
     }
 
     fn plain(
@@ -198,12 +206,11 @@ impl<'a> Making<'a> {
         let mut object = match &entry.what {
             What::Directory => {
                 let known = self.child(dir, name).filter(|id| self.get(*id).entry.is_dir());
-                let id = known.unwrap_or_else(|| self.directory(dir));
+                let id = known.map_or_else(|| self.directory(dir), Ok)?;
                 if known.is_none() {
-                    self.put(dir, name, id);
+                    self.put(dir, name, id)?;
                 }
-                self.describe(id, entry);
-                return Ok(());
+                return self.describe(id, entry);
             }
             What::Link(target) => return self.link(entry, dir, name, target),
             What::File => made(Kind::File, &[]),
@@ -218,24 +225,24 @@ impl<'a> Making<'a> {
             What::Char(major, minor) | What::Block(major, minor) => object.entry.device = (*major, *minor),
             _ => {}
         }
-        object.entry.content = self.digest(content);
-        let id = self.object(object);
-        self.describe(id, entry);
-        self.put(dir, name, id);
-        Ok(())
+        object.entry.content = self.digest(content)?;
+        let id = self.object(object)?;
+        self.describe(id, entry)?;
+        self.put(dir, name, id)
     }
 
-    fn digest(&mut self, digest: Option<Digest>) -> u32 {
-        let Some(digest) = digest else { return NONE };
+    fn digest(&mut self, digest: Option<Digest>) -> Result<u32> {
+        let Some(digest) = digest else { return Ok(NONE) };
+        self.take(budget::DIGEST)?;
         self.digests.push(digest);
-        u32::try_from(self.digests.len() - 1).unwrap_or(NONE)
+        Ok(u32::try_from(self.digests.len() - 1).unwrap_or(NONE))
     }
 
     /// Gives an object the attributes that its entry says.
-    fn describe(&mut self, id: u32, entry: &archive::Entry) {
+    fn describe(&mut self, id: u32, entry: &archive::Entry) -> Result<()> {
         let meta = &entry.meta;
         let xattrs = xattrs_digest(meta.xattrs.iter().map(|(name, value)| (name.to_bytes(), value.as_slice())));
-        let xattrs = self.digest(xattrs);
+        let xattrs = self.digest(xattrs)?;
         let own = &mut self.objects[id as usize].entry;
         own.implied = false;
         own.mode = u16::try_from(meta.mode & 0o7777).unwrap_or(0);
@@ -244,6 +251,7 @@ impl<'a> Making<'a> {
             own.mode = 0o777;
         }
         (own.uid, own.gid, own.mtime, own.xattrs) = (meta.uid, meta.gid, meta.mtime, xattrs);
+        Ok(())
     }
 
     fn link(&mut self, entry: &archive::Entry, dir: u32, name: &[u8], target: &[u8]) -> Result<()> {
@@ -252,10 +260,11 @@ impl<'a> Making<'a> {
         }
         let found = self.find(target, &entry.name)?.filter(|id| self.get(*id).state != State::Waiting);
         let Some(found) = found else {
-            self.count(target.len() + entry.name.len())?;
+            // The target is kept until the layer is settled.
+            self.take(2 * (budget::PATH + target.len()) + entry.name.len())?;
             let (entry_of_link, state) = (Entry::new(Kind::Socket), State::Waiting);
-            let id = self.object(Object { entry: entry_of_link, children: 0, target: Vec::new(), state });
-            self.put(dir, name, id);
+            let id = self.object(Object { entry: entry_of_link, children: 0, target: Vec::new(), state })?;
+            self.put(dir, name, id)?;
             self.waiting.push((id, entry.name.clone(), target.to_vec()));
             return Ok(());
         };
@@ -269,9 +278,8 @@ impl<'a> Making<'a> {
         if own.is_some_and(|own| self.is_in(found, own)) {
             return Err(Error::entry(&entry.name, "is a hard link to a file that it replaces"));
         }
-        let id = self.further_name(found);
-        self.put(dir, name, id);
-        Ok(())
+        let id = self.further_name(found)?;
+        self.put(dir, name, id)
     }
 
     /// Which file a name is of.
@@ -292,7 +300,7 @@ impl<'a> Making<'a> {
     }
 
     /// A further name of a file, not yet in a directory.
-    fn further_name(&mut self, of: u32) -> u32 {
+    fn further_name(&mut self, of: u32) -> Result<u32> {
         let first = self.file(of);
         self.objects[of as usize].entry.first = first;
         let Object { entry, ref target, state, .. } = self.objects[of as usize];

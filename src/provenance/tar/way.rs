@@ -56,8 +56,10 @@ impl Making<'_> {
                 if !make {
                     return Ok(Walk::Missing);
                 }
-                let made = self.directory(here);
-                self.put(here, &part, made);
+                self.implied += 1;
+                self.limits.check_implied(self.implied)?;
+                let made = self.directory(here)?;
+                self.put(here, &part, made)?;
                 way.push(made);
                 continue;
             };

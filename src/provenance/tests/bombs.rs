@@ -1,0 +1,99 @@
+//! Archives that are small, and would take much time or memory to look into.
+
+use super::sources;
+use crate::archive::{Expected, Limits};
+use crate::provenance::tar::{Budget, read};
+use std::time::{Duration, Instant};
+use tar::{Builder, EntryType, Header};
+
+fn add(builder: &mut Builder<Vec<u8>>, kind: EntryType, path: &str, target: &str) {
+    let mut header = Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(0);
+    header.set_entry_type(kind);
+    match kind {
+        EntryType::Link | EntryType::Symlink => builder.append_link(&mut header, path, target).unwrap(),
+        _ => builder.append_data(&mut header, path, std::io::empty()).unwrap(),
+    }
+}
+
+fn tar_of(entries: impl IntoIterator<Item = (EntryType, String, String)>) -> Vec<u8> {
+    let mut builder = Builder::new(Vec::new());
+    entries.into_iter().for_each(|(kind, path, target)| add(&mut builder, kind, &path, &target));
+    builder.into_inner().unwrap()
+}
+
+/// Of directories that only names imply, those below are looked up where their parent was found, not from the root on; of
+/// targets of hard links, too, in whatever order they come.
+#[test]
+fn deep_paths_in_many_layers_take_no_time() {
+    let deep = |branch: &str| format!("{branch}/{}", "d/".repeat(240));
+    let mut tars = Vec::new();
+    for n in 0..64 {
+        let mut entries = vec![(EntryType::Regular, format!("{}file-{n}", deep("a")), String::new())];
+        entries.push((EntryType::Regular, format!("{}file-{n}", deep("b")), String::new()));
+        for k in 0..if n == 63 { 2000 } else { 0 } {
+            let branch = if k % 2 == 0 { "a" } else { "b" };
+            entries.push((EntryType::Link, format!("link-{k}"), format!("{}file-{}", deep(branch), k % 62)));
+        }
+        tars.push(tar_of(entries));
+    }
+    let begun = Instant::now();
+    let dir = tempfile::tempdir().unwrap();
+    let merged = sources::archive(dir.path(), &tars);
+    let node = merged.find(format!("{}file-5", deep("b")).as_bytes()).unwrap();
+    assert_eq!(merged.occurrences(node)[0].layer().get(), 6);
+    let copies = merged.layers()[63].counts();
+    assert_eq!((copies.files, copies.hard_links), (2002, 1938));
+    // From the root on it took a minute.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+/// Whatever an archive has many of is counted.
+#[test]
+fn memory_is_bounded() {
+    let long = |n: usize| format!("{n:0200}");
+    let many = |kind, path: &dyn Fn(usize) -> String, target: &dyn Fn(usize) -> String| {
+        tar_of((0..2000).map(|n| (kind, path(n), target(n))))
+    };
+    let none = |_: usize| String::new();
+    let cases = [
+        ("entries", many(EntryType::Regular, &|n| n.to_string(), &none)),
+        ("names", many(EntryType::Regular, &long, &none)),
+        ("one name", many(EntryType::Regular, &|_| "a".into(), &none)),
+        ("directories", many(EntryType::Directory, &|n| n.to_string(), &none)),
+        (
+            "implied directories",
+            tar_of((0..9).map(|n| (EntryType::Regular, format!("{n}/{}x", "d/".repeat(200)), none(0)))),
+        ),
+        ("targets", tar_of((0..200).map(|n| (EntryType::Symlink, n.to_string(), "t/".repeat(2000))))),
+        ("whiteouts", many(EntryType::Regular, &|n| format!(".wh.{}", long(n)), &none)),
+        ("links", many(EntryType::Link, &|n| n.to_string(), &long)),
+    ];
+    for (what, tar) in &cases {
+        let read = |most| read(tar.as_slice(), Expected::default(), &Limits::default(), &Budget::new(most));
+        let error = read(400 << 10).map(|_| ()).expect_err(what).to_string();
+        assert!(error.contains("more than 0 MiB of memory; look at fewer layers (TARGET@N)"), "{what}: {error}");
+        assert!(read(8 << 20).is_ok(), "{what}");
+    }
+    let limits = Limits { entries: 1000, ..Limits::default() };
+    let implied = read(cases[4].1.as_slice(), Expected::default(), &limits, &Budget::default());
+    let error = implied.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("more than 1000 directories that only the names of entries imply"), "{error}");
+}
+
+/// What was taken while a layer was read is given back, but for what is kept; and layers share the budget.
+#[test]
+fn layers_share_the_budget() {
+    let tar = tar_of((0..1000).map(|n| (EntryType::Regular, n.to_string(), String::new())));
+    let budget = Budget::new(1 << 20);
+    let mut layers = 0;
+    let error = loop {
+        match read(tar.as_slice(), Expected::default(), &Limits::default(), &budget) {
+            Ok(_) => layers += 1,
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!((2..10).contains(&layers), "{layers}");
+    assert!(error.starts_with("the layer is too large: with the layers read before it"), "{error}");
+}
