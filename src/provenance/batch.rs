@@ -11,8 +11,9 @@ use crate::archive;
 use rustc_hash::FxHashMap;
 
 impl Merged {
-    /// The contents of regular files of at most `limit` bytes; `None` for what is longer or no regular file. The caller
-    /// takes care that they fit into memory together.
+    /// The contents of regular files of at most `limit` bytes; `None` for what is longer or no regular file, by the lengths
+    /// of their entries: of a file that grew since only so much is read. The caller takes care that they fit into memory
+    /// together.
     ///
     /// # Errors
     /// Those of reading.
@@ -32,7 +33,7 @@ impl Merged {
                     let ordinal = self.ordinal(number, id);
                     wanted.entry(number).or_default().entry(ordinal).or_default().push(at);
                 }
-                _ => self.write_content(*node, found, &mut content)?,
+                _ => self.write_some(*node, found, entry.size, &mut content)?,
             }
             contents.push(Some(content));
         }

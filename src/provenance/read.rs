@@ -35,6 +35,17 @@ impl Merged {
     /// # Errors
     /// [`Error::Write`] for those of `out`; [`Error::Read`] and [`Error::Layer`].
     pub fn write_content(&self, node: NodeId, occurrence: &Occurrence, out: &mut dyn Write) -> Result<()> {
+        self.write_some(node, occurrence, u64::MAX, out)
+    }
+
+    /// The same, of a layer directory at most `most` bytes: somebody may add to the file since it was listed.
+    pub(super) fn write_some(
+        &self,
+        node: NodeId,
+        occurrence: &Occurrence,
+        most: u64,
+        out: &mut dyn Write,
+    ) -> Result<()> {
         let file = match self.data(node, occurrence)? {
             Data::Layer(number, id) => match &self.layer(number).origin {
                 Origin::Blob(blob) => return write_from_blob(blob, self.layer(number), id, out),
@@ -42,13 +53,14 @@ impl Merged {
             },
             Data::DataOnly(layer, path) => Some(self.data_only()[layer].open_file(&path)?),
         };
-        file.map_or(Ok(()), |file| self.write_file(node, &file, out))
+        file.map_or(Ok(()), |file| self.write_file(node, &file, most, out))
     }
 
-    fn write_file(&self, node: NodeId, file: &OwnedFd, out: &mut dyn Write) -> Result<()> {
+    fn write_file(&self, node: NodeId, file: &OwnedFd, most: u64, out: &mut dyn Write) -> Result<()> {
         let (mut buffer, mut at) = (vec![0; PIECE], 0);
         loop {
-            let read = sys::pread(file.as_fd(), &mut buffer, at);
+            let len = usize::try_from(most - at).unwrap_or(PIECE).min(PIECE);
+            let read = sys::pread(file.as_fd(), &mut buffer[..len], at);
             match read.map_err(|source| Error::Read { path: OsStr::from_bytes(&self.path(node)).into(), source })? {
                 0 => return Ok(()),
                 n => {

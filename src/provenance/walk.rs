@@ -157,13 +157,14 @@ impl Walk<'_> {
         let fd = match &job.place {
             None => sys::open_dir_path(directory.root.fd(), OsStr::new(""))?,
             Some((parent, name)) => match sys::open_dir(parent.as_fd(), OsStr::from_bytes(name)) {
-                // The upper directory of a live mount: it went since it was listed.
-                Err(e) if e.is(Errno::NOENT) => return Ok(Ok(Vec::new())),
+                Err(e) if is_gone(&e) => return Ok(Ok(Vec::new())),
                 opened => opened?,
             },
         };
-        let listing = self.list(directory, fd.as_fd())?;
-        Ok(self.put(job, Arc::new(fd), listing))
+        match self.list(directory, fd.as_fd()) {
+            Err(e) if is_gone(&e) => Ok(Ok(Vec::new())),
+            listing => Ok(self.put(job, Arc::new(fd), listing?)),
+        }
     }
 
     fn put(&self, job: &Job, fd: Arc<OwnedFd>, listing: Listing) -> Result<Vec<Job>> {
@@ -226,9 +227,14 @@ impl Walk<'_> {
             }
             // A marker acts on the layers below, never on its own.
             let covers = whiteouts.next_if(|hidden| **hidden == *name).is_some();
-            let added = self.child(directory, fd, &name, &marks, covers, &mut listing);
+            let mut add = || self.child(directory, fd, &name, &marks, covers, &mut listing);
+            let added = match add() {
+                // A symbolic link that is none any more is looked at again.
+                Err(e) if was_link(&e) => add(),
+                added => added,
+            };
             match added {
-                Err(e) if e.is(Errno::NOENT) => {}
+                Err(e) if is_gone(&e) || was_link(&e) => {}
                 other => other?,
             }
         }
@@ -291,6 +297,15 @@ impl Listing {
         self.text.extend_from_slice(piece);
         Text { start, len: u16::try_from(piece.len()).unwrap_or(u16::MAX) }
     }
+}
+
+/// In the upper directory of a live mount: what was listed has gone since, or was exchanged for something else.
+fn is_gone(error: &sys::Error) -> bool {
+    [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].contains(&error.errno)
+}
+
+fn was_link(error: &sys::Error) -> bool {
+    error.call == "readlinkat" && error.is(Errno::INVAL)
 }
 
 /// What is on disk, and what of it is seen.

@@ -2,10 +2,14 @@
 
 use super::sources;
 use crate::provenance::{LayerDirectory, Lost, Merged, NodeId, Reason, Stack, View};
-use crate::sys;
+use crate::sys::{self, RenameFlags};
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tar::EntryType::{Link, Regular, Symlink};
 
 fn merged(dir: &Path, lower: &[&str]) -> Merged {
@@ -188,4 +192,74 @@ fn hostile_archives_are_refused_as_they_are_when_loaded() {
         let unpacked = std::panic::catch_unwind(|| sources::directories(dir.path(), &tars)).unwrap_err();
         assert!(unpacked.downcast_ref::<String>().unwrap().contains(why), "load says something else");
     }
+}
+
+/// In the upper directory of a live mount names can come to mean something else at any moment.
+#[test]
+fn files_that_are_exchanged_before_they_are_read_are_not_opened() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    for name in ["fifo", "link", "dir", "gone", "grown"] {
+        write(dir, &format!("1/{name}"), "text");
+    }
+    let merged = merged(dir, &["1"]);
+    let root = sys::open_root(&dir.join("1")).unwrap();
+    for name in ["fifo", "link", "dir", "gone"] {
+        fs::remove_file(dir.join("1").join(name)).unwrap();
+    }
+    sys::mknod(root.as_fd(), OsStr::new("fifo"), libc::S_IFIFO | 0o600, 0, 0).unwrap();
+    symlink("grown", dir.join("1/link")).unwrap();
+    fs::create_dir(dir.join("1/dir")).unwrap();
+    write(dir, "1/grown", "text and more");
+    let found = |name: &str| {
+        let node = merged.find(name.as_bytes()).unwrap();
+        (node, merged.visible(node, merged.top().unwrap()).unwrap())
+    };
+    for name in ["fifo", "link", "dir", "gone"] {
+        let (node, file) = found(name);
+        let wanted = if name == "gone" { "No such file" } else { "was exchanged while it was read" };
+        let errors = [
+            merged.write_content(node, file, &mut Vec::new()).unwrap_err(),
+            merged.content(node, file).unwrap_err(),
+            merged.contents(&[(node, file)], 100).unwrap_err(),
+        ];
+        for error in errors.map(|error| error.to_string()) {
+            assert!(error.contains(wanted) && error.contains(&format!("1/{name}")), "{name}: {error}");
+        }
+    }
+    let contents = merged.contents(&[found("grown")], 100).unwrap();
+    assert_eq!(contents, [Some(b"text".to_vec())], "no more than was told");
+}
+
+#[test]
+fn a_tree_that_changes_is_walked() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    write(dir, "1/a/in/f", "1");
+    write(dir, "1/c", "1");
+    symlink("a", dir.join("1/b")).unwrap();
+    let (root, stop) = (sys::open_root(&dir.join("1")).unwrap(), AtomicBool::new(false));
+    let mut shapes = BTreeSet::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let exchange = |one, other| {
+                let (one, other) = (OsStr::new(one), OsStr::new(other));
+                sys::rename(root.as_fd(), one, root.as_fd(), other, RenameFlags::EXCHANGE).unwrap();
+            };
+            while !stop.load(Ordering::Relaxed) {
+                exchange("a", "b");
+                exchange("b", "c");
+                fs::create_dir_all(dir.join("1/d/e")).unwrap();
+                fs::remove_dir_all(dir.join("1/d")).unwrap();
+            }
+        });
+        let read = || {
+            let layers = vec![LayerDirectory::new(dir.join("1"))];
+            Merged::of_directories("test", None, layers).map(|merged| shown(&merged))
+        };
+        let all: Vec<_> = (0..400).map(|_| read()).collect();
+        stop.store(true, Ordering::Relaxed);
+        shapes.extend(all.into_iter().map(|shown| shown.unwrap()));
+    });
+    assert!(shapes.len() > 3, "{shapes:?}");
 }
