@@ -246,6 +246,9 @@ impl fuser::Filesystem for Adapter {
         match &self.pages {
             // Where writes are collected the kernel writes them before it asks.
             Some(pages) if !self.writeback && change.sets_mtime() && self.overlay.may_have_pages(ino.0) => {
+                if let Err(e) = self.overlay.prepare_set_attr(ino.0) {
+                    return reply.error(errno("setattr", e));
+                }
                 let ids = self.ids.clone();
                 // A file can be opened to be written unseen meanwhile.
                 let valid = if self.files.is_some() { &Duration::ZERO } else { &FOR_EVER };

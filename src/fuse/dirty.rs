@@ -5,6 +5,14 @@
 //! written after it. So the pages are invalidated, which writes them, before the answer. That waits for WRITE requests to be
 //! served, and is therefore done by a thread of its own. The pages have to be read again then, so it is left out where it
 //! cannot matter: [`Overlay::seek_despite_pages`], [`Overlay::may_have_pages`].
+//!
+//! There is one such thread, and who comes next waits for it. So it is left nothing to do that can take longer than the writing
+//! of the pages itself: a lower file is copied up before, in the thread of the request ([`Overlay::prepare_set_attr`]), and does
+//! not leave upper again.
+//!
+//! A time may be set at once only if no page is there that a store made before can be written from. That holds because a file is
+//! said to have no pages *after* an invalidation has succeeded, not when it is asked for: whoever comes in between comes after
+//! it in the queue. What the kernel has read since the invalidation began counts as being there (`overlay::inode::Pages`).
 
 use std::sync::mpsc::{SendError, Sender, channel};
 use std::sync::{Arc, OnceLock};
@@ -13,7 +21,7 @@ use fuser::{INodeNo, Notifier};
 
 use crate::overlay::Overlay;
 
-/// What is to be done about a file once its pages are written.
+/// What is to be done about a file once its pages are written, soon done itself.
 struct Job {
     ino: INodeNo,
     act: Box<dyn FnOnce(&Overlay) + Send>,
@@ -28,7 +36,9 @@ impl PageWriter {
         let (queue, jobs) = channel::<Job>();
         std::thread::Builder::new().name("pages".into()).spawn(move || {
             for Job { ino, act } in jobs {
-                if let Some(Err(e)) = notifier.get().map(|n| n.inval_inode(ino, 0, 0)) {
+                if let Some(notifier) = notifier.get()
+                    && let Err(e) = overlay.without_pages(ino.0, || notifier.inval_inode(ino, 0, 0))
+                {
                     log::debug!("writing pages of {ino}: {e}");
                 }
                 act(&overlay);

@@ -124,6 +124,14 @@ impl Overlay {
         }
     }
 
+    /// Copies an object up whose attributes are to be changed: what can take long, and most of what can fail. Not for a change
+    /// of the length, which copies less.
+    pub fn prepare_set_attr(&self, ino: Ino) -> Result<()> {
+        let inode = self.inode(ino)?;
+        self.writable()?;
+        self.copy_up(&inode)
+    }
+
     /// Changes attributes, copying the object up first. A change of the length or owner takes set-id bits away, unless
     /// root asks.
     ///

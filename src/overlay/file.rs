@@ -3,7 +3,6 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::error::{Error, Result};
 use super::fdcache::Key;
@@ -119,22 +118,35 @@ impl Overlay {
     /// Notes that the caller keeps pages of the file, which it may change through a map and write later.
     pub fn note_pages(&self, ino: Ino) {
         if let Ok(inode) = self.inode(ino) {
-            inode.note_pages();
+            inode.pages.note();
         }
     }
 
-    /// Whether the caller may keep pages of the file that it read, or wrote from a map. It takes note that they go: the
-    /// answer is no from then on, until the next read.
+    /// Whether the caller may keep pages of the file that it read, or wrote from a map.
     ///
     /// Pages that were filled by writing alone are not known of: this is for what would be costly after every file that is made.
     pub fn may_have_pages(&self, ino: Ino) -> bool {
-        self.inode(ino).is_ok_and(|inode| inode.pages.swap(false, Ordering::Relaxed))
+        self.inode(ino).is_ok_and(|inode| inode.pages.may_be_there())
+    }
+
+    /// Has the caller drop all its pages of the file by `invalidate`. If that succeeds [`Overlay::may_have_pages`] is false from
+    /// then on, unless some have come since it began. One thread alone may do this.
+    pub fn without_pages<E>(
+        &self,
+        ino: Ino,
+        invalidate: impl FnOnce() -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let Ok(inode) = self.inode(ino) else { return invalidate() };
+        inode.pages.begin_to_go();
+        invalidate()?;
+        inode.pages.went();
+        Ok(())
     }
 
     /// Reads at `offset`; returns less than asked for only at the end of the file.
     pub fn read(&self, ino: Ino, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let inode = self.inode(ino)?;
-        inode.note_pages();
+        inode.pages.note();
         let fd = self.data(&inode)?;
         // Where it is not known, only an empty read tells that this is the end: an error comes after what was before it.
         let end = if inode.in_upper() { u64::MAX } else { inode.original.size };

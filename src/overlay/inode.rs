@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::hash::Hash;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
@@ -130,6 +130,46 @@ impl State {
     }
 }
 
+/// Whether the caller of the union, the kernel, may keep pages of a file that it was given, or has written from a map.
+///
+/// It says no only if an invalidation of them all has succeeded, and nothing was given or written from a map since that began.
+/// What is given while it runs and is not caught by it must not be forgotten at its end, which is what the second bit is for.
+/// What was noted and not yet given when it began is caught: a request is sent for pages that are there and locked already,
+/// and invalidating waits for these.
+#[derive(Default)]
+pub struct Pages(AtomicU8);
+
+impl Pages {
+    const THERE: u8 = 1;
+    /// Noted since the last invalidation began.
+    const SINCE: u8 = 2;
+
+    /// Some are given. It looks first: readers on several processors would take the cache line from each other.
+    pub fn note(&self) {
+        if self.0.load(Ordering::Relaxed) != Self::THERE | Self::SINCE {
+            self.0.fetch_or(Self::THERE | Self::SINCE, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there may be some.
+    pub fn may_be_there(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & Self::THERE != 0
+    }
+
+    /// An invalidation begins; not while there is another of the same file.
+    pub fn begin_to_go(&self) {
+        self.0.fetch_and(!Self::SINCE, Ordering::Relaxed);
+    }
+
+    /// It has succeeded.
+    pub fn went(&self) {
+        match self.0.compare_exchange(Self::THERE, 0, Ordering::Relaxed, Ordering::Relaxed) {
+            // Some came meanwhile, or there were none.
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
 /// An object of the merged view.
 ///
 /// Lock order: `copy_up` of an object, `copy_up` of its ancestors upwards, `ns` of directories (parent before child,
@@ -139,8 +179,8 @@ pub struct Inode {
     pub ino: Ino,
     /// `S_IFMT` part of the mode; never changes.
     pub kind: u32,
-    /// See [`super::Overlay::may_have_pages`].
-    pub pages: AtomicBool,
+    /// See [`Pages`].
+    pub pages: Pages,
     lookups: AtomicU64,
     /// See [`Original`].
     pub original: Original,
@@ -198,14 +238,6 @@ impl Dir {
 }
 
 impl Inode {
-    /// Notes that the kernel keeps pages of it. It looks first: readers on several processors would take the cache line
-    /// from each other.
-    pub fn note_pages(&self) {
-        if !self.pages.load(Ordering::Relaxed) {
-            self.pages.store(true, Ordering::Relaxed);
-        }
-    }
-
     /// A new object with no lookups counted.
     pub fn new(ino: Ino, kind: u32, state: State, ns: Option<Namespace>) -> Self {
         let dir = ns.map(|ns| {
@@ -220,7 +252,7 @@ impl Inode {
         Self {
             ino,
             kind,
-            pages: AtomicBool::new(false),
+            pages: Pages::default(),
             lookups: AtomicU64::new(0),
             original: Original::default(),
             copy_up: Mutex::new(()),

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use super::harness::{Bed, Setup, put, read};
+use super::harness::{Bed, Setup, entries, put, read, until};
 use super::os::{self, Map, errno, open_rw};
 
 const SIZE: u64 = 16 << 20;
@@ -192,4 +192,34 @@ fn setting_times_of_files_with_dirty_pages_stops_nobody() {
     });
     let data = fs::read(bed.p("sparse")).unwrap();
     assert!((1..=16).all(|n| data[n * 524_288] == ROUNDS as u8 - 1), "what was written to the maps is there");
+}
+
+/// Whoever sets a time of a large file of a lower layer waits for its copy, and nobody else.
+#[test]
+fn copying_a_large_file_up_holds_back_nobody_with_pages_of_another() {
+    const LARGE: usize = 256 << 20;
+    let bed = Bed::new(|l| {
+        put(l, "large", vec![7; LARGE]);
+        put(l, "small", "small");
+    });
+    // Both may have pages; the small one is in upper already.
+    assert_eq!(read(&bed.p("small")), "small");
+    open_rw(&bed.p("small")).write_all_at(b"S", 0).unwrap();
+    File::open(bed.p("large")).unwrap().read_exact_at(&mut [0; 4096], 0).unwrap();
+    let copied = AtomicBool::new(false);
+    within_patience(&bed, || {
+        thread::scope(|s| {
+            s.spawn(|| {
+                os::set_times(&bed.p("large"), (5, 0), (1000, 0)).unwrap();
+                copied.store(true, Ordering::Relaxed);
+            });
+            let copies = || entries(&bed.work.join("work")).iter().any(|name| name != "#whiteout");
+            until("the copy begins", PATIENCE, copies);
+            os::set_times(&bed.p("small"), (5, 0), (2000, 0)).unwrap();
+            assert!(!copied.load(Ordering::Relaxed), "it had to wait for the copy of another file");
+        });
+    });
+    let mtime = |name: &str| fs::metadata(bed.p(name)).unwrap().mtime();
+    assert_eq!((mtime("large"), mtime("small")), (1000, 2000));
+    assert_eq!(fs::metadata(bed.u("large")).unwrap().len(), LARGE as u64);
 }

@@ -556,3 +556,35 @@ fn a_file_that_was_made_read_only_can_be_written_by_those_who_have_it_open() {
         }
     }
 }
+
+#[test]
+fn pages_are_there_until_an_invalidation_has_succeeded() {
+    let s = files();
+    let fs = s.mount();
+    let ino = fs.ino("lower").unwrap();
+    let there = || fs.overlay.may_have_pages(ino);
+    let read = || fs.read_ino(ino).map(drop).unwrap();
+    let invalidate = |during: &dyn Fn(), done: std::result::Result<(), ()>| {
+        fs.overlay.without_pages(ino, || {
+            let before = there();
+            during();
+            assert_eq!(there(), before, "they go at its end");
+            done
+        })
+    };
+    assert!(!there());
+    read();
+    assert!(there() && there(), "asking changes nothing");
+    invalidate(&|| (), Err(())).unwrap_err();
+    assert!(there(), "it failed");
+    invalidate(&read, Ok(())).unwrap();
+    assert!(there(), "read since it began");
+    fs.overlay.prepare_set_attr(ino).unwrap();
+    assert!(s.upper().path("lower").exists());
+    invalidate(&|| (), Ok(())).unwrap();
+    assert!(!there());
+    invalidate(&|| (), Ok(())).unwrap();
+    assert!(!there());
+    fs.overlay.note_pages(ino);
+    assert!(there());
+}
