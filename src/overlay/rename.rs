@@ -284,7 +284,7 @@ impl Overlay {
             self.place_to_exchange(pair.to(), new.name)?;
             (flags, swaps, ahead, placed) = (RenameFlags::EXCHANGE, true, false, true);
         }
-        let over_whiteout = over_whiteout || placed;
+        let (over_whiteout, mut hidden) = (over_whiteout || placed, false);
         let counted = target.map_or(Ok(()), |t| self.count_by_upper(t));
         let committed = counted.and_then(|()| self.carry_impure(pair, false)).and_then(|()| {
             if swaps || source.is_dir() {
@@ -292,6 +292,7 @@ impl Overlay {
             }
             if ahead {
                 self.hide_ahead(pair.from(), old.name)?;
+                hidden = true;
             }
             if target.is_some() || over_whiteout {
                 return self.commit(pair, old, new, flags);
@@ -306,7 +307,7 @@ impl Overlay {
             }
         });
         if let Err(e) = committed {
-            if ahead {
+            if hidden {
                 self.unhide(pair.from(), old.name);
             }
             if placed {

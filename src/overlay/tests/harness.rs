@@ -8,6 +8,39 @@ use super::tree::{Tree, c_string, root, sorted_names};
 use super::walk::{View, digest, view};
 use crate::overlay::{Attr, Caller, Change, Ino, New, Options, Overlay, ROOT, RedirectMode, RenameMode, Result};
 
+thread_local! {
+    static WARNED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Collects what is warned of on each thread.
+struct Warnings;
+
+impl log::Log for Warnings {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            WARNED.with_borrow_mut(|said| said.push(record.args().to_string()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// The warnings of this thread while `act` runs.
+pub fn warnings(act: impl FnOnce()) -> Vec<String> {
+    static SET: std::sync::Once = std::sync::Once::new();
+    SET.call_once(|| {
+        log::set_logger(&Warnings).unwrap();
+        log::set_max_level(log::LevelFilter::Warn);
+    });
+    WARNED.take();
+    act();
+    WARNED.take()
+}
+
 /// A stack on disk. Dropping it checks what every test must leave: lower layers unchanged, no temporary in `work/`.
 pub struct Stack {
     dir: tempfile::TempDir,

@@ -2,7 +2,7 @@
 //! where the forms are mixed, and every form is told as a deletion.
 
 use super::crash::{Case, Refused, common, enumerate_forms};
-use super::harness::{Fs, Stack, errno, me};
+use super::harness::{Fs, Stack, errno, me, warnings};
 use super::tree::{marker, root};
 use super::walk::View;
 use crate::layer::whiteout::Form;
@@ -221,6 +221,26 @@ fn an_opaque_directory_shows_no_whiteouts_that_a_crash_left() {
     assert_eq!(fs.list("m/alone"), ["gone"]);
     fs.unlink("m/alone/gone").unwrap();
     fs.rmdir("m/alone").unwrap();
+}
+
+/// Nothing was put there that could stay.
+#[test]
+fn a_rename_that_cannot_hide_what_is_below_warns_of_nothing() {
+    let stack = stack();
+    let refused = seam::deny(NO_RENAME);
+    let fs = stack.mount();
+    drop(refused);
+    let _full = seam::deny(&[("linkat", Errno::NOSPC)]);
+    let warned = warnings(|| {
+        assert_eq!(errno(fs.rename("f", "new")), libc::ENOSPC);
+        assert_eq!(errno(fs.rename("f", "u")), libc::ENOSPC);
+    });
+    assert_eq!(warned, [""; 0]);
+    assert!(fs.exists("f") && !fs.exists("new"));
+    // The warning that there is.
+    let _kept = seam::deny(&[("renameat2", Errno::IO), ("unlinkat", Errno::IO)]);
+    let warned = warnings(|| assert_eq!(errno(fs.rename("f", "new")), libc::EIO));
+    assert!(warned.len() == 1 && warned[0].starts_with("a whiteout that hides nothing stays"), "{warned:?}");
 }
 
 #[test]
