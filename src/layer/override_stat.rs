@@ -50,21 +50,33 @@ impl Dialect {
         disk.is_file() || disk.is_dir() || self == Self::Privileged
     }
 
-    /// Reads the attribute of an object that is `disk`; `None` where it has none.
+    /// What an object that is `disk` shows with the attribute; `None` where it has none.
     ///
     /// # Errors
-    /// `EINVAL` when it makes no sense: nobody may be given permissions that it was to take away.
-    pub fn read(self, at: At<'_>, disk: &Stat) -> sys::Result<Option<OverrideStat>> {
+    /// `EINVAL` of the attribute's name when it makes no sense, or has a type that the object cannot stand for: nobody may be
+    /// given permissions that it was to take away.
+    pub fn shown(self, at: At<'_>, disk: Stat) -> sys::Result<Option<Stat>> {
+        match self.read(at, &disk)? {
+            Some(kept) => kept.apply(disk).ok_or(self.malformed()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn malformed(self) -> sys::Error {
+        sys::Error { call: self.name().to_str().unwrap_or("override_stat"), errno: Errno::INVAL }
+    }
+
+    fn read(self, at: At<'_>, disk: &Stat) -> sys::Result<Option<OverrideStat>> {
         if !self.can_be_on(disk) {
             return Ok(None);
         }
         let mut value = [0; MAX_LEN];
         match xattr::get_into(at, self.name(), &mut value) {
-            Ok(Some(len)) => OverrideStat::parse(&value[..len]).ok_or(MALFORMED).map(Some),
+            Ok(Some(len)) => OverrideStat::parse(&value[..len]).ok_or(self.malformed()).map(Some),
             Ok(None) => Ok(None),
             // Not even the owner may read it: made by another program, or somebody else's.
             Err(e) if e.is(Errno::ACCESS) => Ok(None),
-            Err(e) if e.is(Errno::RANGE) => Err(MALFORMED),
+            Err(e) if e.is(Errno::RANGE) => Err(self.malformed()),
             Err(e) => Err(e),
         }
     }
@@ -107,33 +119,28 @@ impl OverrideStat {
         Some(Self { uid, gid, mode, kind })
     }
 
-    /// What an object that is `disk` shows with the attribute.
-    ///
-    /// # Errors
-    /// `EINVAL` for a type that the object cannot stand for.
-    pub fn apply(self, disk: Stat) -> sys::Result<Stat> {
+    /// What an object that is `disk` shows with the attribute; `None` for a type that the object cannot stand for.
+    pub fn apply(self, disk: Stat) -> Option<Stat> {
         let Self { uid, gid, mode, kind } = self;
         let mut stat = Stat { uid, gid, mode: disk.file_type() | mode, ..disk };
         if let Some((kind, major, minor)) = kind.filter(|k| k.0 != disk.file_type()) {
             // A regular file can stand for anything that has no content of its own.
             if !disk.is_file() || kind == libc::S_IFDIR || kind == libc::S_IFLNK {
-                return Err(MALFORMED);
+                return None;
             }
             stat.mode = kind | mode;
             (stat.rdev_major, stat.rdev_minor) = (major, minor);
         }
-        Ok(stat)
+        Some(stat)
     }
 }
-
-const MALFORMED: sys::Error = sys::Error { call: "user.containers.override_stat", errno: Errno::INVAL };
 
 /// What an object that is `disk` shows in a layer of rootless container tools.
 ///
 /// # Errors
-/// As [`Dialect::read`] and [`OverrideStat::apply`].
+/// As [`Dialect::shown`].
 pub fn shown_stat(at: At<'_>, disk: Stat) -> sys::Result<Stat> {
-    Dialect::Containers.read(at, &disk)?.map_or(Ok(disk), |kept| kept.apply(disk))
+    Ok(Dialect::Containers.shown(at, disk)?.unwrap_or(disk))
 }
 
 /// The value.
@@ -278,5 +285,23 @@ mod tests {
         }
         assert!(!is_own(b"user.containers.x"));
         assert_eq!(shown(b"user.containers.override_user.a"), None);
+    }
+
+    /// Of three names it is one that is wrong.
+    #[test]
+    fn errors_name_the_attribute_that_was_read() {
+        let tmp = tempfile::NamedTempFile::new().unwrap();
+        let at = At::Fd(std::os::fd::AsFd::as_fd(tmp.as_file()));
+        let disk = sys::stat(at).unwrap();
+        for dialect in [Dialect::Containers, Dialect::FuseOverlayfs] {
+            let name = dialect.name().to_str().unwrap();
+            for wrong in [&b"nonsense"[..], b"0:0:0755:dir", &[b'0'; MAX_LEN + 1]] {
+                xattr::set(at, dialect.name(), wrong, 0).unwrap();
+                let error = dialect.shown(at, disk).unwrap_err();
+                assert!(error.is(Errno::INVAL) && error.to_string().starts_with(name), "{error}");
+            }
+            xattr::set(at, dialect.name(), b"1:2:0644", 0).unwrap();
+            assert_eq!(dialect.shown(at, disk).unwrap().unwrap().uid, 1);
+        }
     }
 }

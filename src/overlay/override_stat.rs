@@ -36,15 +36,15 @@ impl Overlay {
         if !self.override_stat {
             return Ok(disk);
         }
-        Ok(self.read_kept(at, &disk)?.map_or(Ok(disk), |kept| kept.apply(disk))?)
+        Ok(self.shown_by(at, disk)?.unwrap_or(disk))
     }
 
-    /// The attribute, under the first name that the object has.
-    fn read_kept(&self, at: At<'_>, disk: &Stat) -> Result<Option<OverrideStat>> {
+    /// What is shown by the attribute, under the first name that the object has; `None` where it has none.
+    fn shown_by(&self, at: At<'_>, disk: Stat) -> Result<Option<Stat>> {
         for dialect in &self.dialects {
-            let kept = dialect.read(at, disk)?;
-            if kept.is_some() {
-                return Ok(kept);
+            let shown = dialect.shown(at, disk)?;
+            if shown.is_some() {
+                return Ok(shown);
             }
         }
         Ok(None)
@@ -83,8 +83,8 @@ impl Overlay {
     fn change(&self, at: At<'_>, change: impl FnOnce(&mut Stat)) -> Result<()> {
         let _alone = CHANGING.lock();
         let disk = sys::stat(at)?;
-        let kept = self.read_kept(at, &disk)?;
-        let mut shown = kept.map_or(Ok(disk), |kept| kept.apply(disk))?;
+        let kept = self.shown_by(at, disk)?;
+        let mut shown = kept.unwrap_or(disk);
         change(&mut shown);
         if !self.dialect().can_be_on(&disk) || kept.is_some() {
             return self.give(at, &disk, &shown);

@@ -318,8 +318,8 @@ pub(super) fn read_entry(directory: &Directory, at: At<'_>) -> sys::Result<(Stat
 /// What an object shows of owner, mode and type.
 fn shown(dialects: &[Dialect], at: At<'_>, disk: Stat) -> sys::Result<Stat> {
     for dialect in dialects {
-        if let Some(kept) = dialect.read(at, &disk)? {
-            return kept.apply(disk);
+        if let Some(shown) = dialect.shown(at, disk)? {
+            return Ok(shown);
         }
     }
     Ok(disk)
