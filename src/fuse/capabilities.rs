@@ -93,9 +93,17 @@ impl Capabilities {
         if agreed {
             self.used |= wanted;
         } else {
-            log::info!("the kernel lacks {wanted:?}");
+            log::info!("{}", self.refusal(wanted));
         }
         agreed
+    }
+
+    /// Why something is not used.
+    fn refusal(&self, wanted: InitFlags) -> String {
+        match self.mask.0 & wanted {
+            masked if masked.is_empty() => format!("the kernel lacks {:?}", wanted - self.offered),
+            masked => format!("{masked:?} is masked"),
+        }
     }
 
     pub fn used(&self, capability: InitFlags) -> bool {
@@ -144,5 +152,8 @@ mod tests {
         let state = |name: &str| states[name];
         assert_eq!((state("posix_acl"), state("dont_mask")), (State::Masked, State::Unused));
         assert_eq!((state("async_dio"), state("passthrough")), (State::Used, State::Missing));
+        let why = |flag: InitFlags| capabilities.refusal(flag);
+        assert_eq!(why(InitFlags::FUSE_POSIX_ACL), "InitFlags(FUSE_POSIX_ACL) is masked");
+        assert_eq!(why(InitFlags::FUSE_PASSTHROUGH), "the kernel lacks InitFlags(FUSE_PASSTHROUGH)");
     }
 }
