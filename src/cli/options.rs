@@ -9,7 +9,7 @@ mod fixed;
 #[cfg(test)]
 mod tests;
 
-use crate::fuse::{Data, IdRange, Ids, Switches};
+use crate::fuse::{Data, IdRange, Ids, NO_SYMFOLLOW, Switches};
 use crate::overlay::RedirectMode;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -30,8 +30,6 @@ const GRANTED: &[&str] = &[
     "owner",
     "group",
     "defaults",
-    "diratime",
-    "nodiratime",
     "remount",
     "private",
     "rprivate",
@@ -121,6 +119,12 @@ pub struct MountOptions {
     pub exec: bool,
     /// The mount carries `noatime`.
     pub no_atime: bool,
+    /// The mount carries `strictatime`; excludes the one before.
+    pub strict_atime: bool,
+    /// The mount carries `nodiratime`.
+    pub no_dir_atime: bool,
+    /// The mount carries `nosymfollow`.
+    pub no_symfollow: bool,
     /// The mount carries `dirsync`.
     pub dir_sync: bool,
     /// The mount carries `sync`.
@@ -164,6 +168,9 @@ impl MountOptions {
             dev: false,
             exec: true,
             no_atime: false,
+            strict_atime: false,
+            no_dir_atime: false,
+            no_symfollow: false,
             dir_sync: false,
             sync: false,
             writeback: false,
@@ -244,8 +251,14 @@ impl MountOptions {
             "nodev" => (&mut self.dev, false),
             "exec" => (&mut self.exec, true),
             "noexec" => (&mut self.exec, false),
-            "noatime" => (&mut self.no_atime, true),
-            "atime" | "relatime" | "strictatime" => (&mut self.no_atime, false),
+            "noatime" | "atime" | "relatime" | "strictatime" => {
+                self.no_atime = name == "noatime";
+                (&mut self.strict_atime, name == "strictatime")
+            }
+            "nodiratime" => (&mut self.no_dir_atime, true),
+            "diratime" => (&mut self.no_dir_atime, false),
+            "nosymfollow" => (&mut self.no_symfollow, true),
+            "symfollow" => (&mut self.no_symfollow, false),
             "dirsync" => (&mut self.dir_sync, true),
             "sync" => (&mut self.sync, true),
             "async" => (&mut self.sync, false),
@@ -278,6 +291,9 @@ impl MountOptions {
         self.dev = !mount.contains(Switches::NODEV);
         self.exec = !mount.contains(Switches::NOEXEC);
         self.no_atime = mount.contains(Switches::NOATIME);
+        self.strict_atime = !mount.intersects(Switches::NOATIME | Switches::RELATIME);
+        self.no_dir_atime = mount.contains(Switches::NODIRATIME);
+        self.no_symfollow = mount.contains(NO_SYMFOLLOW);
         self.sync = mount.contains(Switches::SYNCHRONOUS);
     }
 

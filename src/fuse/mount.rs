@@ -20,6 +20,9 @@ use super::session::{MountError, Options};
 use super::unmount::{fusermount, unmount};
 use crate::sys::{self, Errno, MountFlags, MountId};
 
+/// `ST_NOSYMFOLLOW` of statfs(2) (Linux 5.10).
+pub const NO_SYMFOLLOW: Switches = Switches::from_bits_retain(0x2000);
+
 /// A mount that was made here.
 pub struct Mount {
     path: PathBuf,
@@ -103,11 +106,12 @@ pub fn switches(path: &Path) -> io::Result<Switches> {
     Ok(rustix::fs::statvfs(path)?.f_flag)
 }
 
-/// Gives a mount that is served already the switches of `options`: `ro`, `suid`, `dev`, `exec`, `noatime` and `sync` with
-/// their opposites. All else stays as it is. `EPERM` for ordinary users.
+/// Gives a mount that is served already the switches of `options`: `ro`, `suid`, `dev`, `exec`, `sync`, `nosymfollow` and those
+/// of access times, with their opposites. `EPERM` for ordinary users.
 pub fn remount(options: &Options) -> io::Result<()> {
     // Without a word on access times the kernel leaves them as they are.
-    let times = if options.no_atime { MountFlags::NOATIME } else { MountFlags::RELATIME };
+    let usual = !options.no_atime && !options.strict_atime;
+    let times = if usual { MountFlags::RELATIME } else { MountFlags::empty() };
     Ok(sys::remount(&options.mountpoint, flags(options, options.read_only) | times)?)
 }
 
@@ -127,13 +131,17 @@ fn own_options(options: &Options) -> Vec<String> {
 }
 
 /// What every mount has: whether it is on, as a flag, and as words for on and off.
-fn switch_words(options: &Options, read_only: bool) -> [(bool, MountFlags, &'static str, &'static str); 7] {
+fn switch_words(options: &Options, read_only: bool) -> [(bool, MountFlags, &'static str, &'static str); 10] {
     [
         (!options.suid, MountFlags::NOSUID, "nosuid", "suid"),
         (!options.dev, MountFlags::NODEV, "nodev", "dev"),
         (!options.exec, MountFlags::NOEXEC, "noexec", "exec"),
         (read_only, MountFlags::RDONLY, "ro", "rw"),
         (options.no_atime, MountFlags::NOATIME, "noatime", ""),
+        // fusermount3 has no words for these.
+        (options.strict_atime, MountFlags::STRICTATIME, "", ""),
+        (options.no_dir_atime, MountFlags::NODIRATIME, "", ""),
+        (options.no_symfollow, MountFlags::NOSYMFOLLOW, "", ""),
         (options.dir_sync, MountFlags::DIRSYNC, "dirsync", ""),
         (options.sync, MountFlags::SYNCHRONOUS, "sync", ""),
     ]
@@ -141,6 +149,9 @@ fn switch_words(options: &Options, read_only: bool) -> [(bool, MountFlags, &'sta
 
 /// Mounts through fusermount3, which sends the open device through a socket.
 fn mount_as_user(path: &Path, options: &Options, read_only: bool) -> io::Result<OwnedFd> {
+    if options.no_symfollow {
+        log::warn!("nosymfollow has no effect: fusermount3 does not know it; links are followed");
+    }
     let words = switch_words(options, read_only).map(|(is_on, _, on, off)| if is_on { on } else { off });
     // fusermount3 splits at commas that are not escaped.
     let fsname = options.fsname.replace('\\', "\\\\").replace(',', "\\,");

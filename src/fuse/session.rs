@@ -51,6 +51,12 @@ pub struct Options {
     pub read_only: bool,
     /// No access times (`noatime`); the union does not change them anyway.
     pub no_atime: bool,
+    /// Access times of every access (`strictatime`), as far as the mount is concerned.
+    pub strict_atime: bool,
+    /// No access times of directories (`nodiratime`).
+    pub no_dir_atime: bool,
+    /// Symbolic links are not followed (`nosymfollow`).
+    pub no_symfollow: bool,
     /// Changes of directories are synchronous (`dirsync`).
     pub dir_sync: bool,
     /// All writes are synchronous (`sync`).
@@ -84,6 +90,9 @@ impl Default for Options {
             exec: true,
             read_only: false,
             no_atime: false,
+            strict_atime: false,
+            no_dir_atime: false,
+            no_symfollow: false,
             dir_sync: false,
             sync: false,
             writeback: false,

@@ -63,6 +63,17 @@ fn remounting_leaves_switches_that_are_not_named() {
     succeeds(&bed, directly(&bed, "rw,atime"), &["nosuid", "noexec", "nodev", "relatime"], &[]);
 }
 
+#[test]
+fn remounting_leaves_what_is_seldom_named() {
+    let bed = bed("nosymfollow,nodiratime,strictatime");
+    let kept = &["nosymfollow", "nodiratime"];
+    assert!(kept.iter().all(|switch| switches(&bed).iter().any(|s| s == switch)), "{:?}", switches(&bed));
+    succeeds(&bed, directly(&bed, "ro"), &["ro", "nosymfollow", "nodiratime"], &["relatime", "noatime"]);
+    let list = format!("rw,nosymfollow,nodiratime,remount,{OF_THE_KERNEL}");
+    succeeds(&bed, helper(&bed, &[], &list), &["rw", "nosymfollow", "nodiratime", "relatime"], &[]);
+    succeeds(&bed, directly(&bed, "symfollow,diratime"), &["relatime"], kept);
+}
+
 /// mount(8) leaves `exec`, `suid`, `async` and `atime` out of its list when they are asked for.
 #[test]
 fn what_a_list_of_mount_leaves_out_has_its_default() {
@@ -140,6 +151,58 @@ fn a_file_open_for_writing_keeps_a_mount_writable() {
 fn a_mount_without_an_upper_directory_stays_read_only() {
     let bed = Bed::with(Setup { no_upper: true, ..Setup::default() }, |l| put(&l[0], "f", "lower"));
     succeeds(&bed, helper(&bed, &[], &format!("rw,noexec,remount,{OF_THE_KERNEL}")), &["ro", "noexec"], &["rw"]);
+}
+
+/// They are more than an extended attribute can hold, so that nobody tells them.
+#[test]
+fn a_list_with_all_of_very_many_layers_remounts_them() {
+    let mut bed = Bed::unmounted(Setup::default(), |_| ());
+    let name = "n".repeat(250);
+    let deep = (0..14).fold(bed.dir.clone(), |dir, _| dir.join(&name));
+    fs::create_dir_all(&deep).unwrap();
+    put(&deep, "f", "deep");
+    bed.with_options(&format!("lowerdir={}", vec![deep.to_str().unwrap(); 20].join(":")));
+    bed.mount();
+    assert_eq!(read(&bed.p("f")), "deep");
+    let told = text_of(super::os::get_xattr(&bed.m, "user.laminafs.options").unwrap());
+    assert!(told.starts_with("upperdir="), "{told}");
+    let list = format!("ro,noexec,remount,{}", bed.option_string());
+    succeeds(&bed, helper(&bed, &[], &list), &["ro", "noexec"], &[]);
+    fails(&bed, helper(&bed, &[], &format!("{list},volatile")), &["can change volatile: "]);
+}
+
+/// A daemon of an older version, or another program with our library.
+#[test]
+fn a_mount_that_does_not_tell_its_options_is_told_from_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = laminafs::mounted::Mounted::directories([dir.path()]).unwrap();
+    let output = laminafs(["mount", "-o", "remount,ro", mounted.path().to_str().unwrap()]);
+    let said = text_of(output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("does not tell its options") && said.contains("unmount, and mount"), "{said}");
+    mounted.unmount().unwrap();
+}
+
+/// Not even root may look at it.
+#[test]
+fn why_root_may_not_remount_the_mount_of_a_user_is_said() {
+    let bed = Bed::unmounted(Setup::default(), |l| put(&l[0], "f", "lower"));
+    let program = bed.dir.join("program");
+    fs::copy(super::harness::PROGRAM, &program).unwrap();
+    let script = "mount -t tmpfs none /dev; mknod -m 666 /dev/fuse c 10 229; mknod -m 666 /dev/null c 1 3
+        as_user() { setpriv --reuid=1000 --regid=1000 --clear-groups \"$@\"; }
+        chown 1000:1000 m
+        as_user ./program mount --lower lower/1 m
+        ./program mount -o remount,noexec m || echo code $?
+        as_user ./program umount m";
+    let unshare = ["-m", "--propagation", "slave", "sh", "-euc", script];
+    let output = super::harness::run(std::process::Command::new("unshare").args(unshare).current_dir(&bed.dir));
+    let (out, said) = (text_of(output.stdout), text_of(output.stderr));
+    assert_eq!((out.as_str(), said.lines().count()), ("code 1", 1), "{said}");
+    assert!(
+        said.contains("Permission denied") && said.contains("allow_other") && said.contains("user namespace"),
+        "{said}"
+    );
 }
 
 #[test]

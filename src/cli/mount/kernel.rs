@@ -158,6 +158,9 @@ fn attributes(request: &Request) -> MountAttrFlags {
         (!mount.dev, MountAttrFlags::MOUNT_ATTR_NODEV),
         (!mount.exec, MountAttrFlags::MOUNT_ATTR_NOEXEC),
         (mount.no_atime, MountAttrFlags::MOUNT_ATTR_NOATIME),
+        (mount.strict_atime, MountAttrFlags::MOUNT_ATTR_STRICTATIME),
+        (mount.no_dir_atime, MountAttrFlags::MOUNT_ATTR_NODIRATIME),
+        (mount.no_symfollow, MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW),
     ];
     flags.iter().filter(|(on, _)| *on).map(|(_, flag)| *flag).collect()
 }

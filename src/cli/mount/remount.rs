@@ -26,10 +26,9 @@ pub fn run(args: &MountArgs, fake: bool) -> anyhow::Result<()> {
     if layers || args.image.is_some() || args.how != ImageArgs::default() {
         bail!("remounting takes options and the mount point, and nothing else");
     }
-    let place = args.mountpoint.canonicalize()?;
-    let Some(told) = about::options(&place)? else { bail!("no laminafs mount is there to be remounted") };
+    let place = args.mountpoint.canonicalize().map_err(hint)?;
     let mut own = MountOptions::defaults(true);
-    own.apply(OsStr::from_bytes(&told))?;
+    own.apply(OsStr::from_bytes(&told_by(&place)?))?;
     let mut asked = own.clone();
     // Only those who hand over whole lists name a source.
     if args.source.is_none() {
@@ -38,6 +37,10 @@ pub fn run(args: &MountArgs, fake: bool) -> anyhow::Result<()> {
     stack.options.iter().try_for_each(|text| asked.apply(text))?;
     for path in asked.lower.iter_mut().chain(&mut asked.data_only).chain(&mut asked.upper).chain(&mut asked.work) {
         *path = std::path::absolute(&path)?;
+    }
+    if own.lower.is_empty() {
+        // Too many to be told: they cannot be compared.
+        (own.lower, own.data_only) = (asked.lower.clone(), asked.data_only.clone());
     }
     let differences = own.fixed_differences(&asked);
     if !differences.is_empty() {
@@ -55,6 +58,31 @@ pub fn run(args: &MountArgs, fake: bool) -> anyhow::Result<()> {
     let read_only = asked.read_only;
     let options = session(asked, place);
     if fake { Ok(()) } else { fuse::remount(&options).map_err(|e| explain(e, read_only, &options.mountpoint)) }
+}
+
+/// The options that the mount at `place` tells.
+fn told_by(place: &Path) -> anyhow::Result<Vec<u8>> {
+    if let Some(told) = about::options(place).map_err(hint)? {
+        return Ok(told);
+    }
+    match fuse::daemon_of(place)? {
+        Some(_) => bail!(
+            "the mount does not tell its options (it is served by an older version, or by another program): unmount, and mount \
+             with the new options"
+        ),
+        None => bail!("no laminafs mount is there to be remounted"),
+    }
+}
+
+/// Adds what to do about a mount that not even root may look at.
+fn hint(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::PermissionDenied => anyhow!(
+            "{error}: a mount that another user made without allow_other, or in another user namespace, is open to nobody else; \
+             who has made it can unmount, and mount with the new options"
+        ),
+        _ => error.into(),
+    }
 }
 
 fn is_of_the_kernel(option: &str) -> bool {
