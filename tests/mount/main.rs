@@ -26,6 +26,7 @@ mod kernel;
 mod limits;
 mod matrix;
 mod names;
+mod ordinary;
 mod os;
 mod override_stat;
 mod passthrough;
