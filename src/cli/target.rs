@@ -10,7 +10,7 @@ use crate::fuse::about;
 use crate::image::container::{Format, ImageInSource, Source, Spool, Wanted};
 use crate::image::location::{ImageArg, Location};
 use crate::image::{Config, Document, Platform, Reference};
-use crate::provenance::{Merged, Number, Stack};
+use crate::provenance::{LayerDirectory, Merged, Number, Stack};
 use crate::store::{Error, Image, Pin, Store, Writable};
 use crate::sys;
 use crate::sys::process::raise_nofile_limit;
@@ -119,7 +119,7 @@ impl TargetArgs {
         };
         let lower: Vec<PathBuf> = self.lower.iter().flat_map(split).collect();
         let (upper, work) = (self.upper.as_deref(), self.work.as_deref());
-        directories("the stack", Stack { lower: &lower, upper, work, ..Stack::default() })
+        directories("the stack", Stack { lower: &lower, upper, work, ..Stack::default() }, None)
     }
 }
 
@@ -127,7 +127,8 @@ impl PlaceArgs {
     /// Reads a target.
     pub fn read(&self, text: &OsStr, context: &Context) -> anyhow::Result<Target> {
         if matches!(text.as_bytes().first(), Some(b'/' | b'.')) {
-            return mounted(Path::new(text), context);
+            let (place, layers) = first_layers(Path::new(text));
+            return mounted(&place, layers, context);
         }
         let ImageArg { location, layers } = ImageArg::parse(text)?;
         let shown = text.to_string_lossy();
@@ -155,7 +156,7 @@ impl PlaceArgs {
         let root = self.storage_root.clone().map_or_else(|| engine_root(usual), Ok)?;
         let found = find(&std::path::absolute(root)?)?;
         let stack = Stack { lower: &found.lower, override_stat: found.override_stat, ..Stack::default() };
-        directories(name, stack)
+        directories(name, stack, None)
     }
 
     fn in_archive(&self, name: &str, path: &Path, format: Format, reference: Option<String>) -> anyhow::Result<Target> {
@@ -183,11 +184,11 @@ fn display(image: &ImageInSource) -> String {
     image.references.first().map_or_else(|| image.config.digest().short(), Reference::familiar)
 }
 
-/// `FILE@N`, unless there is a file of that very name.
+/// `FILE@N` or `MOUNTPOINT@N`, unless there is a file of that very name.
 fn first_layers(path: &Path) -> (PathBuf, Option<usize>) {
     let bytes = path.as_os_str().as_bytes();
     let parsed = bytes.iter().rposition(|b| *b == b'@').and_then(|at| {
-        let number = std::str::from_utf8(&bytes[at + 1..]).ok()?.parse().ok()?;
+        let number = std::str::from_utf8(&bytes[at + 1..]).ok()?.parse().ok().filter(|number| *number > 0)?;
         Some((PathBuf::from(OsStr::from_bytes(&bytes[..at])), number))
     });
     match parsed {
@@ -201,18 +202,19 @@ fn allow_descriptors() {
     log::debug!("up to {} descriptors", raise_nofile_limit());
 }
 
-fn directories(name: &str, stack: Stack<'_>) -> anyhow::Result<Target> {
+fn directories(name: &str, stack: Stack<'_>, layers: Option<usize>) -> anyhow::Result<Target> {
     allow_descriptors();
-    Ok(Target::new(Merged::of_directories(name, None, stack.layers())?))
+    let directories = LayerDirectory::lowest(name, stack.layers(), layers)?;
+    Ok(Target::new(Merged::of_directories(name, None, directories)?))
 }
 
 /// The layers of a mount: of the store, if it is one of an image, else as the mount itself tells.
-fn mounted(path: &Path, context: &Context) -> anyhow::Result<Target> {
+fn mounted(path: &Path, layers: Option<usize>, context: &Context) -> anyhow::Result<Target> {
     let place = path.canonicalize().with_context(|| format!("cannot look at {}", path.display()))?;
     if let Some(store) = context.store_if_there()? {
         let here = |writable: &Writable| writable.mount.as_ref().is_some_and(|mount| mount.mountpoint == place);
         if let Some(writable) = store.writables()?.into_iter().find(here) {
-            return in_store(&writable.record.name, None, context);
+            return in_store(&writable.record.name, layers, context);
         }
     }
     let told = about::options(&place).with_context(|| format!("cannot ask the mount at {}", path.display()))?;
@@ -231,23 +233,21 @@ fn mounted(path: &Path, context: &Context) -> anyhow::Result<Target> {
         work: options.work.as_deref().filter(|_| options.index),
         override_stat: options.override_stat,
     };
-    directories(&place.to_string_lossy(), stack)
+    directories(&place.to_string_lossy(), stack, layers)
 }
 
 fn in_store(name: &str, layers: Option<usize>, context: &Context) -> anyhow::Result<Target> {
     allow_descriptors();
     let store = context.store()?;
-    if layers.is_none() {
-        match store.writable(name) {
-            Err(Error::NoWritable(_)) => {}
-            found => {
-                found?;
-                let tree = Box::new(WritableTree::open(&store, name)?);
-                let merged = Merged::of_writable(name, &store, tree.reading())?;
-                let image = merged.image.map(|id| store.find(&id.to_string())).transpose()?;
-                let config = image.map(|image| config(&store, &image)).transpose()?;
-                return Ok(Target { merged, config, held: Held::Writable { store, tree } });
-            }
+    match store.writable(name) {
+        Err(Error::NoWritable(_)) => {}
+        found => {
+            found?;
+            let tree = Box::new(WritableTree::open(&store, name)?);
+            let merged = Merged::of_writable(name, &store, tree.reading(), layers)?;
+            let image = merged.image.map(|id| store.find(&id.to_string())).transpose()?;
+            let config = image.map(|image| config(&store, &image)).transpose()?;
+            return Ok(Target { merged, config, held: Held::Writable { store, tree } });
         }
     }
     let image = match store.find(name) {

@@ -41,6 +41,22 @@ impl LayerDirectory {
     pub fn new(path: PathBuf) -> Self {
         Self { path, ..Self::default() }
     }
+
+    /// The lowest `wanted` of a stack's layers (all for `None`), and what only holds their data. `name` is what messages call
+    /// the stack.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchLayer`].
+    pub fn lowest(name: &str, mut stack: Vec<Self>, wanted: Option<usize>) -> Result<Vec<Self>> {
+        let data_only = stack.iter().filter(|layer| layer.data_only).count();
+        let has = stack.len() - data_only;
+        match wanted {
+            Some(wanted) if wanted > has => return Err(Error::NoSuchLayer { name: name.to_owned(), has, wanted }),
+            Some(wanted) => stack.truncate(data_only + wanted),
+            None => {}
+        }
+        Ok(stack)
+    }
 }
 
 fn threads() -> usize {

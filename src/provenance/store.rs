@@ -16,24 +16,25 @@ impl Merged {
         Self::of_directories(name, Some(image.record.id), directories)
     }
 
-    /// A writable layer of the store on what it stands on.
+    /// A writable layer of the store on what it stands on; the lowest `layers` of that stack (all for `None`).
     ///
     /// # Errors
-    /// As [`Merged::of_directories`].
-    pub fn of_writable(name: &str, store: &Store, reading: &Reading) -> Result<Self> {
+    /// As [`Merged::of_directories`], and [`super::Error::NoSuchLayer`].
+    pub fn of_writable(name: &str, store: &Store, reading: &Reading, layers: Option<usize>) -> Result<Self> {
         let pin = reading.pin();
         let writable = reading.writable();
         let image = store.find(&writable.record.image.to_string()).ok();
         let (upper, work) = (Some(writable.upper.as_path()), Some(writable.work.as_path()));
         let stack = Stack { lower: pin.lower(), data_only: &[], upper, work, override_stat: pin.override_stat() };
-        let mut layers = stack.layers();
+        let mut directories = LayerDirectory::lowest(name, stack.layers(), layers)?;
         if let Some(image) = &image {
             // The image can be gone, its layers not.
-            for (layer, known) in layers.iter_mut().zip(image_layers(store, image, Some(writable.record.layers))?) {
+            for (layer, known) in directories.iter_mut().zip(image_layers(store, image, Some(writable.record.layers))?)
+            {
                 layer.facts = known.facts;
             }
         }
-        Self::of_directories(name, image.map(|image| image.record.id), layers)
+        Self::of_directories(name, image.map(|image| image.record.id), directories)
     }
 }
 

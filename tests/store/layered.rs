@@ -415,3 +415,34 @@ fn metacopy_files_have_the_data_of_layers_that_hold_nothing_else() {
     assert_eq!(bed.json(&format!("layers --json {place}"))["layers"].as_array().unwrap().len(), 3);
     bed.ok("umount m");
 }
+
+#[test]
+fn views_up_to_a_layer_of_mounts_and_writable_layers() {
+    let bed = Mounts::new();
+    bed.ok("mount --name w app m");
+    bed.write("m/etc/os", "changed");
+    fs::create_dir(bed.p("l1")).unwrap();
+    fs::create_dir(bed.p("l2")).unwrap();
+    bed.write("l1/f", "one");
+    bed.write("l2/f", "two");
+    bed.ok("mount --lower l2 --lower l1 n");
+    for target in ["w", "./m"] {
+        let os = [1, 2, 3].map(|layer| bed.ok(&format!("cat {target}@{layer} /etc/os")));
+        assert_eq!(os, ["one", "one", "changed"], "{target}");
+        assert_eq!(bed.json(&format!("layers --json {target}@2"))["layers"].as_array().unwrap().len(), 2, "{target}");
+        assert_eq!(bed.ok(&format!("diff {target}@2 {target}")), "C /etc\nC /etc/os (content, mtime)\n");
+        assert!(bed.fails(&format!("ls {target}@4")).contains("w has 3 layers, not 4"));
+    }
+    assert_eq!([1, 2].map(|layer| bed.ok(&format!("cat ./n@{layer} f"))), ["one", "two"]);
+    assert!(bed.fails("ls ./n@3").contains("/n has 2 layers, not 3"));
+    assert!(bed.fails("ls ./n@0").contains("No such file or directory"));
+    bed.ok("umount m");
+    assert_eq!(bed.ok("cat w@2 /etc/os"), "one", "not mounted");
+    // A directory of that very name comes first.
+    bed.ok("umount n");
+    fs::create_dir(bed.p("n@1")).unwrap();
+    bed.ok("mount --lower l2 --lower l1 n@1");
+    assert_eq!(bed.ok("cat ./n@1 f"), "two");
+    assert_eq!(bed.ok("cat ./n@1@1 f"), "one");
+    bed.ok("umount n@1");
+}
