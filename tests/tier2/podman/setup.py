@@ -6,6 +6,14 @@ import shutil
 import images
 import place
 
+# Names of attributes on a directory that was deleted and made again, and the options that its mount tells.
+MARKS = """
+at=$(podman mount marked)
+getfattr --only-values -n user.laminafs.options "$at"; echo
+getfattr -d -m . -h "$(podman inspect -f '{{.GraphDriver.Data.UpperDir}}' marked)/data/old" 2>/dev/null | sed -n 's/^\\(.*opaque\\)=.*/\\1/p'
+podman umount marked >/dev/null
+"""
+CHANGE = "rm -r /data/old /data/deleted; mkdir /data/old; echo new > /data/old/new; mv /data/renamed /data/moved"
 MOUNTED = ("run", "--rm", images.BUSYBOX, "sh", "-c", "grep ' / ' /proc/mounts")
 
 
@@ -32,6 +40,7 @@ def setup(this, engine):
         path = {"PATH": f"{directory}:{engine.env['PATH']}"}
         this.expect(engine, "found by its name on PATH", engine.podman(*MOUNTED, env=path).split()[2], "fuse.laminafs")
     place.write(engine.config, engine.settings())
+    _with_userxattr(this, engine)
     shutil.rmtree(directory)
     this.report(engine, "nothing is left of the set-up", engine.leftovers())
     engine.podman("system", "reset", "-f")
@@ -41,3 +50,18 @@ def setup(this, engine):
 
 def _kind(engine, *options):
     return engine.podman(*options, *MOUNTED).split()[2]
+
+
+def _with_userxattr(this, engine):
+    """mountopt in storage.conf: the option reaches the program, and changes are what they are without it."""
+    place.write(engine.config, engine.settings() + 'mountopt = "nodev,userxattr"\n')
+    engine.podman("run", "--name", "marked", images.BUSYBOX, "sh", "-euc", CHANGE)
+    options, *marks = engine.inside(MARKS).decode().splitlines()
+    this.expect(engine, "mountopt: userxattr reaches the mount", "userxattr" in options.split(","), True)
+    this.expect(engine, "mountopt: markers with userxattr", marks, ["user.overlay.opaque"])
+    engine.podman("commit", "-q", "marked", "localhost/marked")
+    place.write(engine.config, engine.settings())
+    shown = engine.podman("run", "--rm", "localhost/marked", "sh", "-c", "ls /data/old; ls /data | grep -E 'deleted|renamed|moved'")
+    this.expect(engine, "mountopt: the image committed with userxattr, without it", shown.split(), ["new", "moved"])
+    engine.podman("rm", "marked")
+    engine.podman("rmi", "localhost/marked")
