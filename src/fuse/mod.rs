@@ -16,6 +16,7 @@ mod init;
 mod ioctl;
 mod mount;
 mod open;
+mod operations;
 mod read_ahead;
 mod requests;
 mod session;

@@ -13,7 +13,7 @@ use super::dir::InUpper;
 use super::error::{Error, Result};
 use super::fdcache::Key;
 use super::inode::{Inode, Link, Parked, UPPER};
-use super::lookup::Changing;
+use super::names::Changing;
 use super::override_stat::make_on_disk;
 use super::owner::as_owner;
 use super::sync::mark_unsynced;

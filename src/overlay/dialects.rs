@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::stack::Options;
+use super::options::Options;
 use super::{Layer, Upper};
 use crate::layer::override_stat::Dialect;
 use crate::sys::{self, At, xattr};

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::stack::{LOWER_ROLE, OpenError, UPPER_ROLE, WORK_ROLE};
+use super::options::{LOWER_ROLE, OpenError, UPPER_ROLE, WORK_ROLE};
 
 /// A directory of the stack, as far as overlaps are concerned.
 struct Place<'a> {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::error::{Error, Result};
 use super::merge::hides;
-use super::stack::Options;
+use super::options::Options;
 use super::work::{Whiteouts, Work};
 use crate::layer::override_stat::Dialect;
 use crate::layer::whiteout::{Form, beside};

@@ -9,7 +9,7 @@ use super::attr::Attr;
 use super::dir::{InUpper, IndexEntry, LowerDir};
 use super::error::{Error, Result};
 use super::inode::{Ino, Inode, UPPER};
-use super::lookup::Names;
+use super::names::Names;
 use crate::sys::{At, Stat};
 
 /// One entry of a listing.

@@ -8,7 +8,7 @@ use super::Overlay;
 use super::dir::InUpper;
 use super::error::{Error, Result};
 use super::inode::{Ino, Inode};
-use super::lookup::Changing;
+use super::names::Changing;
 use super::owner::as_owner;
 use crate::sys::{self, At, Errno, RenameFlags};
 

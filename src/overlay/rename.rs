@@ -1,22 +1,19 @@
-//! Renaming, in all its variants, each with one system call that commits.
+//! Renaming, in all its variants, each with one system call that commits. What is done before: `redirects.rs`; a
+//! directory onto another: `rename_dir.rs`.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::Overlay;
-use super::copy_up::restore_times;
 use super::create::is_stray_whiteout;
-use super::dir::{InUpper, LowerDir, Namespace};
+use super::dir::InUpper;
 use super::error::{Error, Result};
-use super::fdcache::Key;
 use super::inode::{Ino, Inode, Link, Name, UPPER};
-use super::lookup::{Changing, check_name};
-use crate::layer::origin::OverlayHandle;
-use crate::layer::redirect::{MAX_LEN, Redirect};
+use super::lookup::check_name;
+use super::names::Changing;
 use crate::layer::whiteout;
-use crate::layer::xattr::Marker;
-use crate::sys::{self, At, Errno, RenameFlags, SetTime, Stat, xattr};
+use crate::sys::{self, Errno, RenameFlags};
 
 /// What happens to the new name if it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,27 +27,27 @@ pub enum RenameMode {
 }
 
 /// One side of a rename.
-struct Side<'a> {
-    parent: &'a Arc<Inode>,
-    name: &'a OsStr,
+pub(super) struct Side<'a> {
+    pub parent: &'a Arc<Inode>,
+    pub name: &'a OsStr,
 }
 
 /// Two directories locked for a change, or one if they are the same.
-struct Pair<'a> {
+pub(super) struct Pair<'a> {
     first: Changing<'a>,
     second: Option<Changing<'a>>,
     swapped: bool,
 }
 
 impl<'a> Pair<'a> {
-    fn from(&mut self) -> &mut Changing<'a> {
+    pub fn from(&mut self) -> &mut Changing<'a> {
         match &mut self.second {
             Some(second) if self.swapped => second,
             _ => &mut self.first,
         }
     }
 
-    fn to(&mut self) -> &mut Changing<'a> {
+    pub fn to(&mut self) -> &mut Changing<'a> {
         match &mut self.second {
             Some(second) if !self.swapped => second,
             _ => &mut self.first,
@@ -165,79 +162,6 @@ impl Overlay {
         }
     }
 
-    /// Brings an object to upper so that its name `from` can become `to`, and for a directory with something below it
-    /// records where its lower part is.
-    fn prepare_moved(&self, from: &Side<'_>, to: &Side<'_>, object: &Arc<Inode>) -> Result<()> {
-        let Some(dir) = &object.dir else {
-            self.copy_up_whole(object)?;
-            self.copy_up_dir(to.parent)?;
-            self.mark_nested_for(object, self.upper_dir(to.parent)?.as_fd())?;
-            let link = object.link(from.parent, from.name).ok_or(Error::NotFound)?;
-            return self.link_up(object, &link);
-        };
-        let merged = !dir.ns.read().lowers.is_empty();
-        if merged && !self.redirect && !self.flatten {
-            return Err(Error::CrossDevice);
-        }
-        self.copy_up_dir(object)?;
-        let fd = self.upper_dir(object)?;
-        if merged {
-            let same_dir = Arc::ptr_eq(from.parent, to.parent);
-            if self.redirect && self.set_redirect(object, from, At::Fd(fd.as_fd()), same_dir)? {
-                return Ok(());
-            }
-            return if self.flatten { self.flatten(object) } else { Err(Error::CrossDevice) };
-        }
-        // Only in upper: it must not merge with what lies below its new name.
-        if !to.parent.dir.as_ref().ok_or(Error::NotDirectory)?.ns.read().lowers.is_empty() {
-            let xwhiteouts = dir.ns.read().xwhiteouts;
-            self.mark_opaque(At::Fd(fd.as_fd()), xwhiteouts)?;
-        }
-        Ok(())
-    }
-
-    /// Writes `overlay.redirect`: the old name if the directory stays in its parent, else its path from the root of the
-    /// layers. Until the rename it points to where the directory is anyway, so a crash in between changes nothing.
-    /// False if it is too long, or does not lead back to where the directory is.
-    fn set_redirect(&self, object: &Arc<Inode>, from: &Side<'_>, at: At<'_>, same_dir: bool) -> Result<bool> {
-        let marker = self.markers.name(Marker::Redirect);
-        let known = xattr::get(at, marker)?.and_then(|v| Redirect::parse(&v));
-        let redirect = match known {
-            Some(Redirect::Absolute(_)) => return Ok(true),
-            Some(Redirect::Name(_)) if same_dir => return Ok(true),
-            _ if same_dir => Redirect::Name(from.name.as_encoded_bytes().to_vec()),
-            _ => Redirect::Absolute(self.path_for_redirect(object)?),
-        };
-        let value = redirect.encode();
-        if value.len() > MAX_LEN || !self.leads_back(object, from, redirect)? {
-            return Ok(false);
-        }
-        self.mark(at, Marker::Redirect, &value)?;
-        Ok(true)
-    }
-
-    /// Whether following the redirect finds the lower directories that the object has now. It does not where a layer in
-    /// between has redirects of its own on the way.
-    fn leads_back(&self, object: &Arc<Inode>, from: &Side<'_>, redirect: Redirect) -> Result<bool> {
-        let mut found = Vec::new();
-        {
-            let parent = from.parent.dir.as_ref().ok_or(Error::NotDirectory)?.ns.read();
-            self.follow(&parent, redirect, &mut found)?;
-        }
-        let ns = object.dir.as_ref().ok_or(Error::NotDirectory)?.ns.read();
-        let same = |(a, b): (&LowerDir, &LowerDir)| a.layer == b.layer && a.path == b.path;
-        Ok(found.len() == ns.lowers.len() && found.iter().zip(&ns.lowers).all(same))
-    }
-
-    /// The path under which the layers below know a merged directory. All its lower copies must agree for it to be
-    /// found again; they do unless a layer in between has redirects itself, and then the path of the first counts.
-    fn path_for_redirect(&self, object: &Arc<Inode>) -> Result<Vec<u8>> {
-        let dir = object.dir.as_ref().ok_or(Error::NotDirectory)?;
-        let ns = dir.ns.read();
-        let first = ns.lowers.first().ok_or(Error::Stale)?;
-        Ok(first.path.as_encoded_bytes().to_vec())
-    }
-
     fn changing_two<'a>(&self, a: &'a Arc<Inode>, b: &'a Arc<Inode>) -> Result<Pair<'a>> {
         if Arc::ptr_eq(a, b) {
             return Ok(Pair { first: self.changing(a)?, second: None, swapped: false });
@@ -333,126 +257,6 @@ impl Overlay {
         Ok(())
     }
 
-    /// A directory onto an empty one: that is first replaced by one without whiteouts in it.
-    fn replace_dir(
-        &self,
-        pair: &mut Pair<'_>,
-        old: &Side<'_>,
-        new: &Side<'_>,
-        source: &Arc<Inode>,
-        target: &Arc<Inode>,
-        kept: Arc<OwnedFd>,
-    ) -> Result<()> {
-        let dir = target.dir.as_ref().ok_or(Error::NotDirectory)?;
-        let mut content = dir.ns.write();
-        let in_upper = content.upper;
-        self.fill_index(target, &mut content, in_upper.then(|| kept.as_fd()))?;
-        let (empty, whiteouts) = content.index.as_ref().map_or((false, false), |i| (i.is_empty(), i.has_whiteouts()));
-        if !empty {
-            return Err(Error::NotEmpty);
-        }
-        let from = pair.from().ns.slot(old.name);
-        let flags = if from.below { self.leaving_flags()? } else { RenameFlags::empty() };
-        let ahead = from.below && flags.is_empty();
-        self.carry_impure(pair, false)?;
-        if ahead {
-            self.hide_ahead(pair.from(), old.name)?;
-        }
-        let mut kept = kept;
-        let done = (|| {
-            if content.upper && whiteouts {
-                kept = self.clear_target(pair, new, target, &mut content, &kept)?;
-            }
-            match self.commit(pair, old, new, flags) {
-                // It holds what nobody sees: whiteouts that hide nothing, marker files of other programs.
-                Err(e) if content.upper && (e.is(Errno::NOTEMPTY) || e.is(Errno::EXIST)) => {
-                    kept = self.clear_target(pair, new, target, &mut content, &kept)?;
-                    self.commit(pair, old, new, flags)
-                }
-                committed => committed,
-            }
-        })();
-        if ahead && done.is_err() {
-            self.unhide(pair.from(), old.name);
-        }
-        done?;
-        content.removed = true;
-        content.index = None;
-        drop(content);
-        self.keep_dir(target, kept);
-        self.drop_link(target, new.parent, new.name);
-        let left = self.left_by_rename(pair.from(), old.name, from, false, ahead)?;
-        self.moved(pair, old, new, source, left);
-        Ok(())
-    }
-
-    /// Replaces an empty directory of upper by an equal one that is opaque and holds nothing at all, and opens that.
-    /// By its origin it keeps its number.
-    fn clear_target(
-        &self,
-        pair: &mut Pair<'_>,
-        new: &Side<'_>,
-        target: &Arc<Inode>,
-        content: &mut Namespace,
-        old: &OwnedFd,
-    ) -> Result<Arc<OwnedFd>> {
-        let origin = match content.lowers.first() {
-            Some(lower) => {
-                let fd = self.lower_dir(target, lower.layer, &lower.path)?;
-                let at = At::Fd(fd.as_fd());
-                let stat = sys::stat(at)?;
-                self.handle(self.layer(lower.layer)?, at, &stat)?.zip(Some(stat))
-            }
-            None => None,
-        };
-        let ino = self.exchange_for_empty(pair, new, At::Fd(old.as_fd()), origin.as_ref().map(|(h, s)| (h, s)))?;
-        // The directory is another one from here on, also if what follows fails.
-        self.fds.remove(Key::Dir(target.ino, UPPER));
-        content.lowers = Box::default();
-        content.index = None;
-        content.xwhiteouts = false;
-        target.state.lock().upper = Some(ino);
-        self.note_upper(pair.to(), new.parent, new.name, InUpper::Present, target.kind, ino);
-        Ok(Arc::new(sys::open_dir(pair.to().fd(), new.name)?))
-    }
-
-    fn exchange_for_empty(
-        &self,
-        pair: &mut Pair<'_>,
-        new: &Side<'_>,
-        at: At<'_>,
-        origin: Option<(&OverlayHandle, &Stat)>,
-    ) -> Result<u64> {
-        let work = &self.writable()?.work;
-        let temporary = work.temporary();
-        let stat = self.stat(at)?;
-        let parent = sys::stat(At::Fd(pair.to().fd()))?;
-        let done = (|| -> Result<u64> {
-            sys::mkdir(work.fd(), &temporary, 0o700)?;
-            let made = At::Name(work.fd(), &temporary);
-            self.copy_attributes(at, &stat, made, origin, SetTime::At(stat.mtime))?;
-            if self.attributes {
-                self.mark_opaque(made, false)?;
-            } else {
-                // It has to be empty, so the name is cut off from what is below. Nothing of that shows anyway.
-                self.hide_ahead(pair.to(), new.name)?;
-            }
-            let ino = sys::stat(made)?.ino;
-            let exchanged = sys::rename(work.fd(), &temporary, pair.to().fd(), new.name, RenameFlags::EXCHANGE);
-            if !self.attributes {
-                match &exchanged {
-                    Ok(()) => pair.to().ns.index.iter_mut().for_each(|index| index.cut_off(new.name)),
-                    Err(_) => self.unhide(pair.to(), new.name),
-                }
-            }
-            exchanged?;
-            restore_times(At::Fd(pair.to().fd()), &parent);
-            Ok(ino)
-        })();
-        work.discard(&temporary);
-        done
-    }
-
     fn exchange(
         &self,
         pair: &mut Pair<'_>,
@@ -478,7 +282,7 @@ impl Overlay {
     }
 
     /// What moves out of an impure directory may have an origin: the directory it comes to is then impure too.
-    fn carry_impure(&self, pair: &mut Pair<'_>, both: bool) -> Result<()> {
+    pub(super) fn carry_impure(&self, pair: &mut Pair<'_>, both: bool) -> Result<()> {
         if pair.from().ns.impure {
             self.mark_impure(pair.to())?;
         }
@@ -493,13 +297,20 @@ impl Overlay {
         if pair.to().ns.xwhiteouts { self.mark_xwhiteouts(pair.from()) } else { Ok(()) }
     }
 
-    fn commit(&self, pair: &mut Pair<'_>, old: &Side<'_>, new: &Side<'_>, flags: RenameFlags) -> Result<()> {
+    pub(super) fn commit(&self, pair: &mut Pair<'_>, old: &Side<'_>, new: &Side<'_>, flags: RenameFlags) -> Result<()> {
         let (a, b) = (pair.from().upper.clone(), pair.to().upper.clone());
         Ok(sys::rename(a.as_fd(), old.name, b.as_fd(), new.name, flags)?)
     }
 
     /// Records the move in memory; `left` is what upper has under the old name now.
-    fn moved(&self, pair: &mut Pair<'_>, old: &Side<'_>, new: &Side<'_>, source: &Arc<Inode>, left: InUpper) {
+    pub(super) fn moved(
+        &self,
+        pair: &mut Pair<'_>,
+        old: &Side<'_>,
+        new: &Side<'_>,
+        source: &Arc<Inode>,
+        left: InUpper,
+    ) {
         let ino = source.state.lock().upper.unwrap_or_default();
         self.note_upper(pair.from(), old.parent, old.name, left, 0, 0);
         self.note_upper(pair.to(), new.parent, new.name, InUpper::Present, source.kind, ino);

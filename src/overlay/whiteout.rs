@@ -8,7 +8,7 @@ use super::copy_up::restore_times;
 use super::create::is_stray_whiteout;
 use super::dir::{InUpper, Slot};
 use super::error::{Error, Result};
-use super::lookup::Changing;
+use super::names::Changing;
 use crate::layer::whiteout::{Form, beside, fits};
 use crate::layer::xattr::{Marker, Namespace};
 use crate::sys::{self, At, Errno, RenameFlags, xattr};
