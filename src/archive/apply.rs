@@ -92,7 +92,7 @@ impl<'a> Applier<'a> {
         match &entry.what {
             What::File => {
                 self.counts.files += 1;
-                self.counts.bytes += entry.size;
+                self.counts.bytes = self.counts.bytes.saturating_add(entry.size);
                 self.file(entry, name, reader)
             }
             What::Directory => self.directory(entry, name),

@@ -3,6 +3,7 @@
 use super::entry::{Entry, Kind, NONE, Text};
 use super::error::{Error, Result};
 use super::origin::Origin;
+use super::total::total;
 use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::layer::redirect::Redirect;
 use rustc_hash::FxHashMap;
@@ -190,7 +191,7 @@ impl Layer {
                 Kind::Char | Kind::Block | Kind::Fifo | Kind::Socket => counts.others += 1,
             }
             if first {
-                counts.bytes += entry.bytes();
+                counts.bytes = total([counts.bytes, entry.bytes()]);
             }
         }
         counts

@@ -4,6 +4,7 @@ use super::entry::{Entry, Kind};
 use super::index::Index;
 use super::layer::{EntryId, Layer};
 use super::origin::Root;
+use super::total::total;
 use super::tree::{End, NodeId, Number, Occurrence, Tree};
 use super::{Error, Result};
 use crate::image::digest::Digest;
@@ -329,7 +330,8 @@ impl Merged {
             }
         }
         for node in self.nodes().rev().filter(|node| *node != NodeId::ROOT) {
-            sizes[self.parent(node).index()] += sizes[node.index()];
+            let parent = self.parent(node).index();
+            sizes[parent] = total([sizes[parent], sizes[node.index()]]);
         }
         sizes
     }

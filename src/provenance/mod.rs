@@ -63,6 +63,7 @@ mod summary;
 mod tar;
 #[cfg(test)]
 mod tests;
+mod total;
 mod tree;
 mod walk;
 mod waste;
@@ -77,5 +78,6 @@ pub use open::{LayerDirectory, Stack, facts};
 pub use outline::{Bounds, Bytes, Fate, Loss, Outline, Sum};
 pub use step::{Mark, Step};
 pub use summary::Summary;
+pub use total::total;
 pub use tree::{End, NodeId, Number, Occurrence};
 pub use waste::{Hidden, Reason, Waste};

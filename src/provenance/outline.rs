@@ -3,6 +3,7 @@
 use super::entry::Kind;
 use super::layer::EntryId;
 use super::merged::Merged;
+use super::total::total;
 use super::tree::{End, NodeId, Number, Occurrence};
 use super::waste::{Hidden, Reason};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -172,7 +173,7 @@ impl Merged {
             let found = self.occurrences(*node).iter().find(|found| found.layer() == *layer && found.since() == *layer);
             let Some(path) = found.and_then(|found| self.culprit(*node, found)) else { continue };
             let sum = sums.entry((path, *by, *layer, *reason)).or_default();
-            *sum = (sum.0 + 1, sum.1 + bytes);
+            *sum = (sum.0 + 1, total([sum.1, *bytes]));
         }
         let sums = sums.into_iter();
         let loss = |((path, by, layer, reason), (files, bytes))| Loss { path, by, layer, reason, files, bytes };
@@ -189,11 +190,12 @@ impl Merged {
             let found = self.occurrences(node);
             let plain = found.iter().filter(|one| !self.entry(one).is_dir()).count();
             let contested = plain > 1 || (plain == 1 && (found.len() > 1 || self.entry(&found[0]).is_whiteout()));
-            let own = found.iter().map(|one| bytes.of(node, one).1 + ENTRY).sum::<u64>();
-            let all = weights[node.index()] + own + if contested { CONTESTED } else { 0 };
+            let own = found.iter().flat_map(|one| [bytes.of(node, one).1, ENTRY]);
+            let all = total(own.chain([weights[node.index()], if contested { CONTESTED } else { 0 }]));
             weights[node.index()] = all;
             if node != NodeId::ROOT {
-                weights[self.parent(node).index()] += all;
+                let parent = self.parent(node).index();
+                weights[parent] = total([weights[parent], all]);
             }
         }
         weights
@@ -246,7 +248,7 @@ impl Merged {
             for one in self.occurrences(node).iter().filter(counts) {
                 let (fate, size) = bytes.of(node, one);
                 let sum = sums.entry((owner, one.layer(), fate)).or_default();
-                *sum = (sum.0 + 1, sum.1 + size);
+                *sum = (sum.0 + 1, total([sum.1, size]));
             }
         }
         let sum = |((owner, layer, fate), (entries, bytes))| (owner, Sum { layer, fate, entries, bytes });

@@ -3,6 +3,7 @@
 use super::entry::{Entry, Kind};
 use super::merged::Merged;
 use super::seen::Seen;
+use super::total::total;
 use super::tree::{NodeId, Number};
 
 /// What a layer does to a path of the merged view.
@@ -105,8 +106,8 @@ impl Merged {
                 step.marks[parent] = Mark::Inside;
             }
             if mark.is_shown() || step.marks[parent] == Mark::Removed {
-                step.sizes[parent] += step.sizes[node.index()];
-                step.own[parent] += step.own[node.index()];
+                step.sizes[parent] = total([step.sizes[parent], step.sizes[node.index()]]);
+                step.own[parent] = total([step.own[parent], step.own[node.index()]]);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::layer::Counts;
 use super::merged::Merged;
+use super::total::total;
 use super::tree::Number;
 
 /// A layer in numbers.
@@ -43,7 +44,8 @@ impl Merged {
             }
         }
         for file in self.hidden() {
-            summaries[file.layer.index()].hidden += file.bytes;
+            let hidden = &mut summaries[file.layer.index()].hidden;
+            *hidden = total([*hidden, file.bytes]);
         }
         summaries
     }

@@ -9,6 +9,7 @@ use super::error::Result;
 use super::layer::EntryId;
 use super::merged::Merged;
 use super::read::Data;
+use super::total::total;
 use super::tree::{End, NodeId, Number, Occurrence};
 
 /// Why bytes are not seen.
@@ -96,7 +97,7 @@ impl Waste {
     /// Wasted bytes for a reason.
     #[must_use]
     pub fn bytes(&self, reason: Reason) -> u64 {
-        self.hidden.iter().filter(|hidden| hidden.reason == reason).map(|hidden| hidden.bytes).sum()
+        total(self.hidden.iter().filter(|hidden| hidden.reason == reason).map(|hidden| hidden.bytes))
     }
 }
 
@@ -156,9 +157,9 @@ impl Merged {
         for file in hidden.iter_mut().filter(|file| file.reason == Reason::Superseded) {
             file.reason = self.superseded(file)?;
         }
-        let total = self.layers().iter().map(|layer| layer.counts().bytes).sum();
-        let wasted = hidden.iter().map(|file| file.bytes).sum();
-        Ok(Waste { hidden, total, wasted, efficiency_dive: self.efficiency_dive() })
+        let all = total(self.layers().iter().map(|layer| layer.counts().bytes));
+        let wasted = total(hidden.iter().map(|file| file.bytes));
+        Ok(Waste { hidden, total: all, wasted, efficiency_dive: self.efficiency_dive() })
     }
 
     fn superseded(&self, file: &Hidden) -> Result<Reason> {
@@ -185,10 +186,10 @@ impl Merged {
             let mut smallest = None;
             for found in self.occurrences(node) {
                 let Some(size) = self.size_for_dive(node, found) else { continue };
-                all += size;
+                all = total([all, size]);
                 smallest = Some(smallest.map_or(size, |smallest: u64| smallest.min(size)));
             }
-            least += smallest.unwrap_or(0);
+            least = total([least, smallest.unwrap_or(0)]);
         }
         ratio(least, all)
     }
@@ -205,7 +206,7 @@ impl Merged {
                 let below = Number::new(usize::from(found.layer().get()) - 1)?;
                 let deleted = self.visible(node, below).filter(|found| self.entry(found).is_dir());
                 let walk = deleted.map(|_| self.walk(node, below, None));
-                Some(walk.into_iter().flatten().filter_map(|(node, found, _)| self.size_for_dive(node, found)).sum())
+                Some(total(walk.into_iter().flatten().filter_map(|(node, found, _)| self.size_for_dive(node, found))))
             }
             _ => Some(0),
         }

@@ -7,7 +7,7 @@ use crate::cli::entries::{EntryObject, absolute};
 use crate::cli::output::{self, Pieces, SCHEMA};
 use crate::cli::target::Target;
 use crate::image::format::{printable, size4};
-use crate::provenance::{Delta, Kind, Merged, Seen, Side, View, differences};
+use crate::provenance::{Delta, Kind, Merged, Seen, Side, View, differences, total};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -144,7 +144,7 @@ fn size(side: Side<'_>, seen: Option<Seen<'_>>, all: bool) -> u64 {
     if !all {
         return file(found);
     }
-    side.merged.walk(node, side.view, None).map(|(_, found, _)| file(found)).sum()
+    total(side.merged.walk(node, side.view, None).map(|(_, found, _)| file(found)))
 }
 
 #[derive(Default)]
@@ -172,12 +172,13 @@ fn stat(a: Side<'_>, b: Side<'_>, deltas: &[Delta<'_>]) -> anyhow::Result<()> {
             continue;
         }
         let sum = &mut sums[at];
-        (sum.paths, sum.before, sum.after) = (sum.paths + 1, sum.before + before, sum.after + after);
+        let both = (total([sum.before, before]), total([sum.after, after]));
+        (sum.paths, sum.before, sum.after) = (sum.paths + 1, both.0, both.1);
         out.line(&format!("{} {:>10} {}", letter(delta), change(before, after), printable(&absolute(&delta.path))))?;
     }
     let part = |sum: &Sum, what| format!("{} {what} ({})", sum.paths, change(sum.before, sum.after));
     let [added, changed, deleted] = &sums;
-    let all = change(sums.iter().map(|sum| sum.before).sum(), sums.iter().map(|sum| sum.after).sum());
+    let all = change(total(sums.iter().map(|sum| sum.before)), total(sums.iter().map(|sum| sum.after)));
     let parts = [part(added, "added"), part(changed, "changed"), part(deleted, "deleted")];
     out.line(&format!("{}: {all}", parts.join(", ")))?;
     out.end()

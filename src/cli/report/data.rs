@@ -5,7 +5,7 @@ use super::text;
 use crate::cli::layers::made_by;
 use crate::cli::output::SCHEMA;
 use crate::image::{Config, Document};
-use crate::provenance::{Bounds, Bytes, Fate, Loss, Merged, NodeId, Number, Reason, Result};
+use crate::provenance::{Bounds, Bytes, Fate, Loss, Merged, NodeId, Number, Reason, Result, total};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
@@ -52,11 +52,12 @@ pub struct Totals {
 
 impl Totals {
     fn add(&mut self, fate: Fate, bytes: u64) {
-        match fate {
-            Fate::Visible => self.visible += bytes,
-            Fate::Hidden => self.hidden += bytes,
-            Fate::Deleted => self.deleted += bytes,
-        }
+        let sum = match fate {
+            Fate::Visible => &mut self.visible,
+            Fate::Hidden => &mut self.hidden,
+            Fate::Deleted => &mut self.deleted,
+        };
+        *sum = total([*sum, bytes]);
     }
 }
 
@@ -135,7 +136,7 @@ pub fn collect(merged: &Merged, target: Option<String>, config: Option<&Document
         nodes,
         rest: outline.rest.iter().map(sum).collect(),
         losses: outline.losses.iter().map(|loss| loss_row(loss, at[&loss.path])).collect(),
-        summed: Summed { paths: outline.unlisted, bytes: outline.rest.iter().map(|(_, sum)| sum.bytes).sum() },
+        summed: Summed { paths: outline.unlisted, bytes: total(outline.rest.iter().map(|(_, sum)| sum.bytes)) },
     })
 }
 

@@ -3,6 +3,7 @@
 use super::data::{Data, LayerRow, Totals};
 use super::{colours, text};
 use crate::image::format::{ellipsis, size3};
+use crate::provenance::total;
 use std::fmt::Write;
 
 const WIDTH: u32 = 900;
@@ -47,7 +48,7 @@ pub fn bars(data: &Data) -> String {
 }
 
 fn all(totals: &Totals) -> u64 {
-    totals.visible + totals.hidden + totals.deleted
+    total([totals.visible, totals.hidden, totals.deleted])
 }
 
 fn sizes(totals: &Totals) -> (String, String, String) {

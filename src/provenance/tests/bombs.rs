@@ -3,6 +3,7 @@
 use super::sources;
 use crate::archive::{Expected, Limits};
 use crate::provenance::tar::{Budget, read};
+use crate::provenance::{Bounds, Bytes};
 use std::time::{Duration, Instant};
 use tar::{Builder, EntryType, Header};
 
@@ -47,6 +48,42 @@ fn deep_paths_in_many_layers_take_no_time() {
     assert_eq!((copies.files, copies.hard_links), (2002, 1938));
     // From the root on it took a minute.
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+/// Files that are holes, and claim to be as long as a file can be.
+#[test]
+fn lengths_beyond_all_measure_add_up() {
+    let huge = i64::MAX.to_string();
+    let hole = |name: &str| {
+        let mut builder = Builder::new(Vec::new());
+        let pax = [("GNU.sparse.size", huge.as_bytes()), ("GNU.sparse.map", b"0,0".as_slice())];
+        builder.append_pax_extensions(pax).unwrap();
+        add(&mut builder, EntryType::Regular, name, "");
+        builder.into_inner().unwrap()
+    };
+    let of = |names: &[&str]| {
+        let tars = names.iter().map(|name| hole(name));
+        // Without the zeros at the end of each but the last.
+        let mut all: Vec<u8> = tars.flat_map(|tar| tar[..tar.len() - 1024].to_vec()).collect();
+        all.extend([0; 1024]);
+        all
+    };
+    let limits = Limits { bytes: u64::MAX, ..Limits::default() };
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["d/a", "d/b", "d/c", "e"];
+    let merged = sources::archive_within(dir.path(), &[of(&names), of(&names), of(&["d/a"])], &limits);
+    assert_eq!(merged.layers()[0].counts().bytes, u64::MAX);
+    let top = merged.top().unwrap();
+    let d = merged.find(b"d").unwrap();
+    assert_eq!(merged.sizes(top)[d.index()], u64::MAX);
+    let step = merged.step(merged.number(2).unwrap());
+    assert_eq!((step.size(d), step.own_size(d)), (u64::MAX, u64::MAX));
+    let waste = merged.waste().unwrap();
+    assert_eq!((waste.total, waste.wasted, waste.bytes(waste.hidden[0].reason)), (u64::MAX, u64::MAX, u64::MAX));
+    assert!((0.0..=1.0).contains(&waste.efficiency()) && (0.0..=1.0).contains(&waste.efficiency_dive));
+    assert_eq!(merged.summaries()[0].hidden, u64::MAX);
+    let outline = merged.outline(&Bytes::new(&merged, &waste.hidden), Bounds { cost: 0, sums: 100, losses: 0 });
+    assert_eq!(outline.rest.iter().filter(|(_, sum)| sum.bytes == u64::MAX).count(), 2);
 }
 
 /// Whatever an archive has many of is counted.

@@ -30,6 +30,11 @@ pub fn directories(dir: &Path, tars: &[Vec<u8>]) -> Merged {
 
 /// Writes a docker-archive, and reads that.
 pub fn archive(dir: &Path, tars: &[Vec<u8>]) -> Merged {
+    archive_within(dir, tars, &Limits::default())
+}
+
+/// The same with other limits.
+pub fn archive_within(dir: &Path, tars: &[Vec<u8>], limits: &Limits) -> Merged {
     let ids: Vec<String> = tars.iter().map(|tar| Digest::of(tar).to_string()).collect();
     let history: Vec<_> = (1..=tars.len()).map(|n| json!({"created_by": format!("step {n}")})).collect();
     let rootfs = json!({"type": "layers", "diff_ids": ids});
@@ -51,5 +56,5 @@ pub fn archive(dir: &Path, tars: &[Vec<u8>]) -> Merged {
     std::fs::write(&path, builder.into_inner().unwrap()).unwrap();
     let source = Arc::new(Source::open(&path, None, Spool::new(dir)).unwrap());
     let image = source.images(Wanted::default()).unwrap().remove(0);
-    Merged::of_image_in("archive", &source, &image, None, &Limits::default()).unwrap()
+    Merged::of_image_in("archive", &source, &image, None, limits).unwrap()
 }

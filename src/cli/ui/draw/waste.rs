@@ -7,13 +7,14 @@ use super::super::waste::{WastePane, words};
 use super::{border, put};
 use crate::cli::entries::absolute;
 use crate::image::format::{printable, size3};
+use crate::provenance::total;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
 /// The files, the largest first.
 pub fn files(state: &State<'_>, waste: &WastePane, pane: Pane, buffer: &mut Buffer) {
-    let bytes: u64 = waste.files.iter().map(|file| file.bytes).sum();
+    let bytes: u64 = total(waste.files.iter().map(|file| file.bytes));
     border(state, pane, &format!("{} that nobody can see", size3(bytes)), Focus::Tree, buffer);
     let mut area = pane.inner.rows();
     if pane.inner.height > 5 {
