@@ -91,6 +91,8 @@ pub struct Entry {
     pub implied: bool,
     /// A hard link of an archive to a file in a layer below: unpacked it is a copy of that file.
     pub copied: bool,
+    /// Of an archive: a further name of a file, whose entry has no data.
+    pub(super) further: bool,
     /// Permission bits, set-id and sticky ones included.
     pub mode: u16,
     /// Owner.
@@ -127,6 +129,7 @@ impl Entry {
             metacopy: false,
             implied: false,
             copied: false,
+            further: false,
             mode: 0,
             uid: 0,
             gid: 0,

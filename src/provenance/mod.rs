@@ -37,7 +37,7 @@
 //! | In what do two views differ? | `difference` |
 //! | What does a layer change in the merged view? | `step` ([`Merged::step`]) |
 //! | What does each layer add up to? | `summary` ([`Merged::summaries`]) |
-//! | Which bytes does nobody see? | `waste` ([`Merged::waste`], [`Merged::hidden`]) |
+//! | Which bytes does nobody see? | `waste` ([`Merged::waste`], [`Merged::hidden`]); the score of dive `dive` |
 //! | Digests; contents | `contents`; `read`, `origin` |
 //! | From a place to a merged tree | `open`, `store` |
 
@@ -45,6 +45,7 @@ mod batch;
 mod compare;
 mod contents;
 mod difference;
+mod dive;
 mod entry;
 mod error;
 mod follow;

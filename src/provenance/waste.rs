@@ -4,6 +4,7 @@
 //! however many names it has there. A file is seen if any of its names is, or if a file of metadata above shows its data.
 
 use super::compare::{Place, compare};
+use super::dive;
 use super::entry::Kind;
 use super::error::Result;
 use super::layer::EntryId;
@@ -82,8 +83,7 @@ pub struct Waste {
     pub total: u64,
     /// The part of them in `hidden`.
     pub wasted: u64,
-    /// The score that dive computes (wagoodman/dive, filetree/efficiency.go): over all paths the smallest length that a
-    /// layer has, divided by the sum of all lengths. The whiteout of a directory counts as long as what it deletes.
+    /// The score that the program dive computes; `dive` says how.
     pub efficiency_dive: f64,
 }
 
@@ -159,7 +159,7 @@ impl Merged {
         }
         let all = total(self.layers().iter().map(|layer| layer.counts().bytes));
         let wasted = total(hidden.iter().map(|file| file.bytes));
-        Ok(Waste { hidden, total: all, wasted, efficiency_dive: self.efficiency_dive() })
+        Ok(Waste { hidden, total: all, wasted, efficiency_dive: dive::efficiency(self) })
     }
 
     fn superseded(&self, file: &Hidden) -> Result<Reason> {
@@ -178,38 +178,6 @@ impl Merged {
             () if difference.any() => Reason::MetadataOnly,
             () => Reason::Identical,
         })
-    }
-
-    fn efficiency_dive(&self) -> f64 {
-        let (mut least, mut all) = (0, 0);
-        for node in self.nodes() {
-            let mut smallest = None;
-            for found in self.occurrences(node) {
-                let Some(size) = self.size_for_dive(node, found) else { continue };
-                all = total([all, size]);
-                smallest = Some(smallest.map_or(size, |smallest: u64| smallest.min(size)));
-            }
-            least = total([least, smallest.unwrap_or(0)]);
-        }
-        ratio(least, all)
-    }
-
-    /// The length that dive gives a leaf of a layer's tree; `None` for a directory with something in it.
-    fn size_for_dive(&self, node: NodeId, found: &Occurrence) -> Option<u64> {
-        let (entry, layer) = (self.entry(found), self.layer(found.layer()));
-        match entry.kind {
-            Kind::Directory => (layer.children(found.entry).len() == 0).then_some(0),
-            // In a tar further names have no data.
-            Kind::File if entry.copied || self.hard_link(found).is_some() => Some(0),
-            Kind::File => Some(entry.size),
-            Kind::Whiteout => {
-                let below = Number::new(usize::from(found.layer().get()) - 1)?;
-                let deleted = self.visible(node, below).filter(|found| self.entry(found).is_dir());
-                let walk = deleted.map(|_| self.walk(node, below, None));
-                Some(total(walk.into_iter().flatten().filter_map(|(node, found, _)| self.size_for_dive(node, found))))
-            }
-            _ => Some(0),
-        }
     }
 }
 

@@ -100,6 +100,7 @@ impl Making<'_> {
                 entry.name = add_text(&mut text, &name)?;
                 entry.target = add_text(&mut text, &object.target)?;
                 if entry.first != NONE {
+                    entry.further = entry.first != id;
                     names.push(((0, entry.first.into()), at));
                 }
                 if entry.is_dir() {

@@ -5,6 +5,7 @@
 mod bombs;
 mod brute;
 mod cases;
+mod dive;
 mod generate;
 mod outline;
 mod random;
