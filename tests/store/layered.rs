@@ -184,6 +184,31 @@ fn two_targets_differ_in_lines_bytes_and_texts() {
 }
 
 #[test]
+fn texts_come_through_a_diff_as_they_are_and_names_forge_none() {
+    let base: &[Entry] = &[("script", "all:\n\tmake\r\n")];
+    let top: &[Entry] = &[("script", "all:\n\tmake\n\tdone\n"), ("n\n--- a/etc/passwd\n+++ b/etc/passwd", "evil\n")];
+    let bed = Bed::with(&[(&Sample::new(3, &[base, top]), &["web:1"])]);
+    let content = bed.ok("diff --content web:1@1 web:1");
+    let forged = r#"+++ "b/n\n--- a/etc/passwd\n+++ b/etc/passwd""#;
+    let expected = [
+        "--- /dev/null",
+        forged,
+        "@@ -0,0 +1 @@",
+        "+evil",
+        "--- a/script",
+        "+++ b/script",
+        "@@ -1,2 +1,3 @@",
+        " all:",
+        "-\tmake\r",
+        "+\tmake",
+        "+\tdone",
+    ];
+    assert_eq!(content.split_terminator('\n').collect::<Vec<_>>(), expected);
+    let (code, _, shown) = bed.on_terminal("diff --content web:1@1 web:1", "", true);
+    assert!(code == Some(0) && shown.contains("\n+\tdone\r\n") && shown.contains("\n-\tmake \r\n"), "{shown:?}");
+}
+
+#[test]
 fn images_that_share_layers() {
     let (bed, image) = bed();
     let document = bed.json("share --json");

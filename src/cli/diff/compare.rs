@@ -10,6 +10,7 @@ use crate::image::format::{printable, size4};
 use crate::provenance::{Delta, Kind, Merged, Seen, Side, View, differences, total};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
 
 /// Files that are longer are not compared line by line.
@@ -202,7 +203,7 @@ fn contents(a: Side<'_>, b: Side<'_>, deltas: &[Delta<'_>]) -> anyhow::Result<()
     };
     let mut rest: Vec<&Delta<'_>> = deltas.iter().filter(differs).collect();
     rest.reverse();
-    let mut out = Pieces::default();
+    let (mut out, terminal) = (Pieces::default(), io::stdout().is_terminal());
     while !rest.is_empty() {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while let Some(delta) = rest.pop() {
@@ -226,8 +227,8 @@ fn contents(a: Side<'_>, b: Side<'_>, deltas: &[Delta<'_>]) -> anyhow::Result<()
                 Some(None) => File::Long,
                 Some(Some(bytes)) => File::Bytes(bytes),
             });
-            for line in unified::lines(&absolute(&delta.path), &old, &new) {
-                out.line(&line)?;
+            for line in unified::lines(&delta.path, &old, &new) {
+                out.content(&line, terminal)?;
             }
         }
     }

@@ -26,6 +26,18 @@ impl Pieces {
         if self.0.len() < PIECE { Ok(()) } else { self.end() }
     }
 
+    /// Adds a line of the content of a file: as it is, or for a terminal with control characters made visible, tabs aside.
+    pub fn content(&mut self, text: &str, terminal: bool) -> anyhow::Result<()> {
+        if !terminal || !text.contains(|c| c != '\t' && steers_terminal(c)) {
+            self.0 += text;
+        } else {
+            let pieces: Vec<String> = text.split('\t').map(printable).collect();
+            self.0 += &pieces.join("\t");
+        }
+        self.0.push('\n');
+        if self.0.len() < PIECE { Ok(()) } else { self.end() }
+    }
+
     /// Prints what is left.
     pub fn end(&mut self) -> anyhow::Result<()> {
         super::print(&std::mem::take(&mut self.0))
