@@ -184,6 +184,24 @@ fn two_targets_differ_in_lines_bytes_and_texts() {
 }
 
 #[test]
+fn bytes_of_directories_that_files_replace_and_the_other_way_round() {
+    let base: &[Entry] = &[("d/", ""), ("d/a", "12345"), ("d/b", "12"), ("f", "1234"), ("same", "x")];
+    let top: &[Entry] = &[("d", "1"), ("f/", ""), ("f/x", "123")];
+    let bed = Bed::with(&[(&Sample::new(3, &[base, top]), &["web:1"])]);
+    bed.write("web.tar", &docker_archive(&[(&Sample::new(3, &[base, top]), &["web:1"])]));
+    for target in ["web:1", "docker-archive:web.tar"] {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+        let stat: Vec<String> = bed.ok(&format!("diff --stat {target}@1 {target}")).lines().map(words).collect();
+        // d had 7 bytes in all.
+        let sum = "1 added (+3B), 2 changed (-10B), 0 deleted (0B): -7B";
+        assert_eq!(stat, ["C -6B /d", "C -4B /f", "A +3B /f/x", sum], "{target}");
+        let stat: Vec<String> = bed.ok(&format!("diff --stat {target} {target}@1")).lines().map(words).collect();
+        let sum = "2 added (+7B), 2 changed (0B), 0 deleted (0B): +7B";
+        assert_eq!(stat, ["C -1B /d", "A +5B /d/a", "A +2B /d/b", "C +1B /f", sum], "{target}");
+    }
+}
+
+#[test]
 fn texts_come_through_a_diff_as_they_are_and_names_forge_none() {
     let base: &[Entry] = &[("script", "all:\n\tmake\r\n")];
     let top: &[Entry] = &[("script", "all:\n\tmake\n\tdone\n"), ("n\n--- a/etc/passwd\n+++ b/etc/passwd", "evil\n")];
