@@ -5,6 +5,7 @@ use super::output::{self, SCHEMA, Table};
 use super::target::{Sharing, TARGETS, TargetArgs};
 use crate::image::format::{ellipsis, printable, size3};
 use crate::provenance::{Facts, Merged, Number, Summary};
+use crate::store::Image;
 use clap::Args;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -87,7 +88,7 @@ pub fn run(args: &LayersArgs, context: &Context) -> anyhow::Result<()> {
             summary.added.to_string(),
             summary.changed.to_string(),
             summary.deleted.to_string(),
-            sharing.with(number).join(","),
+            sharing.with(number).iter().map(Image::display).collect::<Vec<_>>().join(","),
             command,
         ]);
     }
@@ -102,6 +103,11 @@ pub fn made_by(facts: &Facts) -> String {
         (None, Some(directory)) if facts.diff_id.is_none() => directory.display().to_string(),
         (None, _) => "<missing>".to_owned(),
     }
+}
+
+/// What an image is called in documents: its first name, or its id.
+fn whole_name(image: &Image) -> String {
+    image.tags.first().map_or_else(|| image.record.id.to_string(), |tag| tag.name.to_string())
 }
 
 fn object(merged: &Merged, number: Number, summary: &Summary, sharing: &Sharing) -> Value {
@@ -127,6 +133,6 @@ fn object(merged: &Merged, number: Number, summary: &Summary, sharing: &Sharing)
         "added": summary.added,
         "changed": summary.changed,
         "deleted": summary.deleted,
-        "images": sharing.with(number),
+        "images": sharing.with(number).iter().map(whole_name).collect::<Vec<_>>(),
     })
 }

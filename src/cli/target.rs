@@ -268,26 +268,26 @@ fn config(store: &Store, image: &Image) -> anyhow::Result<Document<Config>> {
 
 /// Which images of the store have the layers of a target, other than itself.
 #[derive(Debug)]
-pub struct Sharing(Vec<Vec<String>>);
+pub struct Sharing(Vec<Vec<Image>>);
 
 impl Sharing {
     /// Looks into the store, if there is one.
     pub fn of(context: &Context, merged: &Merged) -> anyhow::Result<Self> {
-        let mut names = vec![Vec::new(); merged.layers().len()];
+        let mut sharing = vec![Vec::new(); merged.layers().len()];
         let images = context.store_if_there()?.map_or_else(|| Ok(Vec::new()), |store| store.images())?;
         for image in images.iter().filter(|image| Some(image.record.id) != merged.image) {
-            for (layer, names) in merged.layers().iter().zip(&mut names) {
+            for (layer, sharing) in merged.layers().iter().zip(&mut sharing) {
                 let chain = layer.facts.chain_id;
                 if chain.is_some() && image.record.layers.iter().any(|known| Some(known.chain_id) == chain) {
-                    names.push(image.display());
+                    sharing.push(image.clone());
                 }
             }
         }
-        Ok(Self(names))
+        Ok(Self(sharing))
     }
 
     /// The images that have a layer too.
-    pub fn with(&self, number: Number) -> &[String] {
+    pub fn with(&self, number: Number) -> &[Image] {
         self.0.get(number.index()).map_or(&[], Vec::as_slice)
     }
 }

@@ -45,7 +45,7 @@ fn layers_say_what_they_add_hide_and_share() {
         assert_eq!(numbers("added"), [4, 2, 0], "{target}");
         assert_eq!(numbers("changed"), [0, 0, 2], "{target}");
         assert_eq!(numbers("deleted"), [0, 0, 1], "{target}");
-        assert_eq!(numbers("images"), [json!(["other:1"]), json!([]), json!([])], "{target}");
+        assert_eq!(numbers("images"), [json!(["docker.io/library/other:1"]), json!([]), json!([])], "{target}");
         assert_eq!(numbers("command"), ["COPY layer-0 /", "COPY layer-1 /", "COPY layer-2 /"]);
         assert_eq!(numbers("compressed")[0], image.layers[0].1.len());
         assert_eq!(numbers("blob")[2], digest(&image.layers[2].1));
@@ -57,6 +57,12 @@ fn layers_say_what_they_add_hide_and_share() {
     assert!(bed.fails("layers docker-archive:web.tar@4").contains("has 3 layers, not 4"));
     assert!(bed.fails("layers nothing").contains("no writable layer and no image nothing"));
     assert!(bed.fails("layers web:1 more").contains("one argument too many"));
+    bed.run("rmi other:1");
+    let untagged = Sample::new(9, &[BASE, DATA]);
+    bed.load(&[(&untagged, &[])]);
+    assert_eq!(bed.json("layers --json web:1")["layers"][0]["images"], json!([untagged.id()]));
+    let text = bed.ok("layers web:1");
+    assert!(text.lines().nth(1).unwrap().contains(&format!(" {} ", short(&untagged.id()))), "{text}");
     assert_eq!(bed.run("layers").status.code(), Some(2));
 }
 
