@@ -4,7 +4,7 @@ use super::context::Context;
 use super::ls::{ViewArgs, find};
 use super::target::{TARGETS, TargetArgs};
 use crate::provenance::Error;
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -32,10 +32,7 @@ pub struct CatArgs {
 
 /// Writes the files one after the other.
 pub fn run(args: &CatArgs, context: &Context) -> anyhow::Result<()> {
-    let (target, paths) = args.target.open(&args.words, context)?;
-    if paths.is_empty() {
-        bail!("no PATH given: name one after the target");
-    }
+    let (target, paths) = args.target.open(&args.words, 1..=usize::MAX, context)?;
     let (merged, view) = (&target.merged, args.view.view(&target)?);
     let mut out = io::stdout().lock();
     for path in paths {

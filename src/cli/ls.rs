@@ -113,7 +113,7 @@ struct Listed {
 
 /// Lists what was asked for.
 pub fn run(args: &LsArgs, context: &Context) -> anyhow::Result<()> {
-    let (target, paths) = args.target.open(&args.words, context)?;
+    let (target, paths) = args.target.open(&args.words, 0..=usize::MAX, context)?;
     let merged = &target.merged;
     let view = args.view.view(&target)?;
     let mut tops = Vec::new();

@@ -68,10 +68,7 @@ impl DataObject {
 
 /// Prints what is known.
 pub fn run(args: &StatArgs, context: &Context) -> anyhow::Result<()> {
-    let (target, paths) = args.target.open(&args.words, context)?;
-    if paths.is_empty() {
-        bail!("no PATH given: name one after the target");
-    }
+    let (target, paths) = args.target.open(&args.words, 1..=usize::MAX, context)?;
     let (merged, view) = (&target.merged, args.view.view(&target)?);
     let (mut objects, mut text) = (Vec::new(), Vec::new());
     for path in paths {

@@ -8,6 +8,7 @@ use crate::archive::Limits;
 use crate::engine::{self, Found};
 use crate::fuse::about;
 use crate::image::container::{Format, ImageInSource, Source, Spool, Wanted};
+use crate::image::format::printable;
 use crate::image::location::{ImageArg, Location};
 use crate::image::{Config, Document, Platform, Reference};
 use crate::provenance::{LayerDirectory, Merged, Number, Stack};
@@ -17,6 +18,7 @@ use crate::sys::process::raise_nofile_limit;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -92,24 +94,31 @@ impl Target {
 }
 
 impl TargetArgs {
-    /// Reads the target that stands first in `words`, unless there is `--lower`; and the words after it.
-    pub fn open<'a>(&self, words: &'a [OsString], context: &Context) -> anyhow::Result<(Target, &'a [OsString])> {
-        if !self.lower.is_empty() {
-            return Ok((self.directories()?, words));
-        }
-        let Some((target, rest)) = words.split_first() else {
-            let missing = "no TARGET given: name an image, a writable layer or a mount, or give --lower\n";
-            return Err(clap::Error::raw(clap::error::ErrorKind::MissingRequiredArgument, missing).into());
+    /// Reads the target that stands first in `words`, unless there is `--lower`; and the words after it, which must be as
+    /// many as `paths` says.
+    pub fn open<'a>(
+        &self,
+        words: &'a [OsString],
+        paths: RangeInclusive<usize>,
+        context: &Context,
+    ) -> anyhow::Result<(Target, &'a [OsString])> {
+        let (target, rest) = match words.split_first() {
+            _ if !self.lower.is_empty() => (None, words),
+            Some((target, rest)) => (Some(target), rest),
+            None => return Err(usage("no TARGET given: name an image, a writable layer or a mount, or give --lower")),
         };
-        Ok((self.places.read(target, context)?, rest))
+        if rest.len() < *paths.start() {
+            return Err(usage("no PATH given: name one after the target"));
+        }
+        if let Some(word) = rest.get(*paths.end()) {
+            return Err(usage(&format!("{} is one argument too many", word.display())));
+        }
+        Ok((target.map_or_else(|| self.directories(), |target| self.places.read(target, context))?, rest))
     }
 
     /// The same for commands that take nothing else.
     pub fn open_alone(&self, words: &[OsString], context: &Context) -> anyhow::Result<Target> {
-        match self.open(words, context)? {
-            (target, []) => Ok(target),
-            (_, [word, ..]) => bail!("{} is one argument too many", word.display()),
-        }
+        self.open(words, 0..=0, context).map(|(target, _)| target)
     }
 
     fn directories(&self) -> anyhow::Result<Target> {
@@ -121,6 +130,12 @@ impl TargetArgs {
         let (upper, work) = (self.upper.as_deref(), self.work.as_deref());
         directories("the stack", Stack { lower: &lower, upper, work, ..Stack::default() }, None)
     }
+}
+
+/// The command line was not understood.
+pub fn usage(sentence: &str) -> anyhow::Error {
+    let sentence = format!("{}\n", printable(sentence));
+    clap::Error::raw(clap::error::ErrorKind::WrongNumberOfValues, sentence).into()
 }
 
 impl PlaceArgs {

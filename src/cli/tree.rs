@@ -68,10 +68,7 @@ const MAX_DEPTH: usize = 100;
 
 /// Prints the tree.
 pub fn run(args: &TreeArgs, context: &Context) -> anyhow::Result<()> {
-    let (target, paths) = args.target.open(&args.words, context)?;
-    if paths.len() > 1 {
-        anyhow::bail!("only one PATH can be given");
-    }
+    let (target, paths) = args.target.open(&args.words, 0..=1, context)?;
     let (merged, view) = (&target.merged, args.view.view(&target)?);
     let top = paths.first().map_or(Ok(NodeId::ROOT), |path| find(merged, path.as_bytes(), view, true))?;
     let printer = Printer { args, merged, view, sizes: merged.sizes(view) };

@@ -68,11 +68,7 @@ struct TouchObject {
 
 /// Tells where the paths come from.
 pub fn run(args: &WhenceArgs, context: &Context) -> Result<(), Failure> {
-    let (target, paths) = args.target.open(&args.words, context)?;
-    if paths.is_empty() {
-        let missing = "no PATH given: name one after the target\n";
-        return Err(clap::Error::raw(clap::error::ErrorKind::MissingRequiredArgument, missing).into());
-    }
+    let (target, paths) = args.target.open(&args.words, 1..=usize::MAX, context)?;
     let (merged, top) = (&target.merged, target.top()?);
     let (mut objects, mut text, mut result) = (Vec::new(), Vec::new(), Ok(()));
     for asked in paths {

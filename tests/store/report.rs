@@ -87,7 +87,28 @@ fn nothing_of_an_image_becomes_markup_or_script() {
     assert_eq!(page["history"][0]["command"], shown);
 
     let svg = bed.ok("report --svg evil:1");
+    roxmltree::Document::parse(&svg).unwrap();
     assert!(!svg.contains("<script") && !svg.contains(['\u{1b}', '\u{2028}', '\u{202e}']));
+}
+
+/// XML has no way to write some characters of Unicode.
+#[test]
+fn the_bars_are_well_formed_whatever_names_and_commands_hold() {
+    let evil: String =
+        ('\0'..='\u{ff}').chain("\u{d7ff}\u{e000}\u{fdd0}\u{fffd}\u{fffe}\u{ffff}\u{1fffe}".chars()).collect();
+    let image = Sample::with(&[&[("a", "x")]], json!({"history": [{"created_by": evil}]}));
+    let bed = Bed::new();
+    let name = format!("\u{1}\u{1b}<&\"'>{}", &evil[evil.find('\u{d7ff}').unwrap()..]);
+    bed.write(&name, &docker_archive(&[(&image, &["evil:1"])]));
+    let output = bed.command(["report", "--svg", &format!("docker-archive:{name}")]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let svg = String::from_utf8(output.stdout).unwrap();
+    let document = roxmltree::Document::parse(&svg).unwrap();
+    let texts: Vec<&str> = document.descendants().filter_map(|node| node.text()).collect();
+    assert!(
+        texts.iter().any(|text| text.starts_with("Layers of docker-archive:") && text.contains("\\u{fffe}")),
+        "{texts:?}"
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod unified;
 mod writable;
 
 use super::context::Context;
-use super::target::PlaceArgs;
+use super::target::{PlaceArgs, usage};
 use clap::Args;
 use std::ffi::OsString;
 
@@ -47,7 +47,8 @@ pub fn run(args: &DiffArgs, context: &Context) -> anyhow::Result<()> {
     match args.names.as_slice() {
         [a, b] => compare::run(args, a, b, context),
         [name] if args.stat || args.content => {
-            anyhow::bail!("--stat and --content compare two targets; name a second one behind {}", name.display())
+            let name = name.display();
+            Err(usage(&format!("--stat and --content compare two targets; name a second one behind {name}")))
         }
         [name] => writable::run(&name.to_string_lossy(), args.json, context),
         _ => Ok(()),

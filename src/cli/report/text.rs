@@ -32,12 +32,20 @@ pub fn command(text: &str) -> String {
 fn push(text: &mut String, piece: &str, keep: impl Fn(char) -> bool) {
     for c in piece.chars() {
         // Line and paragraph separators are none for terminals, but for JavaScript once were.
-        if (steers_terminal(c) || matches!(c, '\u{2028}' | '\u{2029}' | '\u{61c}' | '\u{feff}')) && !keep(c) {
+        if (steers_terminal(c) || matches!(c, '\u{2028}' | '\u{2029}' | '\u{61c}' | '\u{feff}') || !is_in_xml(c))
+            && !keep(c)
+        {
             text.extend(c.escape_default());
         } else {
             text.push(c);
         }
     }
+}
+
+/// Whether XML 1.0 (section 2.2) and HTML allow a character beyond ASCII: those that Unicode reserves for no character are left
+/// out, of which XML forbids two.
+fn is_in_xml(c: char) -> bool {
+    !matches!(u32::from(c) & 0xffff, 0xfffe | 0xffff) && !matches!(c, '\u{fdd0}'..='\u{fdef}')
 }
 
 /// A text in HTML or SVG, also as the value of an attribute.
@@ -50,8 +58,8 @@ pub fn markup(text: &str) -> String {
             '&' => out += "&amp;",
             '"' => out += "&quot;",
             '\'' => out += "&#39;",
-            // XML has no way to write other control characters.
-            c if c.is_control() => out.push(' '),
+            // XML has no way to write them.
+            c if c.is_control() || !is_in_xml(c) => out.push(' '),
             c => out.push(c),
         }
     }
@@ -78,6 +86,7 @@ mod tests {
     fn names_show_what_they_hide() {
         assert_eq!(name("usr/ordnung-é-日本".as_bytes()), "usr/ordnung-é-日本");
         assert_eq!(name(b"a\xff\xfeb\n\x1b[31m"), "a\\xff\\xfeb\\n\\u{1b}[31m");
+        assert_eq!(name("\u{fffe}\u{ffff}\u{1fffe}\u{fdd0}".as_bytes()), "\\u{fffe}\\u{ffff}\\u{1fffe}\\u{fdd0}");
         assert_eq!(name("x\u{202e}gnp.exe\u{2028}".as_bytes()), "x\\u{202e}gnp.exe\\u{2028}");
     }
 
@@ -96,5 +105,6 @@ mod tests {
         assert!(!json.contains(['<', '>', '&', '\u{2028}']));
         assert_eq!(serde_json::from_str::<String>(&json).ok().as_deref(), Some(evil));
         assert_eq!(markup("<a href='\"'>&\u{7}"), "&lt;a href=&#39;&quot;&#39;&gt;&amp; ");
+        assert_eq!(markup("a\u{fffe}b\u{ffff}"), "a b ");
     }
 }
