@@ -216,12 +216,12 @@ pub(super) fn piece(text: &[u8], at: Text) -> &[u8] {
     &text[start..start + usize::from(at.len)]
 }
 
-/// Adds a piece to the text of a layer.
+/// Adds a piece to the text of a layer. Names are shorter than 64 KiB everywhere.
 pub(super) fn add_text(text: &mut Vec<u8>, piece: &[u8]) -> Result<Text> {
     let start = u32::try_from(text.len()).ok().filter(|start| *start < NONE - (1 << 16));
-    let (Some(start), Ok(len)) = (start, u16::try_from(piece.len())) else {
-        return Err(Error::TooLarge("the names in one layer are longer than 4 GiB together"));
-    };
+    let start = start.ok_or(Error::TooLarge("the names in one layer are longer than 4 GiB together"))?;
+    let len = u16::try_from(piece.len());
+    let len = len.map_err(|_| Error::TooLarge("a symbolic link or redirect in a layer is longer than 64 KiB"))?;
     text.extend_from_slice(piece);
     Ok(Text { start, len })
 }

@@ -205,7 +205,8 @@ impl Merged {
         self.children(node).filter_map(move |child| Some((child, self.seen(child, view)?)))
     }
 
-    /// The path that names this, whatever the views show; no link is followed, `.` and `..` go by the text.
+    /// The path that names this, whatever the views show; no link is followed, `.` and `..` go by the text, behind what some
+    /// layer has as a directory.
     #[must_use]
     pub fn find(&self, path: &[u8]) -> Option<NodeId> {
         self.find_from(NodeId::ROOT, path)
@@ -214,8 +215,14 @@ impl Merged {
     /// The same from a directory on.
     fn find_from(&self, dir: NodeId, path: &[u8]) -> Option<NodeId> {
         let mut at = dir;
+        if path.is_empty() {
+            return Some(at);
+        }
         for part in path.split(|b| *b == b'/') {
             at = match part {
+                b"" | b"." | b".." if !self.occurrences(at).iter().any(|found| self.entry(found).is_dir()) => {
+                    return None;
+                }
                 b"" | b"." => at,
                 b".." => self.parent(at),
                 name => self.child(at, name)?,
@@ -238,7 +245,7 @@ impl Merged {
     }
 
     /// The path that one would reach in the view up to a layer, symbolic links on the way followed inside of it, as in a
-    /// mount that is the root; the last one too if `follow`.
+    /// mount that is the root; the last one too if `follow`, or if a slash is behind it.
     ///
     /// # Errors
     /// [`Lost`] when there is nothing to reach.
@@ -247,6 +254,10 @@ impl Merged {
         let mut todo: VecDeque<Vec<u8>> = split(path).into();
         let (mut node, mut links) = (NodeId::ROOT, 0);
         while let Some(part) = todo.pop_front() {
+            // Also for what has only a slash, or a dot, behind it.
+            if !self.visible(node, at).is_none_or(|found| self.entry(found).is_dir()) {
+                return Err(Lost::NotADirectory(node));
+            }
             match part.as_slice() {
                 b"" | b"." => continue,
                 b".." => {
@@ -255,15 +266,11 @@ impl Merged {
                 }
                 _ => {}
             }
-            if !self.visible(node, at).is_none_or(|found| self.entry(found).is_dir()) {
-                return Err(Lost::NotADirectory(node));
-            }
             let child = self.child(node, &part).ok_or(Lost::Never)?;
             let Some(found) = self.visible(child, at) else {
                 return Err(Lost::Hidden(child, Vec::from(todo).join(&b'/')));
             };
-            let is_last = todo.iter().all(|part| part.is_empty());
-            if self.entry(found).kind != Kind::Symlink || (is_last && !follow) {
+            if self.entry(found).kind != Kind::Symlink || (todo.is_empty() && !follow) {
                 node = child;
                 continue;
             }

@@ -1,6 +1,7 @@
 //! Cases that random stacks do not have.
 
 use super::sources;
+use crate::provenance::layer::add_text;
 use crate::provenance::{LayerDirectory, Lost, Merged, NodeId, Reason, Stack, View};
 use crate::sys::{self, RenameFlags};
 use std::collections::BTreeSet;
@@ -42,14 +43,33 @@ fn links_on_the_way_stay_inside() {
     let resolve = |path: &str, follow| merged.resolve(path.as_bytes(), top, follow);
     let path = |node| String::from_utf8(merged.path(node)).unwrap();
     for (from, to) in
-        [("/bin/sh", "usr/bin/sh"), ("bin/dash", "usr/bin/sh"), ("up/bin/../bin/sh/.", "usr/bin/sh"), ("/..", "")]
+        [("/bin/sh", "usr/bin/sh"), ("bin/dash", "usr/bin/sh"), ("up/bin/../bin/./sh", "usr/bin/sh"), ("/..", "")]
     {
         assert_eq!(resolve(from, true).map(path).unwrap(), to, "{from}");
     }
     assert_eq!(resolve("bin/dash", false).map(path).unwrap(), "usr/bin/dash");
     assert_eq!(resolve("loop", true), Err(Lost::TooManyLinks));
     assert_eq!(resolve("bin/no", true), Err(Lost::Never));
-    assert!(matches!(resolve("bin/sh/x", true), Err(Lost::NotADirectory(_))));
+    // As the kernel has it: what has a slash or a dot behind it is a directory, and a link is followed for it.
+    for below in ["bin/sh/x", "bin/sh/", "bin/sh/.", "bin/sh/..", "bin/sh/../sh", "bin/dash/", "usr/bin/dash/.."] {
+        for follow in [true, false] {
+            assert!(matches!(resolve(below, follow), Err(Lost::NotADirectory(_))), "{below}");
+            assert!(fs::metadata(dir.join("1").join(below)).is_err(), "{below}");
+        }
+        assert_eq!(merged.trace(below.as_bytes(), top, true), None, "{below}");
+    }
+    assert_eq!(resolve("bin/", false).map(path).unwrap(), "usr/bin");
+    assert_eq!(resolve("bin", false).map(path).unwrap(), "bin");
+    assert_eq!(resolve("usr/bin//./", false).map(path).unwrap(), "usr/bin");
+}
+
+#[test]
+fn a_redirect_that_is_too_long_is_named() {
+    let mut text = b"before".to_vec();
+    let error = add_text(&mut text, &[b'x'; 1 << 16]).unwrap_err().to_string();
+    assert_eq!(error, "too large to be inspected: a symbolic link or redirect in a layer is longer than 64 KiB");
+    assert_eq!(text, b"before");
+    assert_eq!(add_text(&mut text, &[b'x'; (1 << 16) - 1]).unwrap().start, 6);
 }
 
 /// What is hidden is told of the path that was asked for, and of no other.
