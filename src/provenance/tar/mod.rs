@@ -145,7 +145,8 @@ impl<'a> Making<'a> {
 
     /// Puts an object into a directory, in place of whatever has its name.
     fn put(&mut self, dir: u32, name: &[u8], id: u32) -> Result<()> {
-        self.take(budget::NAME + name.len())?;
+        // The name stands in the text of the layer, too, before the map is gone.
+        self.take(budget::NAME + 2 * name.len())?;
         let children = self.get(dir).children;
         if self.directories[children].insert(name.into(), id).is_some() {
             self.last = None;
