@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// A file with other content, one that is the same again, and one that is deleted.
-const SECOND: &[Entry] =
+pub const SECOND: &[Entry] =
     &[("etc/", ""), ("etc/os", "two!"), ("bin/", ""), ("bin/sh", "#!"), ("app/", ""), ("app/.wh.run", "")];
 
 /// An image of three layers, in a store as `web:1`, and in containers beside it.

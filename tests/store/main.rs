@@ -21,6 +21,7 @@ mod mount;
 mod names;
 mod program;
 mod random;
+mod readme;
 mod report;
 mod sample;
 mod save;
