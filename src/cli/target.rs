@@ -170,8 +170,12 @@ impl PlaceArgs {
     ) -> anyhow::Result<Target> {
         let root = self.storage_root.clone().map_or_else(|| engine_root(usual), Ok)?;
         let found = find(&std::path::absolute(root)?)?;
-        let stack = Stack { lower: &found.lower, override_stat: found.override_stat, ..Stack::default() };
-        directories(name, stack, None)
+        let (upper, lower) = match (&found.work, found.lower.split_first()) {
+            (Some(_), Some((upper, lower))) => (Some(upper.as_path()), lower),
+            _ => (None, found.lower.as_slice()),
+        };
+        let (work, override_stat) = (found.work.as_deref(), found.override_stat);
+        directories(name, Stack { lower, upper, work, override_stat, ..Stack::default() }, None)
     }
 
     fn in_archive(&self, name: &str, path: &Path, format: Format, reference: Option<String>) -> anyhow::Result<Target> {
@@ -290,7 +294,10 @@ impl Sharing {
     pub fn of(context: &Context, merged: &Merged) -> anyhow::Result<Self> {
         let mut sharing = vec![Vec::new(); merged.layers().len()];
         let images = context.store_if_there()?.map_or_else(|| Ok(Vec::new()), |store| store.images())?;
-        for image in images.iter().filter(|image| Some(image.record.id) != merged.image) {
+        // A writable layer is not the image that it stands on.
+        let writable = merged.layers().last().is_some_and(|layer| layer.facts.writable);
+        let own = merged.image.filter(|_| !writable);
+        for image in images.iter().filter(|image| Some(image.record.id) != own) {
             for (layer, sharing) in merged.layers().iter().zip(&mut sharing) {
                 let chain = layer.facts.chain_id;
                 if chain.is_some() && image.record.layers.iter().any(|known| Some(known.chain_id) == chain) {

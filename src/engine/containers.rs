@@ -53,9 +53,9 @@ pub fn containers_storage(root: &Path, name: &str, layers: Option<usize>) -> Res
         return Err(Error::NoStorage { path: root.to_owned(), what, missing: LAYERS });
     };
     parents.extend(storage.json::<Vec<Layer>>(VOLATILE_LAYERS)?.unwrap_or_default());
-    let item = match image(images, name)? {
-        Some(image) => image,
-        None => container(&storage, name)?.ok_or_else(|| storage.not_found(name))?,
+    let (item, is_container) = match image(images, name)? {
+        Some(image) => (image, false),
+        None => (container(&storage, name)?.ok_or_else(|| storage.not_found(name))?, true),
     };
     let top = item.layer.ok_or_else(|| storage.damaged(IMAGES, format!("{name:?} has no layers")))?;
     let parents: HashMap<String, Option<String>> = parents.into_iter().map(|l| (l.id, l.parent)).collect();
@@ -63,6 +63,7 @@ pub fn containers_storage(root: &Path, name: &str, layers: Option<usize>) -> Res
         let parent = parents.get(id).ok_or_else(|| storage.damaged(LAYERS, format!("layer {id:?} is missing")))?;
         Ok(parent.clone().filter(|parent| !parent.is_empty()))
     };
+    let work = format!("overlay/{top}/work");
     let (mut lower, mut override_stat) = (Vec::new(), false);
     for id in chain(&storage, LAYERS, top, below)? {
         if !is_id(&id) {
@@ -73,7 +74,9 @@ pub fn containers_storage(root: &Path, name: &str, layers: Option<usize>) -> Res
         override_stat |= mark;
     }
     let oci_whiteouts = storage.word(MOUNT_PROGRAM)?.as_deref() == Some("true");
-    Ok(Found { id: item.id, lower: lowest(lower, layers, name)?, oci_whiteouts, override_stat })
+    let all = layers.is_none_or(|layers| layers == lower.len());
+    let work = if is_container && all { storage.directory(&work)? } else { None };
+    Ok(Found { id: item.id, lower: lowest(lower, layers, name)?, work, oci_whiteouts, override_stat })
 }
 
 /// Ids of layers are 64 hex digits; those of programs that choose their own may have other letters, never a dot or slash.

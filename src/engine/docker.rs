@@ -38,13 +38,18 @@ pub fn docker_store(root: &Path, name: &str, layers: Option<usize>) -> Result<Fo
         let what = "the storage of a Docker engine with the overlay2 driver";
         return Err(Error::NoStorage { path: root.to_owned(), what, missing: REPOSITORIES });
     };
-    let (id, directories) = match image(&storage, &names, name)? {
-        Some(id) => (id.to_string(), image_directories(&storage, id)?),
+    let (id, directories, is_container) = match image(&storage, &names, name)? {
+        Some(id) => (id.to_string(), image_directories(&storage, id)?, false),
         None => {
             let id = container(&storage, name)?.ok_or_else(|| storage.not_found(name))?;
             let directories = container_directories(&storage, &id)?;
-            (id, directories)
+            (id, directories, true)
         }
+    };
+    let all = layers.is_none_or(|layers| layers == directories.len());
+    let work = match directories.first().filter(|_| is_container && all) {
+        Some(directory) => storage.directory(&format!("overlay2/{directory}/work"))?,
+        None => None,
     };
     let (mut lower, mut override_stat) = (Vec::new(), false);
     for directory in directories {
@@ -52,7 +57,7 @@ pub fn docker_store(root: &Path, name: &str, layers: Option<usize>) -> Result<Fo
         lower.push(path);
         override_stat |= mark;
     }
-    Ok(Found { id, lower: lowest(lower, layers, name)?, oci_whiteouts: false, override_stat })
+    Ok(Found { id, lower: lowest(lower, layers, name)?, work, oci_whiteouts: false, override_stat })
 }
 
 fn image(storage: &Storage, names: &Repositories, name: &str) -> Result<Option<Digest>> {

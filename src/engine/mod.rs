@@ -22,6 +22,9 @@ pub struct Found {
     pub id: String,
     /// Its layer directories, topmost first.
     pub lower: Vec<PathBuf>,
+    /// The work directory of the topmost, if that is what a container changed. Mounts that keep hard links together have an
+    /// index there.
+    pub work: Option<PathBuf>,
     /// Deleted names are `.wh.` files, as FUSE programs of engines leave them; kernel overlayfs does not know them.
     pub oci_whiteouts: bool,
     /// Owners and devices are in `user.containers.override_stat`.

@@ -88,6 +88,15 @@ impl Storage {
         Ok((path, mark.is_some()))
     }
 
+    /// The path of a directory; `None` when it is not there.
+    pub fn directory(&self, rel: &str) -> Result<Option<PathBuf>> {
+        let path = self.path.join(rel);
+        match sys::open_dir_path(self.root.as_fd(), rel.as_ref()) {
+            Err(e) if e.is(Errno::NOENT) => Ok(None),
+            opened => opened.map(|_| Some(path.clone())).map_err(io("open", &path)),
+        }
+    }
+
     pub fn damaged(&self, rel: &str, why: impl std::fmt::Display) -> Error {
         Error::Damaged { path: self.path.join(rel), why: why.to_string() }
     }

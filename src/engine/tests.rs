@@ -86,6 +86,23 @@ fn images_and_containers_of_podman() {
     assert!(elsewhere.to_string().contains("--storage-root"), "{elsewhere}");
 }
 
+/// What a container changed has its index of hard links beside it.
+#[test]
+fn the_work_directory_of_a_container_is_found() {
+    let (podman, (docker, ..)) = (podman(), docker());
+    let find = |name: &str, layers| {
+        let podman = containers_storage(podman.path(), name, layers).unwrap();
+        [podman, docker_store(docker.path(), name, layers).unwrap()].map(|found| found.work)
+    };
+    assert_eq!(find("box", None), [None, None], "a storage without one");
+    let works = [podman.path().join("overlay"), docker.path().join("overlay2")]
+        .map(|layers| ['a', 'b', 'c'].map(|layer| layers.join(id(layer)).join("work")));
+    works.iter().flatten().for_each(|work| fs::create_dir(work).unwrap());
+    assert_eq!(find("box", None), works.clone().map(|[_, _, of_container]| Some(of_container)));
+    assert_eq!(find("web:1", None), [None, None], "nobody writes images");
+    assert_eq!(find("box", Some(2)), [None, None], "without what it changed");
+}
+
 #[test]
 fn hostile_lists_lead_nowhere() {
     let tmp = podman();

@@ -21,12 +21,12 @@ fn whiteout(path: &Path) {
     made.unwrap();
 }
 
-fn id(digit: char) -> String {
+pub fn id(digit: char) -> String {
     String::from(digit).repeat(64)
 }
 
 /// Image `web:1` of two layers, the upper of which deletes a file of the lower, and container `box` of it.
-fn podman(bed: &Bed) {
+pub fn podman(bed: &Bed) {
     let (root, [a, b, c]) = (bed.p("podman"), ['a', 'b', 'c'].map(id));
     put(&root, &format!("overlay/{a}/diff/etc/os"), "one");
     put(&root, &format!("overlay/{a}/diff/gone"), "x");
@@ -43,7 +43,7 @@ fn podman(bed: &Bed) {
 }
 
 /// Image `web:1` of two layers.
-fn docker(bed: &Bed) {
+pub fn docker(bed: &Bed) {
     let root = bed.p("docker");
     let diffs = [digest(b"1"), digest(b"2")];
     let config = json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diffs}});

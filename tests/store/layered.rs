@@ -1,5 +1,6 @@
 //! `layers`, `whence`, `ls`, `tree`, `stat`, `cat`, `waste`, `share`, and `diff` of two targets.
 
+use super::engine;
 use super::harness::Bed;
 use super::mount::Mounts;
 use super::sample::{APP, BASE, DATA, Entry, Sample, digest, docker_archive, oci_archive, oci_layout, short};
@@ -519,4 +520,59 @@ fn views_up_to_a_layer_of_mounts_and_writable_layers() {
     assert_eq!(bed.ok("cat ./n@1 f"), "two");
     assert_eq!(bed.ok("cat ./n@1@1 f"), "one");
     bed.ok("umount n@1");
+}
+
+#[test]
+fn every_command_looks_into_mounts_and_the_storages_of_engines() {
+    let bed = Mounts::new();
+    engine::podman(&bed);
+    engine::docker(&bed);
+    // The container changes a file with two names through one of them, as where laminafs mounts for the engine.
+    let layer = |digit| format!("podman/overlay/{}", engine::id(digit));
+    fs::hard_link(bed.p(&format!("{}/diff/etc/os", layer('a'))), bed.p(&format!("{}/diff/etc/name", layer('a'))))
+        .unwrap();
+    fs::create_dir(bed.p(&format!("{}/work", layer('c')))).unwrap();
+    let [a, b, c] = ['a', 'b', 'c'].map(|digit| bed.p(&layer(digit)).display().to_string());
+    bed.ok(&format!("mount --lower {b}/diff --lower {a}/diff --upper {c}/diff --work {c}/work m"));
+    bed.write("m/etc/os", "changed");
+    bed.ok("umount m");
+    bed.ok("mount --name w app m");
+    bed.write("m/etc/os", "changed");
+    bed.ok("mount --lower podman n");
+    let targets = [
+        ("./m", 3, "/etc/os", "changed"),
+        ("w", 3, "/etc/os", "changed"),
+        ("./n", 1, "/overlay/.has-mount-program", "false"),
+        ("--storage-root podman containers-storage:web:1", 2, "/etc/name", "one"),
+        ("--storage-root podman containers-storage:box", 3, "/etc/name", "changed"),
+        ("--storage-root podman containers-storage:box@2", 2, "/etc/name", "one"),
+        ("--storage-root docker docker-store:web:1", 2, "/etc/os", "one"),
+    ];
+    for (target, layers, file, content) in targets {
+        assert_eq!(bed.ok(&format!("cat {target} {file}")), content, "{target}");
+        assert_eq!(
+            bed.json(&format!("layers --json {target}"))["layers"].as_array().unwrap().len(),
+            layers,
+            "{target}"
+        );
+        let waste = bed.json(&format!("waste --json {target}"));
+        let visible = waste["total_bytes"].as_u64().unwrap() - waste["wasted_bytes"].as_u64().unwrap();
+        assert_eq!(
+            bed.json(&format!("ls -R --json --cumulative {target}"))["entries"][0]["cumulative"],
+            json!(visible)
+        );
+        assert!(bed.ok(&format!("tree {target}")).contains(file.rsplit('/').next().unwrap()), "{target}");
+        bed.ok(&format!("report -o page.html {target}"));
+        bed.ok(&format!("report --svg -o bars.svg {target}"));
+        assert!(fs::read_to_string(bed.p("page.html")).unwrap().contains("</html>"), "{target}");
+        assert!(fs::read_to_string(bed.p("bars.svg")).unwrap().contains("</svg>"), "{target}");
+        let again = target.rsplit(' ').next().unwrap();
+        assert_eq!(bed.ok(&format!("diff {target} {again}")), "", "{target}");
+        let (code, _, shown) = bed.on_terminal(&format!("ui {target}"), "q", true);
+        assert_eq!(code, Some(0), "{target}: {shown}");
+    }
+    let images = &bed.json("layers --json w")["layers"][0]["images"];
+    assert_eq!(images.as_array().unwrap().len(), 2, "the image below is another than the writable layer: {images}");
+    bed.ok("umount m");
+    bed.ok("umount n");
 }
