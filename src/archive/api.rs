@@ -39,6 +39,8 @@ pub struct Limits {
     pub path: usize,
     /// Directories in a path.
     pub depth: usize,
+    /// Parts of the targets of symbolic links that all paths of a layer together may go through.
+    pub links: u64,
     /// Entries in the map of a sparse file.
     pub sparse: usize,
     /// Entries in a layer; and, beside them, directories that only the names of others imply.
@@ -54,6 +56,15 @@ impl Limits {
     #[must_use]
     pub fn of_own_content() -> Self {
         Self { entries: u64::MAX, bytes: u64::MAX, ratio: u64::MAX, ..Self::default() }
+    }
+
+    /// A path can go through forty links, and each of them through two thousand parts of names.
+    pub(crate) fn check_links(&self, parts: u64, entry: &[u8]) -> Result<()> {
+        if parts <= self.links {
+            return Ok(());
+        }
+        let what = format!("is one entry too many that leads through symbolic links: more than {} steps", self.links);
+        Err(Error::entry(entry, what))
     }
 
     /// A name can imply as many directories as it has parts, so that they are counted like entries.
@@ -73,6 +84,7 @@ impl Default for Limits {
             headers: 16,
             path: 4096,
             depth: 256,
+            links: 50_000_000,
             sparse: 10_000,
             entries: 5_000_000,
             bytes: 1 << 40,

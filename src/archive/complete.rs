@@ -83,9 +83,9 @@ impl Work<'_> {
         let limits = Limits::default();
         let mut copies = Copies::default();
         let mut before = u64::MAX;
+        let mut tree = Tree::new(self.layer, &limits);
         for _ in 0..MAX_CHAIN {
             let mut waiting = Waiting::default();
-            let mut tree = Tree::new(self.layer, &limits);
             pending.sorted(Task::target, |task| {
                 let Task::Link { path, target, number } = task else { return Ok(()) };
                 if !self.link(&mut tree, &path, &target, number, &mut copies)? {

@@ -20,7 +20,9 @@ const MAX_LINKS: u32 = 40;
 /// A layer being written, and the directory in it that was entered last.
 pub(super) struct Tree<'a> {
     root: Fd<'a>,
-    depth: usize,
+    limits: &'a Limits,
+    /// Parts of the targets of links gone through so far.
+    linked: u64,
     /// The way from the root to the current directory: real directories, none of them a link.
     way: Vec<(Vec<u8>, OwnedFd)>,
 }
@@ -52,8 +54,8 @@ enum Step {
 }
 
 impl<'a> Tree<'a> {
-    pub fn new(root: Fd<'a>, limits: &Limits) -> Self {
-        Self { root, depth: limits.depth, way: Vec::new() }
+    pub fn new(root: Fd<'a>, limits: &'a Limits) -> Self {
+        Self { root, limits, linked: 0, way: Vec::new() }
     }
 
     pub fn root(&self) -> Fd<'a> {
@@ -127,7 +129,7 @@ impl<'a> Tree<'a> {
                 self.way.pop();
                 continue;
             }
-            if self.way.len() >= self.depth || part.len() > 255 {
+            if self.way.len() >= self.limits.depth || part.len() > 255 {
                 return Err(Error::entry(entry, "is nested too deeply, or below an overlong name"));
             }
             match self.step(&part).map_err(|e| Error::write(entry, e))? {
@@ -152,8 +154,10 @@ impl<'a> Tree<'a> {
                     }
                     let parts = target.split(|b| *b == b'/').filter(|part| !matches!(*part, b"" | b"."));
                     for part in parts.rev() {
+                        self.linked += 1;
                         todo.push_front(part.to_vec());
                     }
+                    self.limits.check_links(self.linked, entry)?;
                 }
                 Step::NotADirectory => {
                     let what = format!("lies below '{}', which this layer has as a file", shown(&part));

@@ -1,6 +1,6 @@
 //! Archives made to do harm, and archives that are merely broken: a clear error each, nothing outside the layer.
 
-use super::build::{Layer, head, layer, refused, tar};
+use super::build::{Layer, Tar, head, layer, refused, tar};
 use crate::archive::{Limits, unpack};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -211,6 +211,26 @@ fn malformed_archives() {
     assert!(message.contains("out of range"), "{message}");
     let message = refused(tar().raw(head(b'0', "bell\x07").set(108, b"9999999\0")));
     assert_eq!(message, "entry 'bell\\u{7}': has a malformed number in its header");
+}
+
+/// Forty links on the way of each entry, and two thousand names in each link, are more work than an archive shows.
+#[test]
+fn links_on_the_way_without_end() {
+    let limits = Limits { links: 100_000, ..Limits::default() };
+    let long = "d/../".repeat(800);
+    let mut tar = tar().dir("d").symlink("l0", ".");
+    for n in 1..40 {
+        tar = tar.pax(&[("linkpath", format!("{long}l{}", n - 1).as_bytes())]).symlink(&format!("l{n}"), "x");
+    }
+    let few = tar.clone().file("l39/f", "");
+    let many = (0..3).fold(tar, |tar, n| tar.file(format!("l39/f{n}"), ""));
+    let message = |tar: Tar| {
+        let layer = Layer::new();
+        unpack(tar.end().as_slice(), layer.fd.as_fd(), &layer.options(&limits)).map(|_| ()).map_err(|e| e.to_string())
+    };
+    assert_eq!(message(few), Ok(()));
+    let said = message(many).unwrap_err();
+    assert_eq!(said, "entry 'l39/f1': is one entry too many that leads through symbolic links: more than 100000 steps");
 }
 
 /// A name can imply hundreds of directories: they are counted, too.

@@ -72,6 +72,8 @@ struct Making<'a> {
     opaque: Vec<Vec<u8>>,
     /// Links whose target was not there: the object, its name for messages, the target.
     waiting: Vec<(u32, Vec<u8>, Vec<u8>)>,
+    /// Parts of the targets of links gone through so far.
+    linked: u64,
     /// Directories that no entry had described when they were needed.
     implied: u64,
     budget: &'a Budget,
@@ -104,6 +106,7 @@ impl<'a> Making<'a> {
             whiteouts: Vec::new(),
             opaque: Vec::new(),
             waiting: Vec::new(),
+            linked: 0,
             implied: 0,
             budget,
             taken: 0,

@@ -75,7 +75,11 @@ impl Making<'_> {
                     if target.starts_with(b"/") {
                         way.truncate(1);
                     }
-                    parts(&target).rev().for_each(|part| todo.push_front(part.to_vec()));
+                    for part in parts(&target).rev() {
+                        self.linked += 1;
+                        todo.push_front(part.to_vec());
+                    }
+                    self.limits.check_links(self.linked, entry)?;
                 }
                 _ => {
                     let what = format!("lies below '{}', which this layer has as a file", archive::shown(&part));

@@ -119,6 +119,23 @@ fn memory_is_bounded() {
     assert!(error.contains("more than 1000 directories that only the names of entries imply"), "{error}");
 }
 
+#[test]
+fn links_on_the_way_are_bounded_as_when_they_are_loaded() {
+    let limits = Limits { links: 100_000, ..Limits::default() };
+    let mut entries = vec![(EntryType::Directory, "d".to_owned(), String::new())];
+    entries.push((EntryType::Symlink, "l0".to_owned(), ".".to_owned()));
+    for n in 1..40 {
+        entries.push((EntryType::Symlink, format!("l{n}"), format!("{}l{}", "d/../".repeat(800), n - 1)));
+    }
+    let read = |files: usize| {
+        let files = (0..files).map(|n| (EntryType::Regular, format!("l39/f{n}"), String::new()));
+        let tar = tar_of(entries.iter().cloned().chain(files));
+        read(tar.as_slice(), Expected::default(), &limits, &Budget::default()).map(|_| ()).map_err(|e| e.to_string())
+    };
+    assert_eq!(read(1), Ok(()));
+    assert!(read(3).unwrap_err().contains("entry 'l39/f1': is one entry too many"));
+}
+
 /// What was taken while a layer was read is given back, but for what is kept; and layers share the budget.
 #[test]
 fn layers_share_the_budget() {
