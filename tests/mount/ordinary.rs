@@ -82,3 +82,24 @@ fn what_users_delete_stays_deleted_where_the_kernels_whiteouts_cannot_be_made() 
         }
     }
 }
+
+/// The root below belongs to somebody whom the namespace does not have.
+#[test]
+fn changes_in_memory_over_a_layer_of_somebody_else() {
+    let bed = Bed::unmounted(Setup::default(), |l| {
+        put(&l[0], "f", "lower");
+        super::harness::sh_in(&l[0], "chown 1234:1234 .; chmod 755 .");
+    });
+    fs::copy(PROGRAM, bed.dir.join("program")).unwrap();
+    let script =
+        "mount -t tmpfs none /dev; mknod -m 666 /dev/fuse c 10 229; mknod -m 666 /dev/null c 1 3; chown 1000:1000 m
+        exec setpriv --reuid=1000 --regid=1000 --clear-groups unshare -Urm sh -euc '
+            ./program mount --tmpfs-upper --lower lower/1 m
+            cat m/f; echo; echo new >m/new; stat -c %u:%a m; ls m
+            ./program umount m'";
+    let unshare = ["-m", "--propagation", "slave", "sh", "-euc", script];
+    let output = run(Command::new("unshare").args(unshare).current_dir(&bed.dir).env("LC_ALL", "C"));
+    let (out, err) = (text_of(output.stdout), text_of(output.stderr));
+    assert!(output.status.success() && err.is_empty(), "{out}\n{err}");
+    assert_eq!(out, "lower\n0:755\nf\nnew");
+}
