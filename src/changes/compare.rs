@@ -286,13 +286,26 @@ impl<'a> Walk<'a, '_> {
             self.names_of_both(top, base)?
         };
         if self.rule == Rule::Exact {
-            if children.iter().any(|child| child.deleted && !whiteout::fits(&child.name)) {
-                return Ok((self.all_names(top)?, true));
+            for child in children.iter().filter(|child| !whiteout::fits(&child.name)) {
+                if child.deleted || self.is_socket_over_other(top.ino, base, &child.name)? {
+                    return Ok((self.all_names(top)?, true));
+                }
             }
             // Stable: both parts stay in byte order.
             children.sort_by_key(|child| !child.deleted);
         }
         Ok((children, false))
+    }
+
+    /// Whether a name is a socket, which counts as not there, and was something else below.
+    fn is_socket_over_other(&self, top: Ino, base: Ino, name: &[u8]) -> Result<bool> {
+        let look = |tree: Tree<'_>, dir: Ino| -> Result<Option<u32>> {
+            let found = tree.lookup(dir, name, &self.path)?;
+            found.iter().for_each(|attr| tree.forget(attr.ino));
+            Ok(found.map(|attr| kind(&attr)))
+        };
+        let is_socket = look(self.top(), top)? == Some(libc::S_IFSOCK);
+        Ok(is_socket && self.base().map_or(Ok(None), |tree| look(tree, base))?.is_some())
     }
 
     fn all_names(&self, top: &Attr) -> Result<Vec<Child>> {

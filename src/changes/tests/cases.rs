@@ -4,10 +4,10 @@ use super::apply::{check_round_trip, lasting, pack, union, unpack};
 use super::differ::{self, diff};
 use super::fixture::stack;
 use crate::changes::{self, Rule, Union};
-use crate::overlay::tests::harness::Stack;
+use crate::overlay::tests::harness::{Stack, me};
 use crate::overlay::tests::tree::{marker, root};
 use crate::overlay::tests::walk::{digest, view};
-use crate::overlay::{Options, Overlay};
+use crate::overlay::{New, Options, Overlay};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -138,6 +138,23 @@ fn a_name_too_long_for_a_whiteout_makes_its_directory_opaque() {
     let tar = pack(&stack);
     assert!(tar.windows(14).any(|w| w == b"c/.wh..wh..opq"));
     both(&stack);
+}
+
+/// A socket counts as not there.
+#[test]
+fn a_socket_over_a_name_too_long_for_a_whiteout_makes_its_directory_opaque() {
+    let stack = stack();
+    let long = "n".repeat(252);
+    stack.lower(2).file(&format!("c/{long}"), "long").file("c/stays", "stays").file("d/x", "x");
+    let fs = stack.mount();
+    fs.unlink(&format!("c/{long}")).unwrap();
+    for path in [format!("c/{long}"), format!("d/{long}")] {
+        fs.make(&path, New::Node(libc::S_IFSOCK, 0, 0), 0o600, 0, me()).unwrap();
+    }
+    drop(fs);
+    let tar = pack(&stack);
+    assert!(tar.windows(14).any(|w| w == b"c/.wh..wh..opq"));
+    assert!(!tar.windows(14).any(|w| w == b"d/.wh..wh..opq"), "nothing was below it");
 }
 
 #[test]
