@@ -247,13 +247,24 @@ pub fn hold_termination_signals_and(more: &[i32]) -> Result<HeldSignals> {
     if !ignored(libc::SIGHUP) {
         signals.push(libc::SIGHUP);
     }
+    hold(&signals)
+}
+
+/// The same without those that the process was started to ignore, as shells start what is to run in the background.
+pub fn hold_heeded_termination_signals() -> Result<HeldSignals> {
+    let mut signals = vec![libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+    signals.retain(|signal| !ignored(*signal));
+    hold(&signals)
+}
+
+fn hold(signals: &[i32]) -> Result<HeldSignals> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initialises the whole set that it is given.
     let mut set = unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         set.assume_init()
     };
-    for signal in signals {
+    for &signal in signals {
         // SAFETY: the set is initialised and the number a valid signal.
         unsafe { libc::sigaddset(&raw mut set, signal) };
     }

@@ -88,7 +88,10 @@ fn an_interrupted_save_leaves_nothing() {
     let path = bed.root().join("blobs/sha256").join(&digest(&image.layers[0].1)[7..]);
     fs::remove_file(&path).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-    let mut child = bed.command(["save", "-o", "x.tar", "a:1"]).stderr(Stdio::piped()).spawn().unwrap();
+    let shell = ["-c", "trap '' INT; exec \"$0\" save -o x.tar a:1", super::harness::PROGRAM];
+    let mut command = std::process::Command::new("sh");
+    command.args(shell).env("LAMINAFS_ROOT", bed.root()).current_dir(bed.dir());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let there =
         || fs::read_dir(bed.dir()).unwrap().any(|e| e.unwrap().file_name().to_str().unwrap().starts_with(".laminafs-"));
     let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
@@ -98,6 +101,10 @@ fn an_interrupted_save_leaves_nothing() {
     }
     // A moment for the thread that removes the file.
     std::thread::sleep(std::time::Duration::from_millis(100));
+    // As for all that a shell starts in the background.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert!(there() && child.try_wait().unwrap().is_none(), "it was to ignore that");
     assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(128 + libc::SIGTERM), "{status}");

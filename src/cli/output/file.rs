@@ -1,6 +1,6 @@
 //! Archives and pages as output: a file that appears when it is complete, or standard output.
 
-use crate::sys::process::{exit_now, hold_termination_signals};
+use crate::sys::process::{exit_now, hold_heeded_termination_signals};
 use anyhow::{Context, bail};
 use std::fs::{File, Permissions};
 use std::io::{self, IsTerminal, Write};
@@ -103,9 +103,9 @@ fn remove_on_signal(file: &Path) -> anyhow::Result<()> {
     let file = std::path::absolute(file)?;
     let (sender, started) = std::sync::mpsc::channel();
     // Threads that start later hold the signals back as well, so that only the one below gets them.
-    let here = hold_termination_signals()?;
+    let here = hold_heeded_termination_signals()?;
     std::thread::Builder::new().spawn(move || {
-        let held = hold_termination_signals();
+        let held = hold_heeded_termination_signals();
         sender.send(()).unwrap_or_default();
         if let Ok(signal) = held.and_then(|held| held.wait()) {
             // It may have been finished meanwhile, or be gone.
