@@ -65,6 +65,9 @@ fn manifest(bed: &Bed, image: &str) -> Value {
 }
 
 fn at_epoch(bed: &Bed, line: &str) -> Output {
+    let early = bed.command(line.split_whitespace()).env("SOURCE_DATE_EPOCH", "-1").output().unwrap();
+    let said = String::from_utf8(early.stderr).unwrap();
+    assert!(early.status.code() == Some(1) && said.contains("SOURCE_DATE_EPOCH is '-1'"), "{said}");
     let output = bed.command(line.split_whitespace()).env("SOURCE_DATE_EPOCH", "1000000000").output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     output

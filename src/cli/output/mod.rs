@@ -55,7 +55,7 @@ pub fn docker_time(time: Timestamp) -> String {
 /// (reproducible-builds.org), in seconds since 1970.
 pub fn source_date() -> anyhow::Result<Option<Timestamp>> {
     let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else { return Ok(None) };
-    let seconds = text.to_str().and_then(|text| text.parse().ok());
+    let seconds = text.to_str().and_then(|text| text.parse().ok()).filter(|seconds| *seconds >= 0);
     let Some(seconds) = seconds else {
         bail!("SOURCE_DATE_EPOCH is '{}', which is not a number of seconds since 1970", text.to_string_lossy());
     };
