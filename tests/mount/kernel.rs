@@ -28,7 +28,8 @@ fn unmount(bed: &Bed) {
 #[test]
 fn a_kernel_mount_with_a_name_can_be_unmounted() {
     let bed = bed();
-    assert_eq!(said(mount(&bed, ",fsname=web"), 0), "laminafs: note: options without effect: fsname=web");
+    let options = ",fsname=web,data=passthrough";
+    assert_eq!(said(mount(&bed, options), 0), "laminafs: note: options without effect: fsname=web, data=passthrough");
     let line = mount_line(&bed.m).unwrap();
     assert_eq!((line[0].as_str(), line[2].as_str()), ("laminafs", "overlay"));
     assert_eq!(read(&bed.p("f")), "lower");

@@ -190,6 +190,11 @@ impl MountArgs {
             // `umount` knows such a mount by its source.
             options.ignored.push(format!("fsname={}", options.fsname));
         }
+        if self.how.kernel {
+            let ways =
+                [(options.data == fuse::Data::Passthrough, "data=passthrough"), (options.writeback, "writeback=1")];
+            options.ignored.extend(ways.iter().filter(|(on, _)| *on).map(|(_, option)| (*option).to_owned()));
+        }
         if !options.ignored.is_empty() {
             complain(&format!("note: options without effect: {}", options.ignored.join(", ")));
         }
