@@ -16,7 +16,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// The store: `--root`, else `$LAMINAFS_ROOT`, else root's own place or that of the user. Nothing is made.
+    /// The store: `--root`, else `$LAMINAFS_ROOT` if that is not empty, else root's own place or that of the user. Nothing is made.
     pub fn root(&self) -> anyhow::Result<PathBuf> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         if let Some(root) = self.root.clone().or_else(|| variable("LAMINAFS_ROOT")) {
@@ -38,6 +38,15 @@ impl Context {
     /// Opens the store if there is one; nothing is made.
     pub fn store_if_there(&self) -> anyhow::Result<Option<Store>> {
         if self.root()?.join("format").is_file() { self.store().map(Some) } else { Ok(None) }
+    }
+
+    /// The same for what lists the store: what cannot be looked at, or is no store, is an error and not an empty one.
+    pub fn store_to_list(&self) -> anyhow::Result<Option<Store>> {
+        let nothing = match std::fs::read_dir(self.root()?) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+        };
+        if nothing { Ok(None) } else { self.store().map(Some) }
     }
 
     /// Opens the store, which is made if there is none.

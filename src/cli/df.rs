@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::output::{self, SCHEMA, Shape, ShapeArgs, Table};
+use super::{Failure, tell_damaged};
 use crate::image::format::{ago, size3, size4};
 use crate::image::time::Timestamp;
 use crate::image::{Digest, Reference};
@@ -28,15 +29,21 @@ pub struct DfArgs {
 }
 
 /// Adds up.
-pub fn run(args: &DfArgs, context: &Context) -> anyhow::Result<()> {
-    let usage = context.store()?.usage()?;
+pub fn run(args: &DfArgs, context: &Context) -> Result<(), Failure> {
+    let Some(store) = context.store_to_list()? else { return Ok(print(&Usage::default(), args)?) };
+    let (images, damaged) = store.sound_images()?;
+    print(&store.usage_by(images)?, args)?;
+    tell_damaged(&damaged)
+}
+
+fn print(usage: &Usage, args: &DfArgs) -> anyhow::Result<()> {
     match args.shape.shape() {
-        Shape::Document => output::document(&document(&usage)),
-        Shape::Objects => output::object_lines(totals(&usage).map(|total| total.docker_object())),
-        _ if args.verbose => verbose(&usage),
+        Shape::Document => output::document(&document(usage)),
+        Shape::Objects => output::object_lines(totals(usage).map(|total| total.docker_object())),
+        _ if args.verbose => verbose(usage),
         _ => {
             let mut table = Table::new(&["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]);
-            for total in totals(&usage) {
+            for total in totals(usage) {
                 table.row([
                     total.kind,
                     &total.count.to_string(),

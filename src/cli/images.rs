@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::output::{self, ListArgs, SCHEMA, Shape, Table};
+use super::{Failure, tell_damaged};
 use crate::image::format::{ago, size3};
 use crate::image::time::Timestamp;
 use crate::image::{Digest, Reference};
@@ -39,10 +40,10 @@ struct Row<'a> {
 }
 
 /// Lists images, the newest first.
-pub fn run(args: &ImagesArgs, context: &Context) -> anyhow::Result<()> {
+pub fn run(args: &ImagesArgs, context: &Context) -> Result<(), Failure> {
     let wanted = args.name.as_deref().map(Wanted::parse).transpose()?;
-    let store = context.store()?;
-    let images = store.images()?;
+    let Some(store) = context.store_to_list()? else { return Ok(print(&[], args)?) };
+    let (images, damaged) = store.sound_images()?;
     let mut rows = Vec::new();
     for image in &images {
         let names: Vec<Option<&Reference>> = match image.tags.as_slice() {
@@ -56,13 +57,18 @@ pub fn run(args: &ImagesArgs, context: &Context) -> anyhow::Result<()> {
             rows.extend(names.into_iter().map(|name| Row { image, name, size }));
         }
     }
+    print(&rows, args)?;
+    tell_damaged(&damaged)
+}
+
+fn print(rows: &[Row<'_>], args: &ImagesArgs) -> anyhow::Result<()> {
     let trunc = !args.list.no_trunc;
     match args.list.shape() {
-        Shape::Quiet => output::lines(once_each(&rows).map(|row| id(row.image, trunc))),
-        Shape::Table => table(&rows, args.digests, trunc).print(),
+        Shape::Quiet => output::lines(once_each(rows).map(|row| id(row.image, trunc))),
+        Shape::Table => table(rows, args.digests, trunc).print(),
         Shape::Objects => output::object_lines(rows.iter().map(|row| docker_object(row, trunc))),
         Shape::Document => {
-            let images: Vec<_> = once_each(&rows).map(ImageDocument::new).collect();
+            let images: Vec<_> = once_each(rows).map(ImageDocument::new).collect();
             output::document(&json!({ "schema": SCHEMA, "images": images }))
         }
     }

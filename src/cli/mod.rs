@@ -223,6 +223,12 @@ fn for_each<T>(items: &[T], mut act: impl FnMut(&T) -> anyhow::Result<()>) -> Re
     result
 }
 
+/// After a listing: tells what had to be left out, and fails then.
+fn tell_damaged(damaged: &[crate::store::Error]) -> Result<(), Failure> {
+    damaged.iter().for_each(|error| complain(&error.to_string()));
+    if damaged.is_empty() { Ok(()) } else { Err(Failure::Told) }
+}
+
 /// Runs the program with its arguments, the program's name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
     let args: Vec<OsString> = args.into_iter().collect();
@@ -238,7 +244,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Mount(args) => mount::run(args, &context),
         Command::Umount(args) => Ok(umount::run(&args, &context)?),
         Command::Stats(args) => Ok(stats::run(&args)?),
-        Command::Ps(args) => Ok(ps::run(&args, &context)?),
+        Command::Ps(args) => ps::run(&args, &context),
         Command::Rm(args) => rm::run(&args, &context),
         Command::Load(args) => load::run(&args, &context),
         Command::Tag(args) => Ok(tag::run(&args, &context)?),
@@ -256,14 +262,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Ui(args) => ui::run(&args, &context),
         Command::Waste(args) => waste::run(&args, &context),
         Command::Prune(args) => Ok(prune::run(&args, &context)?),
-        Command::Df(args) => Ok(df::run(&args, &context)?),
+        Command::Df(args) => df::run(&args, &context),
         Command::Verify(args) => verify::run(&args, &context),
         Command::Save(args) => Ok(save::run(&args, &context)?),
         Command::Import(args) => Ok(import::run(&args, &context)?),
         Command::Diff(args) => Ok(diff::run(&args, &context)?),
         Command::Commit(args) => Ok(commit::run(&args, &context)?),
         Command::Export(args) => Ok(export::run(&args, &context)?),
-        Command::Images(args) => Ok(images::run(&args, &context)?),
+        Command::Images(args) => images::run(&args, &context),
         Command::Demo(args) => Ok(demo::run(&args)?),
         Command::Completion(args) => Ok(completion::run(&args, definition())?),
         Command::Man(args) => Ok(man::run(&args, definition())?),

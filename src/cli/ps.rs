@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::output::{self, ListArgs, SCHEMA, Shape, Table};
+use super::{Failure, tell_damaged};
 use crate::image::Digest;
 use crate::image::format::{ago, human_duration, size3};
 use crate::image::time::Timestamp;
@@ -38,20 +39,24 @@ struct Row {
 }
 
 /// Lists writable layers, the newest first.
-pub fn run(args: &PsArgs, context: &Context) -> anyhow::Result<()> {
-    let store = context.store()?;
-    let usage = if args.size { store.usage()? } else { Usage::default() };
-    let mut images = store.images()?;
+pub fn run(args: &PsArgs, context: &Context) -> Result<(), Failure> {
+    let Some(store) = context.store_to_list()? else { return Ok(print(&[], args)?) };
+    let (images, damaged) = store.sound_images()?;
+    let usage = if args.size { store.usage_by(images.clone())? } else { Usage::default() };
     let mut rows = Vec::new();
     for writable in store.writables()?.into_iter().filter(|w| args.all || w.busy) {
         let at = images.iter().position(|image| image.record.id == writable.record.image);
         let counted = usage.writable.iter().find(|u| u.writable.record.id == writable.record.id);
         rows.push(Row { image: at.map(|at| images[at].clone()), disk: counted.map(|u| u.disk), writable });
     }
-    images.clear();
+    print(&rows, args)?;
+    tell_damaged(&damaged)
+}
+
+fn print(rows: &[Row], args: &PsArgs) -> anyhow::Result<()> {
     match args.list.shape() {
         Shape::Quiet => output::lines(rows.iter().map(|row| &row.writable.record.name)),
-        Shape::Table => table(&rows, args.size, !args.list.no_trunc).print(),
+        Shape::Table => table(rows, args.size, !args.list.no_trunc).print(),
         Shape::Objects => output::object_lines(rows.iter().map(|row| docker_object(row, !args.list.no_trunc))),
         Shape::Document => {
             let writable: Vec<_> = rows.iter().map(WritableDocument::new).collect();

@@ -44,17 +44,41 @@ impl Image {
     }
 }
 
+/// What becomes of a record that is damaged: an error ends the listing, else it is left out.
+type OnDamage<'a> = &'a mut dyn FnMut(Error) -> Result<()>;
+
+fn unless_damaged<T>(read: Result<Option<T>>, damaged: OnDamage<'_>) -> Result<Option<T>> {
+    match read {
+        Err(error @ Error::Damaged { .. }) => damaged(error).map(|()| None),
+        read => read,
+    }
+}
+
 impl Store {
     /// All images, the newest first; those made at the same time in the order of their ids.
     ///
     /// # Errors
     /// [`Error::Damaged`] for a record that cannot be read. A configuration that cannot be read only leaves out `created`.
     pub fn images(&self) -> Result<Vec<Image>> {
+        self.list(&mut Err)
+    }
+
+    /// The same without images and names whose records are damaged; an error tells of each of these.
+    pub fn sound_images(&self) -> Result<(Vec<Image>, Vec<Error>)> {
+        let mut damaged = Vec::new();
+        let images = self.list(&mut |error| {
+            damaged.push(error);
+            Ok(())
+        })?;
+        Ok((images, damaged))
+    }
+
+    fn list(&self, damaged: OnDamage<'_>) -> Result<Vec<Image>> {
         // Nothing is taken away between the two lists.
         let _reading = self.locks()?.lock(Key::STORE, LockKind::Shared)?;
-        let mut tags = self.tags()?;
+        let mut tags = self.list_tags(damaged)?;
         let mut images = Vec::new();
-        for record in self.image_records()? {
+        for record in self.list_records(damaged)? {
             let (own, rest) = tags.into_iter().partition(|tag: &Tag| tag.image == record.id);
             tags = rest;
             images.push(self.image(record, own));
@@ -82,7 +106,8 @@ impl Store {
         };
         // It may have gone since.
         let record = self.image_record(&id)?.ok_or_else(missing)?;
-        let tags = self.tags()?.into_iter().filter(|tag| tag.image == id).collect();
+        // Damage elsewhere is no reason not to find it.
+        let tags = self.list_tags(&mut |_| Ok(()))?.into_iter().filter(|tag| tag.image == id).collect();
         Ok(self.image(record, tags))
     }
 
@@ -91,7 +116,7 @@ impl Store {
         let Some(digest) = reference.digest() else {
             return Ok(self.reference(&reference)?.map(|tag| tag.image));
         };
-        let records = self.image_records()?;
+        let records = self.list_records(&mut |_| Ok(()))?;
         Ok(records.iter().find(|r| r.manifest == digest || r.id == digest).map(|r| r.id))
     }
 
@@ -133,10 +158,14 @@ impl Store {
 
     /// All names, in the order of their texts.
     pub fn tags(&self) -> Result<Vec<Tag>> {
+        self.list_tags(&mut Err)
+    }
+
+    fn list_tags(&self, damaged: OnDamage<'_>) -> Result<Vec<Tag>> {
         let dir = self.refs()?;
         let mut tags = Vec::new();
         for name in dir.names()?.iter().filter(|name| is_hex(name, 64)) {
-            tags.extend(record::read::<Tag>(&dir, name)?);
+            tags.extend(unless_damaged(record::read::<Tag>(&dir, name), damaged)?);
         }
         tags.sort_by_cached_key(|tag| tag.name.to_string());
         Ok(tags)
@@ -173,10 +202,14 @@ impl Store {
     }
 
     pub(super) fn image_records(&self) -> Result<Vec<ImageRecord>> {
+        self.list_records(&mut Err)
+    }
+
+    fn list_records(&self, damaged: OnDamage<'_>) -> Result<Vec<ImageRecord>> {
         let dir = self.images_dir()?;
         let mut records = Vec::new();
         for id in self.image_ids()? {
-            records.extend(record::read::<ImageRecord>(&dir, id.hex())?);
+            records.extend(unless_damaged(record::read::<ImageRecord>(&dir, id.hex()), damaged)?);
         }
         Ok(records)
     }

@@ -103,8 +103,16 @@ struct Counted {
 
 impl Store {
     /// What the store and each part of it take. Reads records only, but walks the writable layers.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`](super::Error::Damaged) for a record that cannot be read.
     pub fn usage(&self) -> Result<Usage> {
-        let (images, writables) = (self.images()?, self.writables()?);
+        self.usage_by(self.images()?)
+    }
+
+    /// The same where these are the images.
+    pub fn usage_by(&self, images: Vec<Image>) -> Result<Usage> {
+        let writables = self.writables()?;
         let mut objects = self.objects()?;
         let locks = self.locks()?;
         let mut pinned = Vec::new();

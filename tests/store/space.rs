@@ -117,3 +117,44 @@ fn verify_is_for_scripts() {
     fs::remove_file(bed.root().join("blobs/sha256").join(&digest(&a.layers[1].1)[7..])).unwrap();
     assert_eq!(bed.run("verify").status.code(), Some(1));
 }
+
+/// Who only looks changes nothing.
+#[test]
+fn listing_what_is_not_there_makes_no_store() {
+    let bed = Bed::new();
+    assert_eq!(
+        bed.ok("images").split_whitespace().collect::<Vec<_>>(),
+        ["REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE"]
+    );
+    assert_eq!(bed.ok("images -q"), "");
+    assert_eq!(bed.json("ps -a --json")["writable"], json!([]));
+    assert_eq!(bed.json("df --json")["images"], json!([]));
+    assert!(!bed.root().exists());
+    // What is no store is told, and not taken for an empty one.
+    bed.write("root", b"");
+    assert!(bed.fails("images").contains("cannot open the image store"));
+    fs::remove_file(bed.root()).unwrap();
+    fs::create_dir(bed.root()).unwrap();
+    assert_eq!(bed.ok("images -q"), "");
+    fs::write(bed.root().join("other"), b"").unwrap();
+    assert!(bed.fails("images").contains("is not a laminafs store: it holds other"));
+}
+
+#[test]
+fn one_damaged_record_does_not_hide_the_others() {
+    let (bed, a, _, c) = bed();
+    let name = &digest(b"docker.io/library/b:1")[7..];
+    fs::write(bed.root().join("refs").join(name), b"{").unwrap();
+    fs::write(bed.root().join("images/sha256").join(&c.id()[7..]), b"{").unwrap();
+    for (line, listed) in [("images", "a "), ("df -v", "a "), ("ps -a", "web")] {
+        let output = bed.run(line);
+        let (out, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!(output.status.code(), Some(1), "{line}: {said}");
+        assert!(out.contains(listed), "{line}: {out}");
+        assert_eq!(said.matches(" is damaged: ").count(), 2, "{line}: {said}");
+        assert!(said.contains(&format!("/refs/{name} is damaged")) && said.contains("verify --repair"), "{said}");
+    }
+    assert_eq!(bed.json("inspect a:1")[0]["Id"], a.id());
+    // Who removes has to know all.
+    assert!(bed.fails("prune -f").contains(" is damaged: "));
+}
