@@ -108,5 +108,8 @@ fn keep_private(root: &Dir) -> Result<()> {
     if stat.mode & 0o077 == 0 {
         return Ok(());
     }
-    sys::chmod(At::Fd(root.fd()), 0o700).map_err(io("change the mode of", root.path()))
+    match sys::chmod(At::Fd(root.fd()), 0o700) {
+        Err(e) if e.is(Errno::ROFS) => Ok(()),
+        changed => changed.map_err(io("change the mode of", root.path())),
+    }
 }

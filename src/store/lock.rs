@@ -5,6 +5,7 @@ use crate::image::digest::{ChainId, Digest};
 use crate::sys::{self, LockKind};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,15 +56,25 @@ pub(super) fn number(hex: &str) -> u64 {
 #[derive(Clone, Debug)]
 pub(super) struct Locks {
     file: Arc<File>,
+    read_only: bool,
     path: Arc<PathBuf>,
 }
 
 impl Locks {
-    /// A new description; the locks taken through it end with it and its clones.
+    /// A new description; the locks taken through it end with it and its clones. On a read-only file system those that are
+    /// shared can be taken.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::options().read(true).write(true).open(path);
+        let (file, read_only) = match File::options().read(true).write(true).open(path) {
+            Err(e) if e.kind() == ErrorKind::ReadOnlyFilesystem => (File::open(path), true),
+            opened => (opened, false),
+        };
         let file = file.map_err(|e| super::Error::Io { doing: "open", path: path.to_owned(), source: e })?;
-        Ok(Self { file: Arc::new(file), path: Arc::new(path.to_owned()) })
+        Ok(Self { file: Arc::new(file), read_only, path: Arc::new(path.to_owned()) })
+    }
+
+    /// Whether nothing can be changed here.
+    pub fn read_only(&self) -> bool {
+        self.read_only
     }
 
     /// Waits for the lock.
@@ -86,6 +97,10 @@ impl Locks {
     }
 
     fn take(&self, key: Key, kind: LockKind, wait: bool) -> Result<bool> {
+        if self.read_only && kind == LockKind::Exclusive {
+            let refused = sys::Error { call: "fcntl", errno: sys::Errno::ROFS };
+            return Err(refused).map_err(io("lock", &self.path));
+        }
         sys::lock_byte(self.file.as_fd(), key.0, kind, wait).map_err(io("lock", &self.path))
     }
 }

@@ -71,12 +71,16 @@ impl Store {
     /// Opens the store at `path`; makes one where there is nothing or an empty directory, with its missing parents.
     ///
     /// Deletes what killed processes left, writable layers that were to go with their mounts included. The directory gets mode 0700 if it is open to others.
+    /// On a read-only file system it is left as it is, and can be read.
     ///
     /// # Errors
     /// [`Error::NewerFormat`] for the store of a newer program, [`Error::NotAStore`] for a directory with other things.
     pub fn open(path: &Path) -> Result<Self> {
         let store = Self::open_unswept(path)?;
         let locks = store.locks()?;
+        if locks.read_only() {
+            return Ok(store);
+        }
         store.sweep_writable(&locks)?;
         temp::sweep(&store.root, &locks)?;
         Ok(store)

@@ -158,3 +158,21 @@ fn one_damaged_record_does_not_hide_the_others() {
     // Who removes has to know all.
     assert!(bed.fails("prune -f").contains(" is damaged: "));
 }
+
+#[test]
+fn a_store_on_a_read_only_file_system_can_be_read() {
+    let (bed, a, ..) = bed();
+    let script = "mount --bind root root; mount -o remount,bind,ro root; export LAMINAFS_ROOT=root
+        for command in 'images -q' df 'ps -a' 'history -q a:1' verify; do \"$0\" $command >/dev/null; done
+        \"$0\" inspect a:1 | grep -c \"$1\"
+        \"$0\" save -o a.tar a:1
+        mkdir m; \"$0\" mount --read-only a:1 m; ls m | wc -l; \"$0\" umount m
+        ! \"$0\" rmi a:1 2>&1";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-m", "--propagation", "slave", "sh", "-euc", script]);
+    let output = command.args([super::harness::PROGRAM, &a.id()]).current_dir(bed.dir()).output().unwrap();
+    let (out, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success() && said.is_empty(), "{out}{said}");
+    assert!(out.starts_with("1\n") && !out.contains("\n0\n") && out.contains("Read-only file system"), "{out}");
+    assert!(bed.p("a.tar").metadata().unwrap().len() > 1000);
+}
