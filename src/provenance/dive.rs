@@ -1,4 +1,4 @@
-//! The score that the program dive computes for an image (wagoodman/dive 0.13, `dive/filetree`): over all paths, the smallest
+//! The score that the program dive computes for an image (wagoodman/dive at 07ce9a28, `dive/filetree`): over all paths, the smallest
 //! length that a layer has there, divided by the sum of all lengths.
 //!
 //! dive makes a tree of each tar and looks at its leaves: files, whiteouts, directories in which the layer has nothing. Only
