@@ -12,7 +12,7 @@
 //!
 //! With `model` the same sequences run on the core of laminafs and on a model in memory, without a mount, as any user: what
 //! the kernel does above a file system is in `vfs`, the core behind it in `core`, the model in `model`. Without a word, as in
-//! a plain `cargo test`, a few of these are run.
+//! a plain `cargo test`, a few of these are run. Under `tests/tier2/without.py` the core makes other whiteouts.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,6 +25,7 @@
     reason = "tests, which make system calls as they are"
 )]
 
+mod abilities;
 mod calls;
 mod case;
 mod core;

@@ -15,9 +15,9 @@ use super::core::Core;
 use super::kernel::KEPT;
 use super::model::{Model, layers};
 use super::ops::{Op, Step};
-use super::text::{Acl, Bytes, Kind, Mode, Place};
+use super::text::Place;
 use super::vfs::{Caller, Inodes, Outcome, Tree, Vfs, left_out};
-use super::{generate, shrink, stack};
+use super::{abilities, generate, shrink, stack};
 use crate::call;
 
 /// Sequences of a plain `cargo test`.
@@ -205,11 +205,12 @@ impl Shared<'_> {
     /// Runs a case in a directory of its own.
     fn run(&self, case: &Case) -> Result<(), Failure> {
         let at = self.home.join(self.directories.fetch_add(1, Ordering::Relaxed).to_string());
+        let case = &abilities::for_filtered_process(case);
         let user = Caller { uid: call!(geteuid()).unwrap_or(0), gid: call!(getegid()).unwrap_or(0) };
         let result = if user.uid == 0 {
             Run::new(case, &at, user, None).and_then(|run| run.all(self, &case.steps))
         } else {
-            let case = for_ordinary_user(case);
+            let case = abilities::for_ordinary_user(case);
             Run::new(&case, &at, user, Some(user)).and_then(|run| run.all(self, &case.steps))
         };
         std::fs::remove_dir_all(&at).expect("the directory of a case goes");
@@ -352,61 +353,6 @@ fn same_words(model: &str, core: &str) -> bool {
 
 fn same_word(model: &str, core: &str) -> bool {
     model == core || model == "mtime=any" && core.starts_with("mtime=")
-}
-
-/// The case as far as somebody without privileges can do it.
-fn for_ordinary_user(case: &Case) -> Case {
-    let layers = case.layers.iter().map(|steps| steps.iter().filter_map(unprivileged).collect()).collect();
-    let keep = |step: &Step| {
-        let marker = |name: &Bytes| name.0.starts_with(b"trusted.overlay.");
-        let marks = matches!(&step.op, Op::SetXattr { name, .. } | Op::FsetXattr { name, .. } if marker(name));
-        if marks { None } else { unprivileged(step) }
-    };
-    Case { layers, steps: case.steps.iter().filter_map(keep).collect(), ..case.clone() }
-}
-
-fn unprivileged(step: &Step) -> Option<Step> {
-    let widen = |mode: &Mode| Mode(mode.0 | 0o700);
-    let who = step.who;
-    let op = match &step.op {
-        Op::Chown { .. } | Op::Fchown { .. } => return None,
-        Op::Mknod { kind: Kind::Char(1.., _) | Kind::Block(..), .. } => return None,
-        Op::Mkdir { path, mode } => Op::Mkdir { path: path.clone(), mode: widen(mode) },
-        Op::Mknod { path, kind, mode } => Op::Mknod { path: path.clone(), kind: *kind, mode: widen(mode) },
-        Op::Chmod { path, mode } => Op::Chmod { path: path.clone(), mode: widen(mode) },
-        Op::Fchmod { slot, mode } => Op::Fchmod { slot: *slot, mode: widen(mode) },
-        Op::Open { slot, path, flags, mode } => {
-            Op::Open { slot: *slot, path: path.clone(), flags: *flags, mode: widen(mode) }
-        }
-        Op::SetAcl { path, kind, acl } => {
-            let mut entries = acl.0.clone();
-            entries.iter_mut().filter(|entry| entry.tag == 1).for_each(|owner| owner.bits = 7);
-            Op::SetAcl { path: path.clone(), kind: *kind, acl: Acl(entries) }
-        }
-        Op::SetXattr { path, name, value, flags, link } => {
-            let marker = name.0.strip_prefix(b"trusted.overlay.");
-            let name = marker.map_or(name.clone(), |rest| Bytes([b"user.overlay.".as_slice(), rest].concat()));
-            if privileged_name(&name) {
-                return None;
-            }
-            Op::SetXattr { path: path.clone(), name, value: value.clone(), flags: *flags, link: *link }
-        }
-        Op::FsetXattr { name, .. }
-        | Op::GetXattr { name, .. }
-        | Op::FgetXattr { name, .. }
-        | Op::RemoveXattr { name, .. }
-        | Op::FremoveXattr { name, .. }
-            if privileged_name(name) =>
-        {
-            return None;
-        }
-        other => other.clone(),
-    };
-    Some(Step { who, op })
-}
-
-fn privileged_name(name: &Bytes) -> bool {
-    name.0.starts_with(b"trusted.") || name.0.starts_with(b"security.")
 }
 
 impl Vfs<Core> {
