@@ -7,12 +7,15 @@ The store is on a tmpfs of 40 MB. With less and less space free, and with too fe
 import and a commit are tried. Each fails with exit code 1 and one line that says what is missing, or succeeds; after it
 `laminafs verify` finds the store sound, what was there is there, tmp is empty, and rmi works; with the
 space free again the same command succeeds. Then layers that grow without end: compressed zeros, N entries
-(default 120000), a terabyte of hole. Needs root; run it in a mount namespace of its own.
+(default 120000), a terabyte of hole; and one to look into, which implies six million directories
+(2 GB of memory). Needs root; run it in a mount namespace of its own.
 """
 
 import argparse
 import gzip
+import hashlib
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -141,6 +144,7 @@ class Space:
         self.pack_entries(path, entries)
         self.bomb(store, f"{entries} entries, 100000 allowed", ["import", "--max-entries", "100000", path], "100000 entries")
         self.bomb(store, f"{entries} entries", ["import", path, "many:1"], None)
+        self.looked_into()
         self.pack_hole(path)
         self.bomb(store, "a terabyte of hole", ["import", path, "hole:1"], None)
         done = store.run("verify")
@@ -156,6 +160,34 @@ class Space:
         if store.leftovers() or took > 300:
             wrong.append(f"after {took:.0f} s tmp holds {store.leftovers()}")
         self.report(f"{title}: {'taken' if refusal is None else 'refused'} in {took:.1f} s", wrong)
+
+    def looked_into(self):
+        """Looks into an archive whose few entries imply millions of directories: refused before it takes all memory."""
+        layer, path = os.path.join(self.dir, "deep.tar.gz"), os.path.join(self.dir, "deep.tar")
+        with tarfile.open(layer, "w:gz", compresslevel=1, format=tarfile.GNU_FORMAT) as tar:
+            for number in range(25000):
+                tar.addfile(tarfile.TarInfo(f"{number}/{'d/' * 250}f"))
+        with gzip.open(layer) as stream:
+            diff_id = hashlib.file_digest(stream, "sha256").hexdigest()
+        config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]}}
+        manifest = [{"Config": "config.json", "RepoTags": ["deep:1"], "Layers": ["layer"]}]
+        with tarfile.open(path, "w") as tar:
+            tar.add(layer, "layer")
+            for name, document in (("config.json", config), ("manifest.json", manifest)):
+                info = tarfile.TarInfo(name)
+                content = json.dumps(document).encode()
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+        begun = time.monotonic()
+        process = subprocess.Popen([self.store.program, "layers", f"docker-archive:{path}"], stderr=subprocess.PIPE)
+        said = process.stderr.read().decode()
+        _, status, usage = os.wait4(process.pid, 0)
+        took = time.monotonic() - begun
+        wrong = [] if os.waitstatus_to_exitcode(status) == 1 and "look at fewer layers" in said else [f"status {status}: {said}"]
+        if took > 120 or usage.ru_maxrss > 3500000:
+            wrong.append(f"took {took:.0f} s and {usage.ru_maxrss} kB")
+        size = os.path.getsize(path) // 1000
+        self.report(f"layers of an archive of {size} kB: refused in {took:.1f} s with {usage.ru_maxrss // 1000} MB", wrong)
 
     @staticmethod
     def pack_zeros(path, size):
