@@ -149,9 +149,6 @@ fn switch_words(options: &Options, read_only: bool) -> [(bool, MountFlags, &'sta
 
 /// Mounts through fusermount3, which sends the open device through a socket.
 fn mount_as_user(path: &Path, options: &Options, read_only: bool) -> io::Result<OwnedFd> {
-    if options.no_symfollow {
-        log::warn!("nosymfollow has no effect: fusermount3 does not know it; links are followed");
-    }
     let words = switch_words(options, read_only).map(|(is_on, _, on, off)| if is_on { on } else { off });
     // fusermount3 splits at commas that are not escaped.
     let fsname = options.fsname.replace('\\', "\\\\").replace(',', "\\,");

@@ -186,6 +186,11 @@ impl MountArgs {
         self.stack.options.iter().try_for_each(|text| options.apply(text))?;
         options.add_flags(self.stack.lower.clone(), self.stack.upper.clone(), self.stack.work.clone())?;
         options.check()?;
+        if options.no_symfollow && !process::is_root() {
+            // An ordinary user mounts through fusermount3, which does not know it.
+            options.no_symfollow = false;
+            options.ignored.push("nosymfollow".to_owned());
+        }
         if self.how.kernel && options.fsname != options::NAME {
             // `umount` knows such a mount by its source.
             options.ignored.push(format!("fsname={}", options.fsname));
