@@ -155,9 +155,21 @@ impl Listing<'_> {
         let skip = usize::from(is_dir && !(self.args.recursive && self.args.json));
         let walk = merged.walk(top, self.view, depth).skip(skip);
         let short = !self.args.recursive && is_dir;
-        let named = walk.map(move |(node, found, _)| {
-            let name = if short { merged.name(node).to_vec() } else { [b"/", merged.path(node).as_slice()].concat() };
-            (node, found, name)
+        // A walk goes depth first: of each directory on the way, how long its path is.
+        let mut path = [b"/", merged.path(top).as_slice()].concat();
+        let mut ends = vec![if top == NodeId::ROOT { 0 } else { path.len() }];
+        let named = walk.map(move |(node, found, depth)| {
+            if short {
+                return (node, found, merged.name(node).to_vec());
+            }
+            if depth > 0 {
+                ends.truncate(depth);
+                path.truncate(ends[depth - 1]);
+                path.push(b'/');
+                path.extend_from_slice(merged.name(node));
+                ends.push(path.len());
+            }
+            (node, found, path.clone())
         });
         match &self.sizes {
             Some(sizes) if self.args.sort == Sort::Size => {

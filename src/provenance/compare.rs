@@ -72,19 +72,29 @@ impl<'a> Place<'a> {
 /// # Errors
 /// Those of reading.
 pub fn compare(a: Place<'_>, b: Place<'_>) -> Result<Difference> {
-    let (one, other) = (a.entry(), b.entry());
-    if one.kind != other.kind {
+    if a.entry().kind != b.entry().kind {
         return Ok(Difference { kind: true, ..Difference::default() });
     }
-    let content = match one.kind {
+    Ok(Difference { content: content_differs(a, b)?, ..compare_attributes(a, b)? })
+}
+
+/// Compares what two entries of one type hold.
+pub(super) fn content_differs(a: Place<'_>, b: Place<'_>) -> Result<bool> {
+    let (one, other) = (a.entry(), b.entry());
+    Ok(match one.kind {
         Kind::File => one.size != other.size || !same_data(a, b)? && !same_content(a, b)?,
         Kind::Symlink => a.layer().target(a.found.entry) != b.layer().target(b.found.entry),
         Kind::Char | Kind::Block => one.device != other.device,
         Kind::Directory | Kind::Fifo | Kind::Socket | Kind::Whiteout => false,
-    };
+    })
+}
+
+/// Compares everything but that.
+pub(super) fn compare_attributes(a: Place<'_>, b: Place<'_>) -> Result<Difference> {
+    let (one, other) = (a.entry(), b.entry());
     Ok(Difference {
         kind: false,
-        content,
+        content: false,
         mode: one.mode != other.mode,
         owner: (one.uid, one.gid) != (other.uid, other.gid),
         mtime: one.mtime != other.mtime,

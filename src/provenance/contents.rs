@@ -124,19 +124,22 @@ impl Layer {
     }
 }
 
-/// The sha256 of a file; `None` if it is mostly holes.
+/// The sha256 of a file as long as it is now; `None` if it is mostly holes.
 pub(super) fn hash(file: &OwnedFd) -> sys::Result<Option<Digest>> {
     let stat = sys::stat(At::Fd(file.as_fd()))?;
     if stat.size.saturating_sub(stat.blocks * 512) > HOLES {
         return Ok(None);
     }
-    let (mut hashing, mut buffer) = (Hashing::new(), vec![0; PIECE]);
-    loop {
+    // Most files are small, and a large buffer is new memory each time.
+    let len = usize::try_from(stat.size).unwrap_or(PIECE).clamp(1, PIECE);
+    let (mut hashing, mut buffer) = (Hashing::new(), vec![0; len]);
+    while hashing.count() < stat.size {
         match sys::pread(file.as_fd(), &mut buffer, hashing.count())? {
-            0 => return Ok(Some(hashing.finish())),
+            0 => break,
             n => hashing.update(&buffer[..n]),
         }
     }
+    Ok(Some(hashing.finish()))
 }
 
 fn read_xattrs(at: At<'_>, aside: bool) -> sys::Result<Option<Digest>> {

@@ -59,7 +59,8 @@ impl LayerDirectory {
     }
 }
 
-fn threads() -> usize {
+/// How many threads read layers.
+pub(super) fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 

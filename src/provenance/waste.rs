@@ -3,12 +3,13 @@
 //! Counted are the data of regular files as layers hold them when they are unpacked: each file once for each layer,
 //! however many names it has there. A file is seen if any of its names is, or if a file of metadata above shows its data.
 
-use super::compare::{Place, compare};
+use super::compare::{Place, compare_attributes, content_differs};
 use super::dive;
 use super::entry::Kind;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::layer::EntryId;
 use super::merged::Merged;
+use super::open;
 use super::read::Data;
 use super::total::total;
 use super::tree::{End, NodeId, Number, Occurrence};
@@ -154,12 +155,31 @@ impl Merged {
     /// read.
     pub fn waste(&self) -> Result<Waste> {
         let mut hidden = self.hidden();
-        for file in hidden.iter_mut().filter(|file| file.reason == Reason::Superseded) {
-            file.reason = self.superseded(file)?;
-        }
+        self.tell_apart(&mut hidden)?;
         let all = total(self.layers().iter().map(|layer| layer.counts().bytes));
         let wasted = total(hidden.iter().map(|file| file.bytes));
         Ok(Waste { hidden, total: all, wasted, efficiency_dive: dive::efficiency(self) })
+    }
+
+    /// Finds out which of the superseded files came again, with all processors: it is opening files that takes time.
+    fn tell_apart(&self, hidden: &mut [Hidden]) -> Result<()> {
+        let len = hidden.len().div_ceil(open::threads()).max(1);
+        std::thread::scope(|scope| {
+            let work = |part: &mut [Hidden]| {
+                for file in part.iter_mut().filter(|file| file.reason == Reason::Superseded) {
+                    file.reason = self.superseded(file)?;
+                }
+                Ok(())
+            };
+            let mut parts = hidden.chunks_mut(len);
+            let own = parts.next();
+            let workers: Vec<_> = parts.map(|part| scope.spawn(move || work(part))).collect();
+            let mut done = own.map_or(Ok(()), work);
+            for worker in workers {
+                done = done.and(worker.join().unwrap_or(Err(Error::Thread)));
+            }
+            done
+        })
     }
 
     fn superseded(&self, file: &Hidden) -> Result<Reason> {
@@ -172,10 +192,10 @@ impl Merged {
         if self.entry(above).kind != Kind::File || self.entry(above).size != file.bytes {
             return Ok(Reason::Superseded);
         }
-        let difference = compare(place(own), place(above))?;
+        // Attributes are not read where the contents say enough.
         Ok(match () {
-            () if difference.content => Reason::Superseded,
-            () if difference.any() => Reason::MetadataOnly,
+            () if content_differs(place(own), place(above))? => Reason::Superseded,
+            () if compare_attributes(place(own), place(above))?.any() => Reason::MetadataOnly,
             () => Reason::Identical,
         })
     }

@@ -1,6 +1,6 @@
 //! Output too long to be put together first.
 
-use crate::image::format::{printable, steers_terminal};
+use crate::image::format::{is_plain, printable, steers_terminal};
 use anyhow::Context as _;
 use serde::{Serialize, Serializer};
 use serde_json::ser::{Formatter, PrettyFormatter};
@@ -17,10 +17,10 @@ pub struct Pieces(String);
 impl Pieces {
     /// Adds a line, with control characters made visible.
     pub fn line(&mut self, text: &str) -> anyhow::Result<()> {
-        if text.contains(steers_terminal) {
-            self.0 += &printable(text);
-        } else {
+        if is_plain(text) || !text.contains(steers_terminal) {
             self.0 += text;
+        } else {
+            self.0 += &printable(text);
         }
         self.0.push('\n');
         if self.0.len() < PIECE { Ok(()) } else { self.end() }
@@ -77,7 +77,7 @@ struct Plain<'a>(PrettyFormatter<'a>);
 
 impl Formatter for Plain<'_> {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        if fragment.is_ascii() && !fragment.contains('\u{7f}') {
+        if is_plain(fragment) {
             return writer.write_all(fragment.as_bytes());
         }
         let mut rest = fragment;
