@@ -33,6 +33,7 @@
 //! | How do they merge, what hides what? | `tree`; redirects and looking up before that, `follow` |
 //! | Lower files that a writable layer has under another name? | `index` |
 //! | What does one ask of the result? | `merged` |
+//! | Where does a path lead? | `resolve` ([`Merged::resolve`], [`Merged::trace`]) |
 //! | What does a layer change at a path? | `compare` ([`Merged::touches`]) |
 //! | In what do two views differ? | `difference` |
 //! | What does a layer change in the merged view? | `step` ([`Merged::step`]) |
@@ -56,6 +57,7 @@ mod open;
 mod origin;
 mod outline;
 mod read;
+mod resolve;
 mod seen;
 mod settle;
 mod step;
@@ -74,9 +76,10 @@ pub use difference::{Delta, Seen, Side, differences};
 pub use entry::{Entry, Kind};
 pub use error::{Error, Result};
 pub use layer::{Counts, EntryId, Facts, Layer};
-pub use merged::{Lost, Merged, View};
+pub use merged::{Merged, View};
 pub use open::{LayerDirectory, Stack, facts};
 pub use outline::{Bounds, Bytes, Fate, Loss, Outline, Sum};
+pub use resolve::Lost;
 pub use step::{Mark, Step};
 pub use summary::Summary;
 pub use total::total;
