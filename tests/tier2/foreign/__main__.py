@@ -10,6 +10,8 @@ Builds images from real content with GNU tar, umoci, buildah, skopeo and podman 
   back     what `laminafs save` writes is accepted by skopeo, umoci and podman, shows the same tree there, and has the
            layers bit for bit that came in;
   commit   so is what `laminafs commit` makes of changes in a mount, and GNU tar unpacks what `laminafs export` makes;
+  look     what ls, stat, waste, diff, layers, report and ui say of them in a store, a layout and podman's storage, and of a
+           container, is what mounts show;
   cost     shared layers are on disk once, `df -v` adds up, and loading again unpacks nothing;
   user     an ordinary user who loads and mounts the same images sees what root sees.
 
@@ -35,6 +37,7 @@ import commit
 import cost
 import forward
 import known
+import look
 import private
 import user
 import views
@@ -43,7 +46,7 @@ from tools import Tools
 from trees import differences
 
 # cost comes first: it looks at a store that nothing else has used.
-PARTS = {"cost": cost, "forward": forward, "archives": back, "back": back, "commit": commit, "user": user}
+PARTS = {"cost": cost, "forward": forward, "archives": back, "back": back, "commit": commit, "user": user, "look": look}
 
 
 class Run:
@@ -124,7 +127,8 @@ def main():
     args = parser.parse_args()
     program = os.path.abspath(shutil.which(args.laminafs) or sys.exit(f"{args.laminafs}: not found"))
     private.enter()
-    scratch = tempfile.mkdtemp(prefix="laminafs-images-", dir=args.scratch)
+    # No "_" at either end: paths become names of images.
+    scratch = tempfile.mkdtemp(prefix="laminafs-images-x", suffix="x", dir=args.scratch)
     try:
         failures = check(args, scratch, program)
     finally:
