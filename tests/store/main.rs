@@ -11,6 +11,7 @@
 )]
 
 mod changes;
+mod compared;
 mod engine;
 mod facts;
 mod harness;
