@@ -24,9 +24,10 @@ def look(this):
     for tag in TAGS:
         _image(this, tag)
     _container(this)
-    for tag in ("debian-1", "debian-2"):
-        this.images.load(tag)
-    shared = _json(this.tools, "share", (), this.images.store("debian-3"))["layers"]
+    # A store that no other check has put images into.
+    for tag in ("debian-1", "debian-2", "debian-3"):
+        this.tools.lamina("load", "-q", this.images.at(tag), store="shared")
+    shared = _json(this.tools, "share", (), "shared")["layers"]
     _expect(this, "share: layers of debian-3 that others have", len(shared), len(this.images.layers("debian-3")) - 1)
 
 
