@@ -126,8 +126,8 @@ fn memory_of_known_objects() {
     assert_eq!(known, (DIRS - 10) * (FILES + 1));
     let each = bed.memory().saturating_sub(before) / known as u64;
     println!("{each} bytes of daemon memory for each known object");
-    // Names that are listed and then looked up one by one are in an index as well.
-    let most = if bed.capability("do_readdirplus") == "used" { 400 } else { 600 };
+    // Names that are listed and then looked up one by one are in an index as well. Linux 6.1: 423 with listings of one page.
+    let most = if bed.capability("do_readdirplus") == "used" { 450 } else { 600 };
     assert!(each <= most, "{each} bytes for each known object");
     let full = bed.memory();
     for round in 0..4 {

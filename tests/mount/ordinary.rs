@@ -7,6 +7,7 @@ use std::fs;
 use std::process::Command;
 
 use super::harness::{Bed, PROGRAM, Setup, put, run, text_of};
+use super::os;
 
 /// `under`: what the user's upper directory is on; `$1`: further options of that.
 const PREPARE: &str = "prepare() {
@@ -68,11 +69,15 @@ fn seen(form: &str, in_namespace: bool) -> BTreeMap<String, String> {
 
 #[test]
 fn what_users_delete_stays_deleted_where_the_kernels_whiteouts_cannot_be_made() {
-    let hidden =
-        [("attribute", "./d ./d/n ./f ./g ./low ./moved"), ("beside", "./.wh.d ./.wh.f ./.wh.g ./.wh.low ./d ./d/n")];
-    for (form, upper) in hidden {
+    for form in ["attribute", "beside"] {
         for in_namespace in [false, true] {
             let seen = seen(form, in_namespace);
+            // Before 6.7 an overlay with userxattr keeps attributes of this name to itself.
+            let refused = in_namespace && os::kernel() < (6, 7);
+            let (form, upper) = match form {
+                "attribute" if !refused => (form, "./d ./d/n ./f ./g ./low ./moved"),
+                _ => ("beside", "./.wh.d ./.wh.f ./.wh.g ./.wh.low ./d ./d/n"),
+            };
             let which = format!("{form}, namespace: {in_namespace}: {seen:?}");
             assert_eq!(seen["form"], form, "{which}");
             assert_eq!(seen["now"], "./d ./d/n ./moved ./moved/z", "{which}");

@@ -182,6 +182,11 @@ fn explain(refusal: Refusal, work: Option<&Path>) -> anyhow::Error {
              crash of the machine may have ruined it; if there was none, remove the directory {} and mount again",
             mark.display()
         ),
+        // Before 6.5 it takes all parameters as they come, and says nothing.
+        (e, None) if e.is(Errno::INVAL) && refusal.said.is_empty() => anyhow!(
+            "kernel overlayfs refuses the layers and does not say why ({refusal}); --kernel needs Linux 6.7 or newer; \
+             mount without it"
+        ),
         _ => anyhow!("kernel overlayfs refuses the layers: {refusal}; mount without --kernel"),
     }
 }
