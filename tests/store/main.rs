@@ -17,6 +17,7 @@ mod facts;
 mod harness;
 mod images;
 mod layered;
+mod live;
 mod load;
 mod mount;
 mod names;

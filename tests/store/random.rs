@@ -1,6 +1,6 @@
 //! Random changes in a mount, and what the inspecting commands say of it meanwhile.
 
-use super::layered::{listed, walk};
+use super::live::{listed, walk};
 use super::mount::Mounts;
 use serde_json::json;
 use std::fs::{self, File, Permissions};
