@@ -50,8 +50,13 @@ fn a_mount_answers_when_the_command_returns() {
         assert_eq!(fs::read_link(format!("/proc/{pid}/fd/{n}")).unwrap(), Path::new("/dev/null"), "descriptor {n}");
     }
     assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), Path::new("/"));
-    let found = text_of(run(Command::new("pgrep").arg("-f").arg(&bed.m)).stdout);
-    assert_eq!(found, pid.to_string(), "one process a mount, found by its arguments");
+    let names_it = |pid: &str| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split(|&b| b == 0).any(|argument| argument == bed.m.as_os_str().as_encoded_bytes())
+    };
+    let processes = entries(Path::new("/proc")).into_iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
+    let found: Vec<_> = processes.filter(|pid| names_it(pid)).collect();
+    assert_eq!(found, [pid.to_string()], "one process a mount, found by its arguments");
     let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
     let arguments: Vec<_> = arguments.split(|&b| b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
     assert_eq!(arguments[..4], [PROGRAM, "mount", "-o", &bed.option_string()]);

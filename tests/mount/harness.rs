@@ -125,9 +125,9 @@ pub fn alive(pid: u32) -> bool {
     !state.starts_with('Z') && !state.starts_with('X')
 }
 
-/// The line of /proc/self/mounts for a mount point, in fields.
+/// The line of /proc/thread-self/mounts for a mount point, in fields.
 pub fn mount_line(at: &Path) -> Option<Vec<String>> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap();
     let at = at.to_str().unwrap().replace('\\', "\\134").replace(' ', "\\040");
     mounts.lines().map(|l| l.split(' ').map(str::to_owned).collect::<Vec<_>>()).rev().find(|f| f[1] == at)
 }

@@ -1,5 +1,5 @@
 //! The program through real mounts: every test mounts a stack of its own with the real binary and looks at it as a user
-//! does. Needs root, `/dev/fuse`, and an ordinary Linux with util-linux, acl and attr; a test that cannot run fails.
+//! does. Needs root, `/dev/fuse`, and an ordinary Linux with coreutils and util-linux; a test that cannot run fails.
 
 #![allow(
     unsafe_code,
@@ -31,6 +31,7 @@ mod os;
 mod override_stat;
 mod passthrough;
 mod permissions;
+mod posix_acl;
 mod remount;
 mod ro;
 mod round_trips;

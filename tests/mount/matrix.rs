@@ -15,7 +15,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
-use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::harness::{Bed, Setup, has};
 use super::os;
@@ -174,21 +173,11 @@ pub fn codes<const N: usize>(results: [io::Result<()>; N]) -> String {
     results.map(code).join(", ")
 }
 
-/// Changes the ids of this thread only, which the wrappers of the C library do not; the umask becomes its own too.
+/// Makes this thread the user, with the umask.
 fn become_user(user: &User, umask: u32) {
-    let changed = |result: libc::c_long| assert_eq!(result, 0, "{}", io::Error::last_os_error());
     let capable = (user.uid == 0) == (user.capabilities == Capabilities::Usual);
-    unsafe {
-        changed(libc::unshare(libc::CLONE_FS).into());
-        libc::umask(umask);
-        changed(libc::prctl(libc::PR_SET_KEEPCAPS, libc::c_ulong::from(capable), 0, 0, 0).into());
-        changed(libc::syscall(libc::SYS_setgroups, user.groups.len(), user.groups.as_ptr()));
-        changed(libc::syscall(libc::SYS_setresgid, user.gid, user.gid, user.gid));
-        changed(libc::syscall(libc::SYS_setresuid, user.uid, user.uid, user.uid));
-    }
-    let none = CapabilitySets { effective: CapabilitySet::empty(), ..rustix::thread::capabilities(None).unwrap() };
-    let sets = if capable { CapabilitySets { effective: none.permitted, ..none } } else { none };
-    rustix::thread::set_capabilities(None, sets).unwrap();
+    os::become_user(user.uid, user.gid, user.groups, capable);
+    unsafe { libc::umask(umask) };
 }
 
 /// The time that everything in a tree has before a case.
@@ -335,26 +324,3 @@ pub fn three_ways(p: &Path) -> String {
     let open = |r, w| File::options().read(r).write(w).open(p).map(drop);
     codes([open(true, false), open(false, true), open(true, true)])
 }
-
-/// A whole access control list as the kernel takes it: (tag, permissions, id), sorted by the caller.
-pub fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
-    let mut value = 2u32.to_le_bytes().to_vec();
-    for (tag, permissions, id) in entries {
-        value.extend(tag.to_le_bytes());
-        value.extend(permissions.to_le_bytes());
-        value.extend(id.to_le_bytes());
-    }
-    value
-}
-
-pub const ACCESS: &str = "system.posix_acl_access";
-pub const DEFAULT: &str = "system.posix_acl_default";
-/// Tags of entries (`include/uapi/linux/posix_acl.h`).
-pub const USER_OBJ: u16 = 1;
-pub const NAMED_USER: u16 = 2;
-pub const GROUP_OBJ: u16 = 4;
-pub const NAMED_GROUP: u16 = 8;
-pub const MASK: u16 = 16;
-pub const OTHERS: u16 = 32;
-/// The id of an entry without one.
-pub const NOBODY: u32 = u32::MAX;

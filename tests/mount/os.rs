@@ -9,6 +9,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, XattrFlags};
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 
 /// The errno of a failed call.
 pub fn errno<T>(result: io::Result<T>) -> i32 {
@@ -49,6 +51,23 @@ pub fn get_xattr(path: &Path, name: &str) -> io::Result<Vec<u8>> {
     buffer.truncate(n);
     Ok(buffer)
 }
+
+pub fn remove_xattr(path: &Path, name: &str) -> io::Result<()> {
+    Ok(rustix::fs::lremovexattr(path, name)?)
+}
+
+/// The attribute of a program's capabilities.
+pub const CAPABILITY: &str = "security.capability";
+
+/// `cap_net_raw=ep` as its value: of revision 2, and in force at once; then the 32 lower permitted and inheritable ones, and
+/// the 32 upper ones (`struct vfs_cap_data` in `include/uapi/linux/capability.h`).
+pub const NET_RAW: [u8; 20] = {
+    let mut value = [0; 20];
+    (value[0], value[3]) = (1, 2);
+    // Number 13.
+    value[5] = 1 << 5;
+    value
+};
 
 /// Names and values, sorted.
 pub fn xattrs(path: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -165,6 +184,43 @@ pub fn tells_its_uuid(path: &Path) -> bool {
     const GETFSUUID: libc::c_ulong = 0x8011_1500;
     let (directory, mut uuid) = (File::open(path).unwrap(), [0u8; 17]);
     unsafe { libc::ioctl(directory.as_raw_fd(), GETFSUUID as _, uuid.as_mut_ptr()) == 0 }
+}
+
+/// Changes the ids of this thread only, which the wrappers of the C library do not. It gets an umask of its own too.
+pub fn become_user(uid: u32, gid: u32, groups: &[u32], capable: bool) {
+    let changed = |result: libc::c_long| assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    unsafe {
+        changed(libc::unshare(libc::CLONE_FS).into());
+        changed(libc::prctl(libc::PR_SET_KEEPCAPS, libc::c_ulong::from(capable), 0, 0, 0).into());
+        changed(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()));
+        changed(libc::syscall(libc::SYS_setresgid, gid, gid, gid));
+        changed(libc::syscall(libc::SYS_setresuid, uid, uid, uid));
+    }
+    let none = CapabilitySets { effective: CapabilitySet::empty(), ..rustix::thread::capabilities(None).unwrap() };
+    let sets = if capable { CapabilitySets { effective: none.permitted, ..none } } else { none };
+    rustix::thread::set_capabilities(None, sets).unwrap();
+}
+
+/// Runs `work` as a user without capabilities and other groups.
+pub fn as_user<T: Send>(uid: u32, gid: u32, work: impl FnOnce() -> T + Send) -> T {
+    in_a_thread(|| {
+        become_user(uid, gid, &[], false);
+        work()
+    })
+}
+
+/// Runs `work` where mounts are its own, as are those of the programs that it starts.
+pub fn with_own_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    in_a_thread(|| {
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
+        mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).unwrap();
+        work()
+    })
+}
+
+fn in_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let done = std::thread::scope(|scope| scope.spawn(work).join());
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Version of the running kernel.

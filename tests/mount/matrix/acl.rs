@@ -9,9 +9,12 @@ use rustix::fs::FileType;
 
 use super::super::harness::has;
 use super::super::os;
+use super::super::posix_acl::{
+    ACCESS, DEFAULT, GROUP_OBJ, MASK, NAMED_GROUP, NAMED_USER, NOBODY, OTHERS, USER_OBJ, acl,
+};
 use super::{
-    ACCESS, Case, DEFAULT, GROUP, GROUP_OBJ, MASK, NAMED, NAMED_GROUP, NAMED_USER, NOBODY, OTHERS, OWNER, Stage, TEAM,
-    Tree, USER_OBJ, USUAL, User, acl, check_with, code, codes, everybody, open_write, three_ways,
+    Case, GROUP, NAMED, OWNER, Stage, TEAM, Tree, USUAL, User, check_with, code, codes, everybody, open_write,
+    three_ways,
 };
 
 /// A list with an entry for a user and for a group.

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::super::harness::{Bed, PROGRAM, Setup, entries, exists, is_whiteout, mkdir, put, read, run, sh_in, text_of};
-use super::super::os;
+use super::super::os::{self, errno, set_xattr};
+use super::super::posix_acl::{ACCESS, NAMED_USER, modify, text};
 use super::{alone, everywhere};
 
 /// fuse-overlayfs issues 277, 318, 344, 364, 382, 393, mergerfs issue 1319: mounted over a part of a layer, or over all
@@ -158,15 +159,25 @@ fn an_ordinary_users_mount_of_files_with_attributes_of_root() {
         for name in ["capable", "trusted", "plain"] {
             put(&l[0], name, "x");
         }
-        sh_in(&l[0], "chown -R 1000:1000 .; setcap cap_net_raw+ep capable; setfattr -n trusted.a -v b trusted");
-        sh_in(&l[0], "setfattr -n user.a -v b trusted");
+        sh_in(&l[0], "chown -R 1000:1000 .");
+        set_xattr(&l[0].join("capable"), os::CAPABILITY, &os::NET_RAW).unwrap();
+        for name in ["trusted.a", "user.a"] {
+            set_xattr(&l[0].join("trusted"), name, b"b").unwrap();
+        }
     });
     let script = "
         ./program mount -o lowerdir=lower/1,upperdir=upper,workdir=work m; cd m
-        chmod 755 capable; echo y >>capable; cat capable; echo y >>trusted; cat trusted; getfattr -d trusted
+        chmod 755 capable; echo y >>capable; cat capable; echo y >>trusted; cat trusted; cp --preserve=xattr trusted copy
         ! chown 1001 plain 2>/dev/null; ! chgrp 1001 plain 2>/dev/null; stat -c %u:%g plain; chown 1000:1000 plain
         ! mknod dev c 1 3 2>/dev/null; cd ..; ./program umount m";
-    assert_eq!(as_user(&bed, script), "xy\nxy\n# file: trusted\nuser.a=\"b\"\n\n1000:1000");
+    assert_eq!(as_user(&bed, script), "xy\nxy\n1000:1000");
+    // What was copied up, and what the copy took of it through the mount.
+    for name in ["trusted", "copy"] {
+        let mut names = os::xattr_names(&bed.u(name));
+        names.retain(|name| !name.starts_with("user.overlay."));
+        assert_eq!(names, ["user.a"], "{name}");
+        assert_eq!(os::get_xattr(&bed.u(name), "user.a").unwrap(), b"b");
+    }
     assert_eq!(bed.u("plain").metadata().unwrap().uid(), 1000);
 }
 
@@ -178,7 +189,9 @@ fn a_mount_in_a_user_namespace() {
         put(&l[0], "capable", "x");
         put(&l[0], "foreign", "x");
         put(&l[0], "d/f", "x");
-        sh_in(&l[0], "setcap cap_net_raw+ep capable; chown 1234:1234 foreign; setfattr -n trusted.a -v b d/f");
+        sh_in(&l[0], "chown 1234:1234 foreign");
+        set_xattr(&l[0].join("capable"), os::CAPABILITY, &os::NET_RAW).unwrap();
+        set_xattr(&l[0].join("d/f"), "trusted.a", b"b").unwrap();
     });
     let script = format!(
         "cd {}; {PROGRAM} mount -o {} m; cd m
@@ -194,24 +207,33 @@ fn a_mount_in_a_user_namespace() {
 /// fuse-overlayfs issues 304, 336, 367, 479: layers on a file system without access control lists and attributes at all.
 #[test]
 fn layers_without_attributes() {
-    let bed = Bed::unmounted(Setup::default(), |l| put(&l[0], "top", "x"));
+    let mut bed = Bed::unmounted(Setup::default(), |l| put(&l[0], "top", "x"));
     mkdir(&bed.dir, "ram");
-    let script = format!(
-        "cd {dir}; mount -t ramfs none ram; mkdir -p ram/d/s; echo x >ram/d/f; ln -s f ram/d/l; chown 1000 ram/d/f
-        ln ram/d/f ram/d/h; ! setfattr -n user.a -v b ram/d/f 2>/dev/null
-        {PROGRAM} mount -o lowerdir=lower/1:ram,upperdir=upper,workdir=work m; cd m
-        find . | LC_ALL=C sort | tr '\\n' ' '; getfattr -d d/f; getfacl -cpE d/f | head -1
-        ! getfattr -n user.a d/f 2>/dev/null; cp -a d e; setpriv --reuid=1000 --clear-groups sh -c 'echo y >>d/f'
-        cat d/h; setfacl -m u:5:rw d/f; setfattr -n user.a -v b d/s; rm d/l; mv d g; cd ..; {PROGRAM} umount m
-        {PROGRAM} mount -o lowerdir=lower/1:ram,upperdir=upper,workdir=work m
-        (cd m; find g | LC_ALL=C sort | tr '\\n' ' '; getfacl -cpEn g/f | grep user:5; getfattr -n user.a g/s)
-        {PROGRAM} umount m; cat ram/d/f",
-        dir = bed.dir.display(),
-    );
-    let out = finished(alone(&[], &script));
-    let first = ". ./d ./d/f ./d/h ./d/l ./d/s ./top user::rw-\nx\ny\n";
-    let second = "g g/f g/h g/s user:5:rw-\n# file: g/s\nuser.a=\"b\"\n\nx";
-    assert_eq!(out, format!("{first}{second}"));
+    let below = bed.dir.join("ram/d/f");
+    os::with_own_mounts(|| {
+        sh_in(
+            &bed.dir,
+            "mount -t ramfs none ram; mkdir -p ram/d/s; echo x >ram/d/f; ln -s f ram/d/l; chown 1000 ram/d/f; ln ram/d/f ram/d/h",
+        );
+        assert_eq!(errno(set_xattr(&below, "user.a", b"b")), libc::EOPNOTSUPP, "the test itself");
+        bed.with_options(&format!("lowerdir={}:{}", bed.lowers[0].display(), bed.dir.join("ram").display()));
+        bed.mount();
+        assert_eq!(bed.sh("find . | LC_ALL=C sort | tr '\\n' ' '"), ". ./d ./d/f ./d/h ./d/l ./d/s ./top");
+        assert_eq!(os::xattrs(&bed.p("d/f")), []);
+        assert_eq!(text(&bed.p("d/f"), ACCESS), "user::rw- group::r-- other::r--");
+        assert_ne!(errno(os::get_xattr(&bed.p("d/f"), "user.a")), 0);
+        bed.sh("cp -a d e; setpriv --reuid=1000 --clear-groups sh -c 'echo y >>d/f'");
+        assert_eq!(bed.sh("cat d/h"), "x\ny");
+        modify(&bed.p("d/f"), ACCESS, &[(NAMED_USER, 6, 5)]);
+        set_xattr(&bed.p("d/s"), "user.a", b"b").unwrap();
+        bed.sh("rm d/l; mv d g");
+        bed.remount();
+        assert_eq!(bed.sh("find g | LC_ALL=C sort | tr '\\n' ' '"), "g g/f g/h g/s");
+        assert_eq!(text(&bed.p("g/f"), ACCESS), "user::rw- user:5:rw- group::r-- mask::rw- other::r--");
+        assert_eq!(os::get_xattr(&bed.p("g/s"), "user.a").unwrap(), b"b");
+        bed.unmount();
+        assert_eq!(read(&below), "x\n");
+    });
 }
 
 /// Defect C9: removing, moving away or cutting a lower file copies all its data first. Here upper has no room for that.
