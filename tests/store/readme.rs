@@ -1,10 +1,11 @@
 //! The commands of the README's section "Look into an image", and the examples in the help of the inspecting commands and in
-//! their manual pages: run as they are written. Needs root and `/dev/fuse`, as the mount tests do, and `jq`.
+//! their manual pages: run as they are written. Needs root and `/dev/fuse`, as the mount tests do.
 
 use super::harness::{Bed, PROGRAM};
 use super::layered::SECOND;
 use super::mount::Mounts;
 use super::sample::{APP, BASE, DATA, Entry, Sample, docker_archive, oci_layout};
+use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -67,8 +68,36 @@ fn shell(bed: &Bed, line: &str) -> Output {
     shell.output().unwrap()
 }
 
+/// What a path for jq(1) finds in a document: names and `[]`, as in `.layers[].size`; the examples need no more.
+fn select<'a>(document: &'a Value, path: &str) -> Vec<&'a Value> {
+    let mut found = vec![document];
+    for part in path.strip_prefix('.').unwrap().split('.') {
+        let name = part.strip_suffix("[]").unwrap_or(part);
+        assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'), "{path}: not understood here");
+        if !name.is_empty() {
+            found = found.into_iter().map(|value| &value[name]).collect();
+        }
+        if part.ends_with("[]") {
+            found = found.into_iter().flat_map(|value| value.as_array().unwrap()).collect();
+        }
+    }
+    found
+}
+
+/// Runs a line but for jq behind it, which would find something in everything that the line says.
+fn run_for_jq(bed: &Bed, line: &str, command: &str, arguments: &str) {
+    let output = shell(bed, command);
+    assert!(output.status.success() && output.stderr.is_empty(), "{line}: {output:?}");
+    let document = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{line}: {e}"));
+    let found = select(&document, arguments.trim_start_matches("-r ").trim_matches('\''));
+    assert!(!found.is_empty() && !found.contains(&&Value::Null), "{line}: {found:?} in {document}");
+}
+
 /// Runs a line, which must succeed and print something, to its file if it names one.
 fn run(bed: &Bed, line: &str) {
+    if let Some((command, arguments)) = line.split_once(" | jq ") {
+        return run_for_jq(bed, line, command, arguments);
+    }
     if line.starts_with("laminafs ui ") {
         let (code, _, shown) = bed.on_terminal(line.strip_prefix("laminafs ").unwrap(), "q", true);
         // What it shows is tested in tmux (tests/tier2/ui.py); here it takes the whole screen and gives it back.
@@ -138,6 +167,18 @@ fn examples_in_the_help_run_as_they_are_written() {
         let examples = examples(&bed.ok(&format!("{command} --help")));
         assert!(examples.len() >= 2, "{command}: {examples:?}");
         examples.iter().for_each(|line| run(&bed, line));
+    }
+}
+
+/// Those of the other commands are not all for the images here.
+#[test]
+fn what_the_help_has_jq_look_for_is_there() {
+    let bed = bed();
+    for command in ["df", "images", "inspect"] {
+        let examples = examples(&bed.ok(&format!("{command} --help")));
+        let lines: Vec<_> = examples.iter().filter(|line| line.contains(" | jq ")).collect();
+        assert_eq!(lines.len(), 1, "{command}: {examples:?}");
+        run(&bed, lines[0]);
     }
 }
 
