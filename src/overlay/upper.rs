@@ -40,39 +40,61 @@ pub fn hides_from_kernel(upper: &Path, work: &Path) -> sys::Result<bool> {
 /// Looks through a layer directory, which any program may have written, for a name that begins with `.wh.`: kernel overlayfs
 /// shows it as a file, and what it hides as well. The path of one below `layer`.
 ///
-/// What is mounted in the layer is left out, as it is by the kernel. Reads every directory: about a second for each million of
-/// entries that the kernel has in memory.
+/// What is mounted in the layer is left out, as it is by the kernel, and so is a directory that may be neither listed nor
+/// searched: the kernel looks into layers with the rights of who mounts, finds nothing there, and says so (`EACCES`). Reads every
+/// other directory: about a second for each million of entries that the kernel has in memory. That `layer` is missing is for
+/// mounting to say.
 ///
 /// # Errors
-/// `ENAMETOOLONG` for a directory whose path is too long to be opened (4096 bytes).
-pub fn whiteout_beside(layer: &Path) -> sys::Result<Option<PathBuf>> {
-    let public = sys::open_root(layer)?;
+/// With the path of the directory below `layer`: `EACCES` for one that may be searched and not listed, since the kernel finds
+/// by name what it is asked for there; `ENAMETOOLONG` for one whose path is too long to be opened (4096 bytes).
+pub fn whiteout_beside(layer: &Path) -> Result<Option<PathBuf>, (PathBuf, sys::Error)> {
+    let public = match sys::open_root(layer) {
+        Err(e) if e.is(Errno::NOENT) => return Ok(None),
+        public => public.map_err(|e| (PathBuf::new(), e))?,
+    };
     // Where there may be no private mount there may be none of overlayfs either, which will say so.
     let root = sys::private_clone(public.as_fd(), true).map_or(public, |clone| clone.root);
     let mut waiting = vec![PathBuf::new()];
     while let Some(dir) = waiting.pop() {
-        let fd = match sys::open_dir_path(root.as_fd(), dir.as_os_str()) {
-            Err(e) if e.is(Errno::NOENT) => continue, // removed meanwhile
-            fd => fd?,
-        };
-        let (mut found, mut untyped) = (None, Vec::<OsString>::new());
-        sys::read_dir(fd.as_fd(), &mut |entry| {
-            let name = OsStr::from_bytes(entry.name);
-            match entry.kind {
-                _ if reserved(entry.name) => found = Some(dir.join(name)),
-                libc::DT_DIR => waiting.push(dir.join(name)),
-                libc::DT_UNKNOWN => untyped.push(name.to_owned()),
-                _ => {}
-            }
-        })?;
-        if found.is_some() {
-            return Ok(found);
-        }
-        for name in untyped {
-            if sys::stat(At::Name(fd.as_fd(), &name))?.is_dir() {
-                waiting.push(dir.join(name));
-            }
+        match find_beside(root.as_fd(), &dir, &mut waiting) {
+            Ok(None) => {}
+            Ok(found) => return Ok(found),
+            // Removed meanwhile.
+            Err(e) if e.is(Errno::NOENT) => {}
+            Err(e) => return Err((dir, e)),
         }
     }
     Ok(None)
+}
+
+/// Looks into one directory, and adds those in it to `subdirectories`.
+fn find_beside(root: Fd<'_>, dir: &Path, subdirectories: &mut Vec<PathBuf>) -> sys::Result<Option<PathBuf>> {
+    let fd = sys::open_dir_path(root, dir.as_os_str())?;
+    let (mut found, mut untyped) = (None, Vec::<OsString>::new());
+    let listed = sys::read_dir(fd.as_fd(), &mut |entry| {
+        let name = OsStr::from_bytes(entry.name);
+        match entry.kind {
+            _ if reserved(entry.name) => found = Some(dir.join(name)),
+            libc::DT_DIR => subdirectories.push(dir.join(name)),
+            libc::DT_UNKNOWN => untyped.push(name.to_owned()),
+            _ => {}
+        }
+    });
+    match listed {
+        Err(e) if e.is(Errno::ACCESS) => {
+            let searched = sys::stat(At::Name(fd.as_fd(), OsStr::new(".")));
+            return if searched.is_err_and(|e| e.is(Errno::ACCESS)) { Ok(None) } else { Err(e) };
+        }
+        listed => listed?,
+    }
+    for name in untyped {
+        match sys::stat(At::Name(fd.as_fd(), &name)) {
+            Ok(stat) if stat.is_dir() => subdirectories.push(dir.join(name)),
+            Ok(_) => {}
+            Err(e) if e.is(Errno::NOENT) => {} // removed meanwhile
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(found)
 }

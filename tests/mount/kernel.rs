@@ -1,8 +1,8 @@
 //! Directories mounted with `--kernel`: what kernel overlayfs wants, and how such a mount is known again.
 
-use std::process::Output;
+use std::process::{Command, Output};
 
-use super::harness::{Bed, Setup, exists, laminafs, mount_line, put, read, sh_in, text_of};
+use super::harness::{Bed, PROGRAM, Setup, exists, laminafs, mount_line, put, read, sh_in, text_of};
 use super::os;
 
 fn bed() -> Bed {
@@ -110,4 +110,41 @@ fn names_like_whiteouts_in_no_layer_do_not_matter_to_the_kernel() {
     said(output, 0);
     assert!(exists(&bed.p("d/a.wh.f")) && exists(&bed.p("on/f")));
     unmount(&bed);
+}
+
+/// Root of a user namespace may not read what belongs to the root of the machine, nor may the kernel for it.
+#[test]
+fn directories_that_who_mounts_may_not_read_are_no_hindrance() {
+    for mode in ["700", "711"] {
+        let setup = Setup { lowers: 2, ..Setup::default() };
+        let bed = Bed::unmounted(setup, |l| {
+            put(&l[1], "closed/f", "lower");
+            put(&l[0], "closed/.wh.f", "");
+            put(&l[0], "g", "lower");
+            sh_in(&l[0], &format!("chmod {mode} closed"));
+        });
+        if os::kernel() < (6, 7) {
+            return;
+        }
+        std::fs::copy(PROGRAM, bed.dir.join("program")).unwrap();
+        let inside = "
+            ./program mount --kernel -o userxattr,lowerdir=lower/1:lower/2,upperdir=upper,workdir=work m
+            cat m/g; echo; echo new >m/new; ls m
+            cat m/closed/f 2>&1 && echo SEEN; ls m/closed >/dev/null 2>&1 && echo LISTED
+            ./program umount m";
+        let script =
+            "chown 1000:1000 upper work m; setpriv --reuid=1000 --regid=1000 --clear-groups unshare -Urm sh -euc \"$1\"";
+        let unshare = ["-m", "--propagation", "slave", "sh", "-euc", script, "-", inside];
+        let output = Command::new("unshare").args(unshare).current_dir(&bed.dir).env("LC_ALL", "C").output().unwrap();
+        let done = output.status.success();
+        let (out, err) = (text_of(output.stdout), text_of(output.stderr));
+        if mode == "700" {
+            assert!(done && err.is_empty(), "{out}\n{err}");
+            assert_eq!(out, "lower\nclosed\ng\nnew\ncat: m/closed/f: Permission denied");
+        } else {
+            // By name the kernel would find what is deleted.
+            assert!(!done && out.is_empty(), "{out}");
+            assert!(err.contains("/closed, which kernel overlayfs") && err.contains("ermission denied"), "{err}");
+        }
+    }
 }

@@ -60,15 +60,16 @@ pub fn check(ground: &Ground, options: &MountOptions) -> anyhow::Result<()> {
 fn check_names(layer: &Path) -> anyhow::Result<()> {
     match whiteout_beside(layer) {
         Ok(None) => Ok(()),
-        Err(e) if e.is(Errno::NOENT) => Ok(()),
         Ok(Some(name)) => bail!(
             "kernel overlayfs would show {} as a file, and with it what it says is deleted: to it .wh. is the beginning of a \
              name like any other; mount without --kernel",
             layer.join(name).display()
         ),
-        Err(e) => {
-            bail!("looking for whiteouts of the form .wh.NAME in {}: {e}; mount without --kernel", layer.display())
-        }
+        Err((dir, e)) => bail!(
+            "looking for whiteouts of the form .wh.NAME in {}, which kernel overlayfs would take for files: {e}; mount without \
+             --kernel",
+            layer.join(dir).display()
+        ),
     }
 }
 

@@ -406,3 +406,32 @@ fn changes_are_old_or_new_at_every_crash_without_devices_and_attributes() {
     // `.wh.` has no room before a long name: nothing hides it, and it stays.
     crash("without devices and attributes", NOTHING, |name| !name.contains("long name"));
 }
+
+/// What goes while a layer is looked through is passed over, and only that.
+#[test]
+fn a_directory_that_goes_meanwhile_does_not_end_the_look_for_whiteouts() {
+    use crate::overlay::whiteout_beside;
+    use crate::sys::seam::Plan;
+
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+        std::fs::write(dir.path().join(name).join(".wh.f"), "").unwrap();
+    }
+    let look = |plan| {
+        seam::plan(plan);
+        (whiteout_beside(dir.path()).map_err(|(path, e)| (path, e.errno)), seam::take().readings)
+    };
+    let calls = look(Plan::Count).1;
+    let lists: Vec<_> = (0..calls.len()).filter(|&n| calls[n] == "getdents64").collect();
+    // The layer itself is listed from the first to the second.
+    let [_, end_of_root, first, _] = lists[..] else { panic!("{calls:?}") };
+    for n in end_of_root + 1..=first {
+        let (found, _) = look(Plan::FailNthReading { n: n + 1, errno: Errno::NOENT });
+        assert!(found.unwrap().is_some(), "{}", calls[n]);
+        let (found, _) = look(Plan::FailNthReading { n: n + 1, errno: Errno::IO });
+        let (path, errno) = found.unwrap_err();
+        assert!(errno == Errno::IO && ["a", "b"].contains(&path.to_str().unwrap()), "{}, {path:?}", calls[n]);
+    }
+    assert_eq!(whiteout_beside(&dir.path().join("none")).unwrap(), None, "for mounting to say");
+}
