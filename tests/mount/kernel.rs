@@ -132,8 +132,7 @@ fn directories_that_who_mounts_may_not_read_are_no_hindrance() {
             cat m/g; echo; echo new >m/new; ls m
             cat m/closed/f 2>&1 && echo SEEN; ls m/closed >/dev/null 2>&1 && echo LISTED
             ./program umount m";
-        let script =
-            "chown 1000:1000 upper work m; setpriv --reuid=1000 --regid=1000 --clear-groups unshare -Urm sh -euc \"$1\"";
+        let script = "chown 1000:1000 upper work m; setpriv --reuid=1000 --regid=1000 --clear-groups unshare -Urm sh -euc \"$1\"";
         let unshare = ["-m", "--propagation", "slave", "sh", "-euc", script, "-", inside];
         let output = Command::new("unshare").args(unshare).current_dir(&bed.dir).env("LC_ALL", "C").output().unwrap();
         let done = output.status.success();
