@@ -47,6 +47,7 @@ mod waste;
 mod whence;
 
 use crate::image::format::printable;
+use crate::sys::caller;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use context::Context;
 use std::ffi::{OsStr, OsString};
@@ -231,6 +232,7 @@ fn tell_damaged(damaged: &[crate::store::Error]) -> Result<(), Failure> {
 
 /// Runs the program with its arguments, the program's name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
+    caller::wait_for_children()?;
     let args: Vec<OsString> = args.into_iter().collect();
     if args.first().is_some_and(|program| mount::helper::is_called(program)) {
         return mount::helper::run(mount::helper::HelperArgs::try_parse_from(&args)?, &Context::default());

@@ -17,7 +17,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 pub use rustix::fs::StatVfsMountFlags as Switches;
 
 use super::session::{MountError, Options};
-use super::unmount::{fusermount, unmount};
+use super::unmount::{fusermount, outcome, unmount};
 use crate::sys::{self, Errno, MountFlags, MountId};
 
 /// `ST_NOSYMFOLLOW` of statfs(2) (Linux 5.10).
@@ -165,10 +165,11 @@ fn mount_as_user(path: &Path, options: &Options, read_only: bool) -> io::Result<
         command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
     })?;
     let device = ours.map(|socket| receive(&socket)).transpose();
-    let output = child.wait_with_output()?;
+    let (status, said) = outcome(child)?;
     match device? {
-        Some(Some(device)) if output.status.success() => Ok(device),
-        _ => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+        // It is sent when the mount is made.
+        Some(Some(device)) if status.is_none_or(|status| status.success()) => Ok(device),
+        _ => Err(io::Error::other(said)),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::io::Read as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use super::about;
 use crate::sys::process::is_root;
@@ -32,13 +33,27 @@ pub fn unmount(path: &Path, lazy: bool) -> io::Result<()> {
     if lazy {
         args.insert(1, OsStr::new("-z"));
     }
-    let output = fusermount(|command| command.args(&args).output())?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    match output.status.success() {
+    let child = fusermount(|command| command.args(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn())?;
+    let (status, said) = outcome(child)?;
+    // It says nothing when all went well.
+    match status.map_or(said.is_empty(), |status| status.success()) {
         true => Ok(()),
         false if said.contains("busy") => Err(io::Error::from_raw_os_error(libc::EBUSY)),
-        false => Err(io::Error::other(said.trim().to_owned())),
+        false => Err(io::Error::other(said)),
     }
+}
+
+/// How a program ended, and what it said on standard error. A process that ignores SIGCHLD does not learn the former.
+pub(super) fn outcome(mut child: Child) -> io::Result<(Option<ExitStatus>, String)> {
+    let mut said = Vec::new();
+    if let Some(mut pipe) = child.stderr.take() {
+        pipe.read_to_end(&mut said)?;
+    }
+    let status = match child.wait() {
+        Err(e) if e.raw_os_error() == Some(libc::ECHILD) => None,
+        status => Some(status?),
+    };
+    Ok((status, String::from_utf8_lossy(&said).trim().to_owned()))
 }
 
 /// Starts the program that mounts and unmounts for ordinary users, under the name that it has here.

@@ -7,6 +7,7 @@
 //!
 //! Every function that touches files announces itself to `sys::seam`, where tests inject failures.
 
+pub mod caller;
 mod change;
 mod data;
 mod dirent;

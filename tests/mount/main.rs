@@ -12,6 +12,7 @@
     clippy::undocumented_unsafe_blocks
 )]
 
+mod caller;
 mod cli;
 mod concurrency;
 mod dirty;
