@@ -1,7 +1,7 @@
 //! What a process has of its caller and must not depend on: how signals are treated, limits, open descriptors.
 #![allow(unsafe_code)]
 
-use super::{Errno, Error, Result};
+use super::{Error, Result};
 use rustix::process::{Resource, Rlimit, Signal};
 
 /// Has children waited for also where the caller ignores SIGCHLD, which is inherited: wait(2) fails with `ECHILD` then, here

@@ -4,7 +4,11 @@
 use std::fs;
 use std::process::Command;
 
-use super::harness::{Bed, PROGRAM, Setup, entries, mount_line, put, run, sh_in, text_of};
+use super::harness::{
+    Bed, PATIENCE, PROGRAM, Setup, alive, entries, mount_line, put, read, run, sh_in, start, text_of, until,
+    wait_within,
+};
+use super::os;
 
 /// A mount point and a lower layer, which an ordinary user may use with the program in the directory.
 fn users_bed() -> Bed {
@@ -41,4 +45,44 @@ fn a_caller_that_ignores_its_children() {
     assert!(output.status.success(), "{}", text_of(output.stderr));
     assert_eq!(entries(home.path()), [""; 0]);
     assert_eq!(mount_line(&bed.m), None);
+}
+
+fn signal(pid: u32, signal: i32) {
+    assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0);
+}
+
+/// timeout(1) signals its child, and then the group that it is in.
+#[test]
+fn two_signals_at_once_are_one() {
+    let bed = Bed::unmounted(Setup::default(), |l| put(&l[0], "f", "lower"));
+    for _ in 0..10 {
+        let arguments = ["mount", "-f", "-o", &bed.option_string()];
+        let mut child = start(Command::new(PROGRAM).args(arguments).arg(&bed.m));
+        until("mounted", PATIENCE, || os::get_xattr(&bed.m, "user.laminafs.pid").is_ok());
+        signal(child.id(), libc::SIGTERM);
+        signal(child.id(), libc::SIGHUP);
+        assert!(wait_within(&mut child, PATIENCE).expect("ends").success());
+        assert_eq!(mount_line(&bed.m), None);
+    }
+}
+
+#[test]
+fn a_later_signal_ends_the_daemon_and_leaves_no_dead_mount() {
+    let mut bed = Bed::new(|l| put(l, "f", "x"));
+    let pid = bed.pid.take().unwrap();
+    let later = std::time::Duration::from_millis(1100);
+    let held = fs::File::open(bed.p("f")).unwrap();
+    // Neither unmounts what is below.
+    sh_in(&bed.dir, "mount -t tmpfs none m");
+    for _ in 0..2 {
+        signal(pid, libc::SIGTERM);
+        std::thread::sleep(later);
+        assert!(alive(pid), "it would leave a dead mount");
+    }
+    sh_in(&bed.dir, "umount m");
+    assert_eq!(read(&bed.p("f")), "x");
+    signal(pid, libc::SIGTERM);
+    until("the daemon ends although its mount is in use", PATIENCE, || !alive(pid));
+    assert_eq!(mount_line(&bed.m), None);
+    drop(held);
 }

@@ -10,9 +10,10 @@ use crate::cli::options::{MountOptions, NAME};
 use crate::fuse::Ids;
 use crate::overlay::{RedirectMode, hides_from_kernel, whiteout_beside};
 use crate::sys::process::is_root;
-use crate::sys::{self, EndOfMount, Errno, MountAttrFlags, Parameter, Refusal};
+use crate::sys::{self, EndOfMount, Errno, MountAttrFlags, MountId, Parameter, Refusal};
 use anyhow::{Context as _, anyhow, bail};
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -88,26 +89,24 @@ pub fn serve(request: &Request, stopper: &Stopper, started: impl FnOnce() -> any
     attached?;
     let up = EndOfMount::watch(&mountpoint).map_err(anyhow::Error::from).and_then(|end| {
         request.held.mounted(&mountpoint, true)?;
+        let mount = sys::mount_at(&mountpoint)?;
         started()?;
-        Ok(end)
+        Ok((end, mount))
     });
-    let end = up.or_else(|error| {
+    let (end, mount) = up.or_else(|error| {
         sys::umount(&mountpoint, true)?;
         Err(error)
     })?;
-    stopper.mounted(move || unmount(&mountpoint));
+    stopper.mounted(move |lazy| unmount(&mountpoint, mount, lazy));
     Ok(end.wait()?)
 }
 
-/// Unmounts, or takes out of the tree what is in use.
-fn unmount(mountpoint: &Path) {
-    let done = match sys::umount(mountpoint, false) {
-        Err(e) if e.is(Errno::BUSY) => sys::umount(mountpoint, true),
-        other => other,
-    };
-    if let Err(e) = done {
-        log::error!("cannot unmount {}: {e}", mountpoint.display());
+/// Unmounts that mount where it is on top, with `lazy` also while it is in use.
+fn unmount(mountpoint: &Path, mount: MountId, lazy: bool) -> io::Result<()> {
+    if sys::mount_at(mountpoint).is_ok_and(|on_top| on_top == mount) {
+        sys::umount(mountpoint, lazy)?;
     }
+    Ok(())
 }
 
 fn make(request: &Request, empty: Option<&Path>) -> anyhow::Result<OwnedFd> {

@@ -1,13 +1,14 @@
 //! The life of a mount: open, mount, answer, end.
 
 use super::{Request, advise, kernel};
-use crate::fuse::{Session, Unmounter};
+use crate::fuse::Session;
 use crate::overlay::{self, Overlay};
 use crate::sys::process::{self, HeldSignals};
 use anyhow::Context;
 use parking_lot::Mutex;
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Opens the layers, mounts, calls `started` when the mount answers, and serves it to its end.
 pub fn serve(request: &Request, started: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
@@ -33,31 +34,32 @@ pub fn serve(request: &Request, started: impl FnOnce() -> anyhow::Result<()>) ->
     }
     log::info!("mounted on {}", mountpoint.display());
     let unmounter = session.unmounter();
-    stopper.mounted(move || unmount(&unmounter, &mountpoint));
+    stopper.mounted(move |lazy| if lazy { unmounter.detach() } else { unmounter.unmount() });
     session.run().context("the mount broke down")
 }
 
-/// Unmounts, or where somebody uses the mount takes it out of the tree; the daemon serves the last user to the end.
-fn unmount(unmounter: &Unmounter, mountpoint: &Path) {
-    if let Err(e) = unmounter.unmount().or_else(|_| unmounter.detach()) {
-        log::error!("cannot unmount {}: {e}", mountpoint.display());
-    }
-}
-
-/// Ends the mount when a signal asks for it: the first one unmounts, or detaches what is in use; the second one ends
-/// the process at once.
+/// Ends the mount when a signal asks for it: the first one unmounts, or where somebody uses the mount takes it out of the tree,
+/// and the daemon serves the last user to the end. A later one takes it out of the tree in any case and ends the process at
+/// once, which goes on where that fails: without it the mount would be dead, and in everybody's way.
 pub struct Stopper(Arc<Mutex<Stage>>);
+
+/// Signals within this time are one request: timeout(1) signals its child and then the whole group, and a terminal that is
+/// closed often sends more than SIGHUP.
+const ONE_REQUEST: Duration = Duration::from_secs(1);
+
+/// Takes the mount away unless that has happened; with `true` also while it is in use.
+type End = Arc<dyn Fn(bool) -> io::Result<()> + Send + Sync>;
 
 enum Stage {
     /// Nothing to undo: a signal ends the process.
     Opening,
-    /// The mount may or may not exist already: a signal waits for it.
+    /// The mount may or may not exist already: signals wait for it.
     Mounting {
         asked: bool,
     },
-    /// What ends the mount.
-    Mounted(Box<dyn FnOnce() + Send>),
-    Stopping,
+    Mounted(End),
+    /// It was asked to end at that time.
+    Stopping(End, Instant),
 }
 
 impl Stopper {
@@ -75,11 +77,11 @@ impl Stopper {
         *self.0.lock() = Stage::Mounting { asked: false };
     }
 
-    /// It exists, and this ends it.
-    pub fn mounted(&self, unmount: impl FnOnce() + Send + 'static) {
+    /// It exists, and this ends it: unless it is gone already, and with `true` also while it is in use.
+    pub fn mounted(&self, end: impl Fn(bool) -> io::Result<()> + Send + Sync + 'static) {
         let mut stage = self.0.lock();
         let asked = matches!(*stage, Stage::Mounting { asked: true });
-        *stage = Stage::Mounted(Box::new(unmount));
+        *stage = Stage::Mounted(Arc::new(end));
         if asked {
             stop(&mut stage);
         }
@@ -98,15 +100,26 @@ fn watch(signals: &HeldSignals, stage: &Mutex<Stage>) {
 
 /// What one signal does.
 fn stop(stage: &mut Stage) {
-    match std::mem::replace(stage, Stage::Stopping) {
-        Stage::Mounting { asked: false } => *stage = Stage::Mounting { asked: true },
-        Stage::Mounted(unmount) => {
+    match stage {
+        Stage::Opening => process::exit_now(1),
+        Stage::Mounting { asked } => *asked = true,
+        Stage::Mounted(end) => {
+            let end = Arc::clone(end);
+            *stage = Stage::Stopping(Arc::clone(&end), Instant::now());
             // In a thread of its own, so that the next signal is heard while this one waits.
-            if let Err(e) = std::thread::Builder::new().name("unmount".to_owned()).spawn(unmount) {
-                log::error!("cannot unmount: {e}");
-                process::exit_now(1);
-            }
+            let unmount = move || tell(end(false).or_else(|_| end(true)));
+            tell(std::thread::Builder::new().name("unmount".to_owned()).spawn(unmount).map(drop));
         }
-        Stage::Opening | Stage::Mounting { asked: true } | Stage::Stopping => process::exit_now(1),
+        Stage::Stopping(_, since) if since.elapsed() < ONE_REQUEST => {}
+        Stage::Stopping(end, _) => match end(true) {
+            Ok(()) => process::exit_now(1),
+            failed => tell(failed),
+        },
+    }
+}
+
+fn tell(done: io::Result<()>) {
+    if let Err(e) = done {
+        log::error!("cannot unmount, and so goes on: {e}");
     }
 }
