@@ -86,3 +86,20 @@ fn a_later_signal_ends_the_daemon_and_leaves_no_dead_mount() {
     assert_eq!(mount_line(&bed.m), None);
     drop(held);
 }
+
+/// The daemon works for others too, whose files are no concern of the limit that its caller has set for itself.
+#[test]
+fn a_limit_of_the_size_of_files_is_not_the_daemons() {
+    let mut bed = Bed::unmounted(Setup::default(), |_| {});
+    let mount = format!("\"{PROGRAM}\" mount -o {} m", bed.option_string());
+    sh_in(&bed.dir, &format!("ulimit -S -f 1; {mount}"));
+    bed.mounted();
+    fs::write(bed.p("x"), vec![1; 3 << 20]).unwrap();
+    bed.unmount();
+    // What it is not allowed to do at all is an error like any other.
+    sh_in(&bed.dir, &format!("ulimit -f 1; {mount}"));
+    bed.mounted();
+    assert_eq!(fs::write(bed.p("y"), vec![1; 3 << 20]).unwrap_err().raw_os_error(), Some(libc::EFBIG));
+    fs::write(bed.p("z"), "small").unwrap();
+    assert_eq!((read(&bed.p("z")), fs::metadata(bed.p("x")).unwrap().len()), ("small".to_owned(), 3 << 20));
+}
