@@ -12,7 +12,8 @@
 //!
 //! A time may be set at once only if no page is there that a store made before can be written from. That holds because a file is
 //! said to have no pages *after* an invalidation has succeeded, not when it is asked for: whoever comes in between comes after
-//! it in the queue. What the kernel has read since the invalidation began counts as being there (`overlay::inode::Pages`).
+//! it in the queue. What the kernel has read since the invalidation began counts as being there (`overlay::inode::Pages`), and
+//! what it has written. It does not hold for a file that was never invalidated and whose pages all came from write(2): README.
 
 use std::sync::mpsc::{SendError, Sender, channel};
 use std::sync::{Arc, OnceLock};

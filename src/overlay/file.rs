@@ -124,7 +124,8 @@ impl Overlay {
 
     /// Whether the caller may keep pages of the file that it read, or wrote from a map.
     ///
-    /// Pages that were filled by writing alone are not known of: this is for what would be costly after every file that is made.
+    /// Pages that were filled by writing alone count only once [`Overlay::without_pages`] was called: this is for what would be
+    /// costly after every file that is made.
     pub fn may_have_pages(&self, ino: Ino) -> bool {
         self.inode(ino).is_ok_and(|inode| inode.pages.may_be_there())
     }
@@ -167,6 +168,7 @@ impl Overlay {
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8]) -> Result<()> {
         self.writable()?;
         let inode = self.inode(ino)?;
+        inode.pages.note_written();
         let fd = self.data_for_writing(&inode)?;
         copy_up::write_all(fd.as_fd(), data, offset)?;
         self.keep_time(&inode, fd.as_fd())

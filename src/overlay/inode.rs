@@ -133,40 +133,51 @@ impl State {
 /// Whether the caller of the union, the kernel, may keep pages of a file that it was given, or has written from a map.
 ///
 /// It says no only if an invalidation of them all has succeeded, and nothing was given or written from a map since that began.
-/// What is given while it runs and is not caught by it must not be forgotten at its end, which is what the second bit is for.
+/// What is given while it runs and is not caught by it must not be forgotten at its end: so that is told from what was there.
 /// What was noted and not yet given when it began is caught: a request is sent for pages that are there and locked already,
 /// and invalidating waits for these.
+///
+/// Pages that the kernel fills by writing alone count from the first invalidation on. Before it they do not: after every file
+/// that is made there would have to be one.
 #[derive(Default)]
 pub struct Pages(AtomicU8);
 
 impl Pages {
-    const THERE: u8 = 1;
-    /// Noted since the last invalidation began.
+    /// Noted before the last invalidation began.
+    const BEFORE: u8 = 1;
+    /// Noted since.
     const SINCE: u8 = 2;
+    /// An invalidation has begun at some time.
+    const WRITTEN_COUNT: u8 = 4;
 
     /// Some are given. It looks first: readers on several processors would take the cache line from each other.
     pub fn note(&self) {
-        if self.0.load(Ordering::Relaxed) != Self::THERE | Self::SINCE {
-            self.0.fetch_or(Self::THERE | Self::SINCE, Ordering::Relaxed);
+        if self.0.load(Ordering::Relaxed) & Self::SINCE == 0 {
+            self.0.fetch_or(Self::SINCE, Ordering::Relaxed);
+        }
+    }
+
+    /// Some are written, and may be kept.
+    pub fn note_written(&self) {
+        if self.0.load(Ordering::Relaxed) & Self::WRITTEN_COUNT != 0 {
+            self.note();
         }
     }
 
     /// Whether there may be some.
     pub fn may_be_there(&self) -> bool {
-        self.0.load(Ordering::Relaxed) & Self::THERE != 0
+        self.0.load(Ordering::Relaxed) & (Self::BEFORE | Self::SINCE) != 0
     }
 
     /// An invalidation begins; not while there is another of the same file.
     pub fn begin_to_go(&self) {
+        self.0.fetch_or(Self::BEFORE | Self::WRITTEN_COUNT, Ordering::Relaxed);
         self.0.fetch_and(!Self::SINCE, Ordering::Relaxed);
     }
 
     /// It has succeeded.
     pub fn went(&self) {
-        match self.0.compare_exchange(Self::THERE, 0, Ordering::Relaxed, Ordering::Relaxed) {
-            // Some came meanwhile, or there were none.
-            Ok(_) | Err(_) => {}
-        }
+        self.0.fetch_and(!Self::BEFORE, Ordering::Relaxed);
     }
 }
 

@@ -170,6 +170,27 @@ fn a_modification_time_outlasts_stores_made_before_it() {
     }
 }
 
+/// What was read was dropped when the first time was set; what is stored to then came from write(2) alone.
+#[test]
+fn a_modification_time_outlasts_stores_to_what_was_written_after_another() {
+    let bed = bed(false);
+    let file = open_rw(&bed.p("sparse"));
+    within_patience(&bed, || {
+        file.read_exact_at(&mut [0; 4096], 0).unwrap();
+        os::set_times(&bed.p("sparse"), (5, 0), (500, 0)).unwrap();
+        file.write_all_at(&[7; 4096], 0).unwrap();
+        let mut map = Map::new(&file, 4096, true, true).unwrap();
+        map.write(0, b"late");
+        os::set_times(&bed.p("sparse"), (5, 0), (1000, 0)).unwrap();
+        drop(map);
+        file.sync_all().unwrap();
+    });
+    drop(file);
+    assert_eq!(fs::metadata(bed.p("sparse")).unwrap().mtime(), 1000);
+    assert_eq!(fs::metadata(bed.u("sparse")).unwrap().mtime(), 1000);
+    assert_eq!(fs::read(bed.u("sparse")).unwrap()[..5], *b"late\x07");
+}
+
 /// More threads that set times than the daemon has to serve with, each beside stores through a map of its own.
 #[test]
 fn setting_times_of_files_with_dirty_pages_stops_nobody() {

@@ -572,6 +572,7 @@ fn pages_are_there_until_an_invalidation_has_succeeded() {
             done
         })
     };
+    let write = || fs.overlay.write(ino, 0, b"w").unwrap();
     assert!(!there());
     read();
     assert!(there() && there(), "asking changes nothing");
@@ -587,4 +588,13 @@ fn pages_are_there_until_an_invalidation_has_succeeded() {
     assert!(!there());
     fs.overlay.note_pages(ino);
     assert!(there());
+    invalidate(&write, Ok(())).unwrap();
+    assert!(there(), "written since it began");
+    invalidate(&|| (), Ok(())).unwrap();
+    assert!(!there());
+    write();
+    assert!(there(), "written since");
+    let new = fs.create("new").unwrap();
+    fs.overlay.write(new.ino, 0, b"w").unwrap();
+    assert!(!fs.overlay.may_have_pages(new.ino), "making a file costs no invalidation");
 }
