@@ -45,20 +45,7 @@ impl Overlay {
         for (layer, &(dev, uuid)) in lowers.iter_mut().zip(&known) {
             layer.handles = known.iter().all(|&(d, u)| d == dev || u != uuid);
         }
-        let (upper, markers) = match (&options.upper, &options.work) {
-            (Some(upper), Some(work)) if options.frozen => {
-                let (upper, markers) = open_frozen(upper, work)?;
-                (Some(upper), Some(markers))
-            }
-            (Some(upper), Some(work)) => {
-                let (upper, markers) = open_upper(upper, work, options)?;
-                (Some(upper), markers)
-            }
-            (Some(_), None) => return Err(OpenError::NoWork),
-            (None, Some(_)) => return Err(OpenError::NoUpper),
-            (None, None) if sys::process::is_root() => (None, Some(XattrNamespace::Trusted)),
-            (None, None) => (None, Some(XattrNamespace::User)),
-        };
+        let (upper, markers) = open_writable(options)?;
         let (attributes, markers) = (markers.is_some(), markers.unwrap_or(XattrNamespace::User));
         // A daemon with all rights would be led by them to where their writer may not look.
         let believes_users =
@@ -113,6 +100,24 @@ impl Overlay {
             max_pins: free / 4,
         })
     }
+}
+
+/// The upper directory, if there is one, and the namespace of the markers; none where they cannot be written.
+fn open_writable(options: &Options) -> Result<(Option<Upper>, Option<XattrNamespace>), OpenError> {
+    Ok(match (&options.upper, &options.work) {
+        (Some(upper), Some(work)) if options.frozen => {
+            let (upper, markers) = open_frozen(upper, work)?;
+            (Some(upper), Some(markers))
+        }
+        (Some(upper), Some(work)) => {
+            let (upper, markers) = open_upper(upper, work, options)?;
+            (Some(upper), markers)
+        }
+        (Some(_), None) => return Err(OpenError::NoWork),
+        (None, Some(_)) => return Err(OpenError::NoUpper),
+        (None, None) if sys::process::is_root() => (None, Some(XattrNamespace::Trusted)),
+        (None, None) => (None, Some(XattrNamespace::User)),
+    })
 }
 
 pub(super) fn open_root(role: &'static str, path: &Path) -> Result<OwnedFd, OpenError> {
