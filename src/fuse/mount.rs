@@ -27,6 +27,8 @@ pub const NO_SYMFOLLOW: Switches = Switches::from_bits_retain(0x2000);
 pub struct Mount {
     path: PathBuf,
     id: MountId,
+    /// Options that are on and without effect.
+    ignored: Vec<&'static str>,
     /// It is known to be gone.
     ended: AtomicBool,
 }
@@ -37,15 +39,15 @@ impl Mount {
         let failed = |source| MountError::Mount { path: options.mountpoint.clone(), source };
         let path = options.mountpoint.canonicalize().map_err(failed)?;
         let device = open_device()?;
-        let device = match mount(&device, &path, options, read_only) {
-            Ok(()) => device.into(),
+        let (device, ignored) = match mount(&device, &path, options, read_only) {
+            Ok(()) => (device.into(), Vec::new()),
             Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
-                mount_as_user(&path, options, read_only).map_err(failed)?
+                (mount_as_user(&path, options, read_only).map_err(failed)?, unknown_to_fusermount(options))
             }
             Err(e) => return Err(failed(e)),
         };
         match sys::mount_at(&path) {
-            Ok(id) => Ok((device, Self { path, id, ended: AtomicBool::new(false) })),
+            Ok(id) => Ok((device, Self { path, id, ignored, ended: AtomicBool::new(false) })),
             Err(e) => {
                 unmount(&path, true).map_err(failed)?;
                 Err(failed(e.into()))
@@ -56,6 +58,11 @@ impl Mount {
     /// Device number of the file system.
     pub fn device(&self) -> u64 {
         self.id.dev
+    }
+
+    /// Options that are on and without effect: those that fusermount3 has no words for, where the mount was made through it.
+    pub fn ignored(&self) -> &[&'static str] {
+        &self.ignored
     }
 
     /// Takes the mount away, unless that happened already. `EBUSY` while it is in use; with `lazy` out of the tree then.
@@ -138,13 +145,23 @@ fn switch_words(options: &Options, read_only: bool) -> [(bool, MountFlags, &'sta
         (!options.exec, MountFlags::NOEXEC, "noexec", "exec"),
         (read_only, MountFlags::RDONLY, "ro", "rw"),
         (options.no_atime, MountFlags::NOATIME, "noatime", ""),
-        // fusermount3 has no words for these.
+        // See `unknown_to_fusermount`.
         (options.strict_atime, MountFlags::STRICTATIME, "", ""),
         (options.no_dir_atime, MountFlags::NODIRATIME, "", ""),
         (options.no_symfollow, MountFlags::NOSYMFOLLOW, "", ""),
         (options.dir_sync, MountFlags::DIRSYNC, "dirsync", ""),
         (options.sync, MountFlags::SYNCHRONOUS, "sync", ""),
     ]
+}
+
+/// Options that are on and that fusermount3 has no words for.
+fn unknown_to_fusermount(options: &Options) -> Vec<&'static str> {
+    let all = [
+        (options.strict_atime, "strictatime"),
+        (options.no_dir_atime, "nodiratime"),
+        (options.no_symfollow, "nosymfollow"),
+    ];
+    all.into_iter().filter(|(on, _)| *on).map(|(_, word)| word).collect()
 }
 
 /// Mounts through fusermount3, which sends the open device through a socket.

@@ -51,11 +51,11 @@ pub struct Options {
     pub read_only: bool,
     /// No access times (`noatime`); the union does not change them anyway.
     pub no_atime: bool,
-    /// Access times of every access (`strictatime`), as far as the mount is concerned.
+    /// Access times of every access (`strictatime`), as far as the mount is concerned. See [`Session::ignored`].
     pub strict_atime: bool,
-    /// No access times of directories (`nodiratime`).
+    /// No access times of directories (`nodiratime`). See [`Session::ignored`].
     pub no_dir_atime: bool,
-    /// Symbolic links are not followed (`nosymfollow`).
+    /// Symbolic links are not followed (`nosymfollow`). See [`Session::ignored`].
     pub no_symfollow: bool,
     /// Changes of directories are synchronous (`dirsync`).
     pub dir_sync: bool,
@@ -203,6 +203,13 @@ impl Session {
         }
         this.session = Some(session);
         Ok(this)
+    }
+
+    /// Options that were asked for and have no effect, as mount(8) names them: without the right to mount the mount is made
+    /// through fusermount3, which does not know all of them. Who relies on one has to look.
+    #[must_use]
+    pub fn ignored(&self) -> &[&'static str] {
+        self.mount.ignored()
     }
 
     /// Answers requests until the file system is unmounted.

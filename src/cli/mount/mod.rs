@@ -186,11 +186,6 @@ impl MountArgs {
         self.stack.options.iter().try_for_each(|text| options.apply(text))?;
         options.add_flags(self.stack.lower.clone(), self.stack.upper.clone(), self.stack.work.clone())?;
         options.check()?;
-        if options.no_symfollow && !process::is_root() {
-            // An ordinary user mounts through fusermount3, which does not know it.
-            options.no_symfollow = false;
-            options.ignored.push("nosymfollow".to_owned());
-        }
         if self.how.kernel && options.fsname != options::NAME {
             // `umount` knows such a mount by its source.
             options.ignored.push(format!("fsname={}", options.fsname));
@@ -200,9 +195,7 @@ impl MountArgs {
                 [(options.data == fuse::Data::Passthrough, "data=passthrough"), (options.writeback, "writeback=1")];
             options.ignored.extend(ways.iter().filter(|(on, _)| *on).map(|(_, option)| (*option).to_owned()));
         }
-        if !options.ignored.is_empty() {
-            complain(&format!("note: options without effect: {}", options.ignored.join(", ")));
-        }
+        note_ignored(&options.ignored);
         Ok(options)
     }
 }
@@ -245,6 +238,14 @@ impl Request {
         let description = describe(&options, &layers);
         let mount = fuse::Options { read_only, description, mask: mask()?, ..session(options, mountpoint) };
         Ok(Self { mount, layers, kernel: how.kernel, held: ground.held })
+    }
+}
+
+/// Tells of options that have no effect.
+fn note_ignored<S: AsRef<str>>(options: &[S]) {
+    if !options.is_empty() {
+        let names: Vec<&str> = options.iter().map(S::as_ref).collect();
+        complain(&format!("note: options without effect: {}", names.join(", ")));
     }
 }
 

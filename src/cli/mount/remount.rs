@@ -5,7 +5,7 @@
 //! to change, and all else stays. What is no switch can be in a list as it is in the mount, or it is an error.
 
 use super::image::ImageArgs;
-use super::{MountArgs, session};
+use super::{MountArgs, note_ignored, session};
 use crate::cli::complain;
 use crate::cli::options::MountOptions;
 use crate::fuse::{self, about};
@@ -26,7 +26,7 @@ pub fn run(args: &MountArgs, fake: bool) -> anyhow::Result<()> {
     if layers || args.image.is_some() || args.how != ImageArgs::default() {
         bail!("remounting takes options and the mount point, and nothing else");
     }
-    let place = args.mountpoint.canonicalize().map_err(hint)?;
+    let place = args.mountpoint.canonicalize().map_err(|e| hint(e, &args.mountpoint))?;
     let mut own = MountOptions::defaults(true);
     own.apply(OsStr::from_bytes(&told_by(&place)?))?;
     let mut asked = own.clone();
@@ -39,7 +39,10 @@ pub fn run(args: &MountArgs, fake: bool) -> anyhow::Result<()> {
         *path = std::path::absolute(&path)?;
     }
     if own.lower.is_empty() {
-        // Too many to be told: they cannot be compared.
+        // Too many to be told.
+        if !asked.lower.is_empty() || !asked.data_only.is_empty() {
+            complain("note: the lower layers were not compared: those of the mount are too many for it to tell");
+        }
         (own.lower, own.data_only) = (asked.lower.clone(), asked.data_only.clone());
     }
     let differences = own.fixed_differences(&asked);
@@ -47,9 +50,7 @@ pub fn run(args: &MountArgs, fake: bool) -> anyhow::Result<()> {
         bail!("only a new mount can change {}: unmount, and mount with the new options", differences.join(", "));
     }
     let ignored: Vec<_> = asked.ignored.iter().filter(|o| !is_of_the_kernel(o)).map(String::as_str).collect();
-    if !ignored.is_empty() {
-        complain(&format!("note: options without effect: {}", ignored.join(", ")));
-    }
+    note_ignored(&ignored);
     asked.read_only |= asked.upper.is_none();
     if is_of_an_ordinary_user(&place)? {
         // The kernel leaves it to root what it allows there: the files are that user's.
@@ -62,7 +63,7 @@ pub fn run(args: &MountArgs, fake: bool) -> anyhow::Result<()> {
 
 /// The options that the mount at `place` tells.
 fn told_by(place: &Path) -> anyhow::Result<Vec<u8>> {
-    if let Some(told) = about::options(place).map_err(hint)? {
+    if let Some(told) = about::options(place).map_err(|e| hint(e, place))? {
         return Ok(told);
     }
     match fuse::daemon_of(place)? {
@@ -75,14 +76,25 @@ fn told_by(place: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Adds what to do about a mount that not even root may look at.
-fn hint(error: io::Error) -> anyhow::Error {
+fn hint(error: io::Error, place: &Path) -> anyhow::Error {
     match error.kind() {
-        ErrorKind::PermissionDenied => anyhow!(
+        ErrorKind::PermissionDenied if is_fuse_mount(place) => anyhow!(
             "{error}: a mount that another user made without allow_other, or in another user namespace, is open to nobody else; \
              who has made it can unmount, and mount with the new options"
         ),
         _ => error.into(),
     }
+}
+
+/// Whether a FUSE file system is mounted there, which itself need not be open to us. Where that cannot be seen there is none.
+fn is_fuse_mount(place: &Path) -> bool {
+    let parent = std::path::absolute(place).and_then(|place| place.parent().unwrap_or(&place).canonicalize());
+    let (Ok(parent), Some(name), Ok(mounts)) = (parent, place.file_name(), sys::mounts()) else { return false };
+    let place = parent.join(name);
+    mounts.iter().any(|mount| {
+        let kind = mount.kind.as_bytes();
+        mount.place == place && (kind == b"fuse" || kind.starts_with(b"fuse."))
+    })
 }
 
 fn is_of_the_kernel(option: &str) -> bool {

@@ -1,6 +1,6 @@
 //! The life of a mount: open, mount, answer, end.
 
-use super::{Request, advise, kernel};
+use super::{Request, advise, kernel, note_ignored};
 use crate::fuse::Session;
 use crate::overlay::{self, Overlay};
 use crate::sys::caller;
@@ -30,6 +30,7 @@ pub fn serve(request: &Request, started: impl FnOnce() -> anyhow::Result<()>) ->
     let overlay = Overlay::open(&layers)?;
     stopper.mounting();
     let session = Session::mount(overlay, &request.mount).map_err(advise)?;
+    note_ignored(session.ignored());
     if let Err(error) = request.held.mounted(&mountpoint, false).and_then(|()| started()) {
         session.unmounter().unmount()?;
         return Err(error);
