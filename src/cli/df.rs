@@ -31,8 +31,8 @@ pub struct DfArgs {
 /// Adds up.
 pub fn run(args: &DfArgs, context: &Context) -> Result<(), Failure> {
     let Some(store) = context.store_to_list()? else { return Ok(print(&Usage::default(), args)?) };
-    let (images, damaged) = store.sound_images()?;
-    print(&store.usage_by(images)?, args)?;
+    let (usage, damaged) = store.sound_usage()?;
+    print(&usage, args)?;
     tell_damaged(&damaged)
 }
 

@@ -6,7 +6,7 @@ use super::{Failure, tell_damaged};
 use crate::image::format::{ago, size3};
 use crate::image::time::Timestamp;
 use crate::image::{Digest, Reference};
-use crate::store::{Image, ImageLayer, Store};
+use crate::store::{self, Error, Image, ImageLayer, Store};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
@@ -43,7 +43,7 @@ struct Row<'a> {
 pub fn run(args: &ImagesArgs, context: &Context) -> Result<(), Failure> {
     let wanted = args.name.as_deref().map(Wanted::parse).transpose()?;
     let Some(store) = context.store_to_list()? else { return Ok(print(&[], args)?) };
-    let (images, damaged) = store.sound_images()?;
+    let (images, mut damaged) = store.sound_images()?;
     let mut rows = Vec::new();
     for image in &images {
         let names: Vec<Option<&Reference>> = match image.tags.as_slice() {
@@ -53,7 +53,13 @@ pub fn run(args: &ImagesArgs, context: &Context) -> Result<(), Failure> {
         let names = names.into_iter().filter(|name| wanted.as_ref().is_none_or(|w| w.matches(image, *name)));
         let names: Vec<_> = names.collect();
         if !names.is_empty() {
-            let size = size(&store, image)?;
+            let size = match size(&store, image) {
+                Err(error @ Error::Damaged { .. }) => {
+                    damaged.push(error);
+                    None
+                }
+                size => size?,
+            };
             rows.extend(names.into_iter().map(|name| Row { image, name, size }));
         }
     }
@@ -105,7 +111,7 @@ fn once_each<'a, 'b>(rows: &'b [Row<'a>]) -> impl Iterator<Item = &'b Row<'a>> {
 }
 
 /// Bytes in the files of all layers; none when a layer is missing.
-pub fn size(store: &Store, image: &Image) -> anyhow::Result<Option<u64>> {
+pub fn size(store: &Store, image: &Image) -> store::Result<Option<u64>> {
     let mut sum = 0;
     for layer in &image.record.layers {
         let Some(record) = store.layer(&layer.chain_id)? else { return Ok(None) };

@@ -50,6 +50,7 @@ use crate::image::format::printable;
 use crate::sys::caller;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use context::Context;
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -226,7 +227,9 @@ fn for_each<T>(items: &[T], mut act: impl FnMut(&T) -> anyhow::Result<()>) -> Re
 
 /// After a listing: tells what had to be left out, and fails then.
 fn tell_damaged(damaged: &[crate::store::Error]) -> Result<(), Failure> {
-    damaged.iter().for_each(|error| complain(&error.to_string()));
+    // A layer is met with every image that has it.
+    let sentences: BTreeSet<String> = damaged.iter().map(ToString::to_string).collect();
+    sentences.iter().for_each(|sentence| complain(sentence));
     if damaged.is_empty() { Ok(()) } else { Err(Failure::Told) }
 }
 
@@ -260,7 +263,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Tree(args) => Ok(tree::run(&args, &context)?),
         Command::Stat(args) => Ok(stat::run(&args, &context)?),
         Command::Cat(args) => Ok(cat::run(&args, &context)?),
-        Command::Share(args) => Ok(share::run(&args, &context)?),
+        Command::Share(args) => share::run(&args, &context),
         Command::Ui(args) => ui::run(&args, &context),
         Command::Waste(args) => waste::run(&args, &context),
         Command::Prune(args) => Ok(prune::run(&args, &context)?),

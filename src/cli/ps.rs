@@ -6,7 +6,7 @@ use super::{Failure, tell_damaged};
 use crate::image::Digest;
 use crate::image::format::{ago, human_duration, size3};
 use crate::image::time::Timestamp;
-use crate::store::{Image, Usage, Writable};
+use crate::store::{Image, Writable};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
@@ -41,12 +41,15 @@ struct Row {
 /// Lists writable layers, the newest first.
 pub fn run(args: &PsArgs, context: &Context) -> Result<(), Failure> {
     let Some(store) = context.store_to_list()? else { return Ok(print(&[], args)?) };
-    let (images, damaged) = store.sound_images()?;
-    let usage = if args.size { store.usage_by(images.clone())? } else { Usage::default() };
+    let (images, mut damaged) = store.sound_images()?;
+    let (mut writables, more) = store.sound_writables()?;
+    damaged.extend(more);
+    writables.retain(|w| args.all || w.busy);
+    let counted = if args.size { store.writable_usage(writables.clone())? } else { Vec::new() };
     let mut rows = Vec::new();
-    for writable in store.writables()?.into_iter().filter(|w| args.all || w.busy) {
+    for writable in writables {
         let at = images.iter().position(|image| image.record.id == writable.record.image);
-        let counted = usage.writable.iter().find(|u| u.writable.record.id == writable.record.id);
+        let counted = counted.iter().find(|u| u.writable.record.id == writable.record.id);
         rows.push(Row { image: at.map(|at| images[at].clone()), disk: counted.map(|u| u.disk), writable });
     }
     print(&rows, args)?;

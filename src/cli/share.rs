@@ -3,9 +3,10 @@
 use super::context::Context;
 use super::names::find_image;
 use super::output::{self, SCHEMA, Table};
+use super::{Failure, tell_damaged};
 use crate::image::format::{size3, size4};
 use crate::image::{ChainId, DiffId};
-use crate::store::{Image, Store};
+use crate::store::{Error, Image, Store};
 use clap::Args;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -49,7 +50,7 @@ impl Shared<'_> {
 }
 
 /// Lists the shared layers.
-pub fn run(args: &ShareArgs, context: &Context) -> anyhow::Result<()> {
+pub fn run(args: &ShareArgs, context: &Context) -> Result<(), Failure> {
     let store = context.store()?;
     let mut chosen = Vec::new();
     for name in &args.images {
@@ -58,18 +59,23 @@ pub fn run(args: &ShareArgs, context: &Context) -> anyhow::Result<()> {
             chosen.push(image);
         }
     }
-    let all = if chosen.len() > 1 { chosen.clone() } else { store.images()? };
-    let mut shared = shared(&store, &all)?;
+    let (all, mut damaged) = if chosen.len() > 1 { (chosen.clone(), Vec::new()) } else { store.sound_images()? };
+    let mut shared = shared(&store, &all, &mut damaged)?;
     if let [only] = chosen.as_slice() {
         shared.retain(|layer| layer.images.iter().any(|image| image.record.id == only.record.id));
     }
+    print(&shared, args)?;
+    tell_damaged(&damaged)
+}
+
+fn print(shared: &[Shared<'_>], args: &ShareArgs) -> anyhow::Result<()> {
     let saved: u64 = shared.iter().map(Shared::saved).sum();
     if args.json {
         let layers: Vec<Value> = shared.iter().map(object).collect();
         return output::document(&json!({ "schema": SCHEMA, "saved": saved, "layers": layers }));
     }
     let mut table = Table::new(&["LAYER", "SIZE", "SAVED", "IMAGES"]);
-    for layer in &shared {
+    for layer in shared {
         let id = if args.no_trunc { layer.diff_id.to_string() } else { layer.diff_id.0.short() };
         let names: Vec<String> = layer.images.iter().map(|image| image.display()).collect();
         table.row([id, size3(layer.disk), size3(layer.saved()), names.join(", ")]);
@@ -77,8 +83,9 @@ pub fn run(args: &ShareArgs, context: &Context) -> anyhow::Result<()> {
     output::print(&format!("{}\nSaved by sharing: {}\n", table.render(), size4(saved)))
 }
 
-/// The layers that more than one of these images has, the lowest first, then the largest.
-fn shared<'a>(store: &Store, images: &'a [Image]) -> anyhow::Result<Vec<Shared<'a>>> {
+/// The layers that more than one of these images has, the lowest first, then the largest; without those whose records are
+/// `damaged`.
+fn shared<'a>(store: &Store, images: &'a [Image], damaged: &mut Vec<Error>) -> anyhow::Result<Vec<Shared<'a>>> {
     let mut layers: BTreeMap<String, Shared<'a>> = BTreeMap::new();
     for image in images {
         for (height, layer) in image.record.layers.iter().enumerate() {
@@ -87,9 +94,12 @@ fn shared<'a>(store: &Store, images: &'a [Image]) -> anyhow::Result<Vec<Shared<'
             layers.entry(chain.to_string()).or_insert_with(new).images.push(image);
         }
     }
-    let mut shared: Vec<Shared<'a>> = layers.into_values().filter(|layer| layer.images.len() > 1).collect();
-    for layer in &mut shared {
-        layer.disk = store.layer(&layer.chain)?.map_or(0, |record| record.disk);
+    let mut shared: Vec<Shared<'a>> = Vec::new();
+    for layer in layers.into_values().filter(|layer| layer.images.len() > 1) {
+        match store.layer(&layer.chain) {
+            Err(error @ Error::Damaged { .. }) => damaged.push(error),
+            record => shared.push(Shared { disk: record?.map_or(0, |record| record.disk), ..layer }),
+        }
     }
     shared.sort_by_key(|layer| (layer.height, std::cmp::Reverse(layer.disk)));
     Ok(shared)

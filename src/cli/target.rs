@@ -1,5 +1,6 @@
 //! What the inspecting commands look into: an image wherever it is, a writable layer, a mount, or plain directories.
 
+use super::complain;
 use super::context::Context;
 use super::mount::engine_root;
 use super::options::MountOptions;
@@ -232,7 +233,7 @@ fn mounted(path: &Path, layers: Option<usize>, context: &Context) -> anyhow::Res
     let place = path.canonicalize().with_context(|| format!("cannot look at {}", path.display()))?;
     if let Some(store) = context.store_if_there()? {
         let here = |writable: &Writable| writable.mount.as_ref().is_some_and(|mount| mount.mountpoint == place);
-        if let Some(writable) = store.writables()?.into_iter().find(here) {
+        if let Some(writable) = store.sound_writables()?.0.into_iter().find(here) {
             return in_store(&writable.record.name, layers, context);
         }
     }
@@ -290,10 +291,14 @@ fn config(store: &Store, image: &Image) -> anyhow::Result<Document<Config>> {
 pub struct Sharing(Vec<Vec<Image>>);
 
 impl Sharing {
-    /// Looks into the store, if there is one.
+    /// Looks into the store, if there is one. Images with damaged records are left out, and told of.
     pub fn of(context: &Context, merged: &Merged) -> anyhow::Result<Self> {
         let mut sharing = vec![Vec::new(); merged.layers().len()];
-        let images = context.store_if_there()?.map_or_else(|| Ok(Vec::new()), |store| store.images())?;
+        let (images, damaged) = match context.store_if_there()? {
+            Some(store) => store.sound_images()?,
+            None => Default::default(),
+        };
+        damaged.iter().for_each(|error| complain(&format!("note: {error}")));
         // A writable layer is not the image that it stands on.
         let writable = merged.layers().last().is_some_and(|layer| layer.facts.writable);
         let own = merged.image.filter(|_| !writable);

@@ -75,7 +75,7 @@ fn existing_store(context: &Context) -> anyhow::Result<Option<Store>> {
 /// The writable layer that kernel overlayfs has mounted there.
 fn kernel_mount(store: Store, target: &Path) -> Option<(Store, String, MountRecord)> {
     let path = target.canonicalize().ok()?;
-    let all = store.writables().ok()?;
+    let (all, _) = store.sound_writables().ok()?;
     let found = all.into_iter().find_map(|w| {
         let mount = w.mount.filter(|m| m.kernel && m.mountpoint.canonicalize().is_ok_and(|p| p == path))?;
         Some((w.record.name, mount))

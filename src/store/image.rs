@@ -4,7 +4,7 @@ use super::Store;
 use super::dir::{Dir, is_hex};
 use super::error::{Error, Result};
 use super::lock::Key;
-use super::record::{self, ImageRecord, SCHEMA, now};
+use super::record::{self, ImageRecord, OnDamage, SCHEMA, now, sound, unless_damaged};
 use super::temp::Temp;
 use crate::image::digest::{ChainId, Digest};
 use crate::image::time::Timestamp;
@@ -44,16 +44,6 @@ impl Image {
     }
 }
 
-/// What becomes of a record that is damaged: an error ends the listing, else it is left out.
-type OnDamage<'a> = &'a mut dyn FnMut(Error) -> Result<()>;
-
-fn unless_damaged<T>(read: Result<Option<T>>, damaged: OnDamage<'_>) -> Result<Option<T>> {
-    match read {
-        Err(error @ Error::Damaged { .. }) => damaged(error).map(|()| None),
-        read => read,
-    }
-}
-
 impl Store {
     /// All images, the newest first; those made at the same time in the order of their ids.
     ///
@@ -65,15 +55,10 @@ impl Store {
 
     /// The same without images and names whose records are damaged; an error tells of each of these.
     pub fn sound_images(&self) -> Result<(Vec<Image>, Vec<Error>)> {
-        let mut damaged = Vec::new();
-        let images = self.list(&mut |error| {
-            damaged.push(error);
-            Ok(())
-        })?;
-        Ok((images, damaged))
+        sound(|damaged| self.list(damaged))
     }
 
-    fn list(&self, damaged: OnDamage<'_>) -> Result<Vec<Image>> {
+    pub(super) fn list(&self, damaged: OnDamage<'_>) -> Result<Vec<Image>> {
         // Nothing is taken away between the two lists.
         let _reading = self.locks()?.lock(Key::STORE, LockKind::Shared)?;
         let mut tags = self.list_tags(damaged)?;

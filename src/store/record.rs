@@ -93,6 +93,27 @@ pub(super) fn read<T: DeserializeOwned>(dir: &Dir, name: impl AsRef<OsStr>) -> R
     serde_json::from_slice(&bytes).map(Some).map_err(|e| damaged(e.to_string()))
 }
 
+/// What becomes of a record that is damaged: an error ends the listing, else it is left out.
+pub(super) type OnDamage<'a> = &'a mut dyn FnMut(Error) -> Result<()>;
+
+/// What was read; none where `damaged` has it left out.
+pub(super) fn unless_damaged<T>(read: Result<Option<T>>, damaged: OnDamage<'_>) -> Result<Option<T>> {
+    match read {
+        Err(error @ Error::Damaged { .. }) => damaged(error).map(|()| None),
+        read => read,
+    }
+}
+
+/// Lists what is not damaged, and an error for each that is.
+pub(super) fn sound<T>(list: impl FnOnce(OnDamage<'_>) -> Result<T>) -> Result<(T, Vec<Error>)> {
+    let mut damaged = Vec::new();
+    let found = list(&mut |error| {
+        damaged.push(error);
+        Ok(())
+    })?;
+    Ok((found, damaged))
+}
+
 /// The bytes of a record.
 pub(super) fn bytes<T: Serialize>(dir: &Dir, record: &T) -> Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec_pretty(record).map_err(|e| Error::damaged(dir.path(), e))?;

@@ -1,8 +1,9 @@
 //! Sizes that add up: every layer directory and every blob counts once (docs/STORE.md section 5).
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::image::Image;
 use super::lock::Key;
+use super::record::{OnDamage, sound, unless_damaged};
 use super::{Store, Writable, tree};
 use crate::image::digest::{ChainId, Digest};
 use crate::sys::LockKind;
@@ -107,13 +108,18 @@ impl Store {
     /// # Errors
     /// [`Error::Damaged`](super::Error::Damaged) for a record that cannot be read.
     pub fn usage(&self) -> Result<Usage> {
-        self.usage_by(self.images()?)
+        self.count(&mut Err)
     }
 
-    /// The same where these are the images.
-    pub fn usage_by(&self, images: Vec<Image>) -> Result<Usage> {
-        let writables = self.writables()?;
-        let mut objects = self.objects()?;
+    /// The same without what has damaged records; an error tells of each of these. What they need counts as not needed.
+    pub fn sound_usage(&self) -> Result<(Usage, Vec<Error>)> {
+        sound(|damaged| self.count(damaged))
+    }
+
+    fn count(&self, damaged: OnDamage<'_>) -> Result<Usage> {
+        let images = self.list(damaged)?;
+        let writables = self.list_writables(damaged)?;
+        let mut objects = self.objects(damaged)?;
         let locks = self.locks()?;
         let mut pinned = Vec::new();
         for image in &images {
@@ -131,7 +137,8 @@ impl Store {
             let mut next = writable.record.chain;
             while let Some(chain) = next {
                 objects.entry(Object::Layer(chain)).or_default().needed = true;
-                next = self.layer(&chain)?.and_then(|record| record.parent);
+                // The damaged ones were told of with the objects.
+                next = unless_damaged(self.layer(&chain), &mut |_| Ok(()))?.and_then(|record| record.parent);
             }
         }
         let mut usage = total(&objects);
@@ -140,6 +147,13 @@ impl Store {
             let writable = names.map(|w| w.record.name.clone()).collect();
             usage.images.push(image_usage(image, &objects, writable, pinned));
         }
+        usage.writable = self.writable_usage(writables)?;
+        Ok(usage)
+    }
+
+    /// What writable layers take, without those that are being removed.
+    pub fn writable_usage(&self, writables: Vec<Writable>) -> Result<Vec<WritableUsage>> {
+        let mut usage = Vec::new();
         for writable in writables {
             let Some(dir) = self.writable_dir()?.try_open(&writable.record.name)? else { continue };
             let disk = match tree::disk(&dir) {
@@ -150,17 +164,17 @@ impl Store {
                 Err(_) if writable.busy => 0,
                 Err(e) => return Err(e),
             };
-            usage.writable.push(WritableUsage { writable, disk });
+            usage.push(WritableUsage { writable, disk });
         }
         Ok(usage)
     }
 
     /// Every layer and blob that is there.
-    fn objects(&self) -> Result<FxHashMap<Object, Counted>> {
+    fn objects(&self, damaged: OnDamage<'_>) -> Result<FxHashMap<Object, Counted>> {
         let _reading = self.locks()?.lock(Key::STORE, LockKind::Shared)?;
         let mut objects = FxHashMap::default();
         for chain in self.layer_ids()? {
-            let Some(record) = self.layer(&chain)? else { continue };
+            let Some(record) = unless_damaged(self.layer(&chain), damaged)? else { continue };
             let counted = Counted { size: record.content, disk: record.disk, ..Counted::default() };
             objects.insert(Object::Layer(chain), counted);
         }

@@ -6,7 +6,7 @@ use super::error::{Error, Result, io};
 use super::lease::NewWritable;
 use super::lock::{Key, Lock, Locks};
 use super::names;
-use super::record::{self, SCHEMA, now};
+use super::record::{self, OnDamage, SCHEMA, now, sound, unless_damaged};
 use super::temp::{Trash, random_hex};
 use crate::image::digest::{ChainId, Digest};
 use crate::layer::root;
@@ -169,12 +169,24 @@ impl Store {
     }
 
     /// All writable layers, the newest first; those made in the same second in the order of their names.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for a record that cannot be read.
     pub fn writables(&self) -> Result<Vec<Writable>> {
+        self.list_writables(&mut Err)
+    }
+
+    /// The same without those whose records are damaged; an error tells of each of these.
+    pub fn sound_writables(&self) -> Result<(Vec<Writable>, Vec<Error>)> {
+        sound(|damaged| self.list_writables(damaged))
+    }
+
+    pub(super) fn list_writables(&self, damaged: OnDamage<'_>) -> Result<Vec<Writable>> {
         let mut all = Vec::new();
         for name in self.writable_dir()?.names()? {
             match self.writable(&name.to_string_lossy()) {
                 Err(Error::NoWritable(_)) => {}
-                other => all.push(other?),
+                found => all.extend(unless_damaged(found.map(Some), damaged)?),
             }
         }
         all.sort_by(|a, b| b.record.created.cmp(&a.record.created).then_with(|| a.record.name.cmp(&b.record.name)));

@@ -155,8 +155,43 @@ fn one_damaged_record_does_not_hide_the_others() {
         assert!(said.contains(&format!("/refs/{name} is damaged")) && said.contains("verify --repair"), "{said}");
     }
     assert_eq!(bed.json("inspect a:1")[0]["Id"], a.id());
+    let output = bed.run("layers a:1");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.matches("note: ").count() == 2 && !output.stdout.is_empty(), "{said}");
+    let output = bed.run("share");
+    assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(1), false));
     // Who removes has to know all.
     assert!(bed.fails("prune -f").contains(" is damaged: "));
+}
+
+#[test]
+fn one_damaged_layer_or_writable_layer_does_not_hide_the_others() {
+    let (bed, ..) = bed();
+    let store = Store::open(&bed.root()).unwrap();
+    store.create_writable(&store.find("a:1").unwrap().record.id, None, Some("other")).unwrap();
+    fs::write(bed.root().join("writable/other/writable.json"), b"{").unwrap();
+    let top = bed.json("inspect b:1")[0]["RootFS"]["Layers"].as_array().unwrap().len();
+    let layers = bed.json("layers --json b:1");
+    let chain = layers["layers"][top - 1]["chain_id"].as_str().unwrap()[7..].to_owned();
+    fs::write(bed.root().join("layers/sha256").join(chain).join("layer.json"), b"{").unwrap();
+    // In which the writable layer matters, and the layer.
+    for (line, listed, damaged) in [
+        ("ps -a", "web", ["writable.json", ""]),
+        ("ps -as", "web", ["writable.json", ""]),
+        ("df -v", "web", ["writable.json", "layer.json"]),
+        ("df --json", "\"web\"", ["writable.json", "layer.json"]),
+        ("images", "N/A", ["layer.json", ""]),
+    ] {
+        let output = bed.run(line);
+        let (out, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!(output.status.code(), Some(1), "{line}: {said}");
+        assert!(out.contains(listed), "{line}: {out}");
+        assert!(damaged.iter().all(|what| said.contains(what)), "{line}: {said}");
+        let expected = damaged.iter().filter(|what| !what.is_empty()).count();
+        assert_eq!(said.matches(" is damaged: ").count(), expected, "{line}: {said}");
+    }
+    bed.ok("layers a:1");
+    assert!(bed.fails("prune -f").contains(" is damaged: "), "who removes has to know all");
 }
 
 #[test]
