@@ -3,7 +3,7 @@
 mod digest;
 mod stack;
 
-use super::umount;
+use super::{output, umount};
 use crate::sys::process;
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -128,20 +128,18 @@ impl Drop for Mount<'_> {
 
 /// Standard output, with headings that stand out on a terminal.
 struct Page {
-    out: io::Stdout,
     styled: bool,
 }
 
 impl Page {
     fn new() -> Self {
-        let out = io::stdout();
-        let styled = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { out, styled }
+        let styled = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { styled }
     }
 
     fn title(&mut self, text: &str) -> anyhow::Result<()> {
         let (on, off) = if self.styled { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-        writeln!(self.out, "\n{on}{text}{off}").context("demo: standard output")
+        output::print(&format!("\n{on}{text}{off}\n"))
     }
 
     /// One change that was made, and a remark.
@@ -151,6 +149,6 @@ impl Page {
     }
 
     fn line(&mut self, text: &str) -> anyhow::Result<()> {
-        writeln!(self.out, "{text}").context("demo: standard output")
+        output::print(&format!("{text}\n"))
     }
 }

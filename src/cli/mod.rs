@@ -1,8 +1,7 @@
 //! The command line: one file a subcommand, and here what they share.
 //!
 //! Exit codes: 0 done, 1 failed (one line on standard error says what, where, and what to do), 2 the command line
-//! could not be understood.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+//! could not be understood. Only [`complain`] writes messages, and only `output` writes to standard output.
 
 mod cat;
 mod commit;
@@ -52,7 +51,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use context::Context;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -183,8 +182,9 @@ impl Failure {
             // As the programs that it stands in for say it: engines look for the word "version" in the first line.
             Self::Usage(e) if e.kind() == clap::error::ErrorKind::DisplayVersion => {
                 let version = concat!("laminafs: version ", env!("CARGO_PKG_VERSION"), "\n");
-                std::io::stdout().write_all(version.as_bytes()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+                printed(std::io::stdout().write_all(version.as_bytes()))
             }
+            Self::Usage(e) if !e.use_stderr() => printed(e.print()),
             Self::Usage(e) => {
                 // With standard output or error closed there is nobody left to tell.
                 e.print().unwrap_or_default();
@@ -199,6 +199,14 @@ impl Failure {
     }
 }
 
+/// The exit code after what was asked for has been printed. A reader that goes away is no failure.
+fn printed(result: io::Result<()>) -> ExitCode {
+    match result {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}
+
 /// An error and its causes, without those that stand in the text before them already.
 fn with_causes(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.is_empty() {
@@ -208,9 +216,10 @@ fn with_causes(error: &anyhow::Error) -> String {
     })
 }
 
-/// One line to the user on standard error.
+/// One line to the user on standard error. Where that cannot be written nobody learns it, and what was asked for goes on.
 fn complain(sentence: &str) {
-    eprintln!("laminafs: {}", printable(sentence.trim_end()));
+    let line = format!("laminafs: {}\n", printable(sentence.trim_end()));
+    io::stderr().write_all(line.as_bytes()).unwrap_or_default();
 }
 
 /// Does something for each of several arguments; after a failure it goes on with the next, as Docker does.

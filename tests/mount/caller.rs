@@ -103,3 +103,39 @@ fn a_limit_of_the_size_of_files_is_not_the_daemons() {
     fs::write(bed.p("z"), "small").unwrap();
     assert_eq!((read(&bed.p("z")), fs::metadata(bed.p("x")).unwrap().len()), ("small".to_owned(), 3 << 20));
 }
+
+/// What cannot be said is left out; what was asked for is done, and the exit code is that of every other time.
+#[test]
+fn a_standard_error_that_cannot_be_written() {
+    let bed = Bed::unmounted(Setup::default(), |l| put(&l[0], "f", "lower"));
+    let script = format!(
+        "l=\"{PROGRAM} --root $PWD/store\"; code() {{ c=0; \"$@\" || c=$?; echo $c; }}
+        for to in /dev/full reader; do
+            case $to in reader) exec 4> >(:); sleep .1;; *) exec 4>$to;; esac
+            exec 2>&4
+            code $l mount -o {},frobnicate=7 m; ls m
+            code $l umount m
+            code $l umount none
+            code $l frobnicate
+            code $l rmi none; code $l stats none
+        done",
+        bed.option_string()
+    );
+    let output = run(Command::new("bash").args(["-uc", &script]).current_dir(&bed.dir));
+    let codes = "0\nf\n0\n1\n2\n1\n1\n";
+    assert_eq!(text_of(output.stdout), codes.repeat(2).trim_end());
+}
+
+/// A reader that goes away is no failure, a full disk is one.
+#[test]
+fn a_standard_output_that_cannot_be_written() {
+    let bed = Bed::unmounted(Setup::default(), |_| {});
+    let script = format!(
+        "export TMPDIR=$PWD/temporary; mkdir temporary; l=\"{PROGRAM} --root $PWD/store\"
+        $l demo 2>&1 | sed 1q >/dev/null; echo ${{PIPESTATUS[0]}}
+        for what in demo images --help --version 'umount --help'; do $l $what >/dev/full 2>&1; echo $?; done
+        ls temporary"
+    );
+    let output = run(Command::new("bash").args(["-uc", &script]).current_dir(&bed.dir));
+    assert_eq!(text_of(output.stdout), "0\n1\n1\n1\n1\n1");
+}
