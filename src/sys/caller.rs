@@ -1,7 +1,7 @@
 //! What a process has of its caller and must not depend on: how signals are treated, limits, open descriptors.
 #![allow(unsafe_code)]
 
-use super::{Error, Result};
+use super::{Errno, Error, Result};
 use rustix::process::{Resource, Rlimit, Signal};
 
 /// Has children waited for also where the caller ignores SIGCHLD, which is inherited: wait(2) fails with `ECHILD` then, here
@@ -17,6 +17,26 @@ pub fn lift_file_size_limit() -> Result<()> {
     let Rlimit { maximum, .. } = rustix::process::getrlimit(Resource::Fsize);
     let raised = Rlimit { current: maximum, maximum };
     rustix::process::setrlimit(Resource::Fsize, raised).map_err(|errno| Error { call: "setrlimit", errno })
+}
+
+/// Closes what the caller had open besides the standard streams and passed on: a lock or the end of a pipe among it would be
+/// held until the daemon ends.
+///
+/// That is what has no close-on-exec flag: everything that is opened here has it.
+pub fn close_inherited() -> Result<()> {
+    let failed = |e| Error { call: "reading /proc/self/fd", errno: Errno::from_io_error(&e).unwrap_or(Errno::IO) };
+    let names = std::fs::read_dir("/proc/self/fd").map_err(failed)?;
+    let open: Vec<i32> = names.flatten().filter_map(|name| name.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // SAFETY: asking for the flags of a descriptor has no preconditions.
+        let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+        // -1: it was that of the listing, and is closed.
+        if flags != -1 && flags & libc::FD_CLOEXEC == 0 {
+            // SAFETY: it was inherited, so that nothing here owns it.
+            unsafe { libc::close(fd) };
+        }
+    }
+    Ok(())
 }
 
 fn dispose(signal: Signal, what: libc::sighandler_t) -> Result<()> {

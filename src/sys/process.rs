@@ -113,7 +113,7 @@ impl Reporter {
     }
 }
 
-/// Leaves the caller's session, working directory and standard streams, which become `/dev/null`.
+/// Leaves the caller's session, working directory, descriptors and standard streams, which become `/dev/null`.
 ///
 /// Afterwards nobody who reads the caller's output has to wait for this process.
 pub fn detach() -> Result<()> {
@@ -126,7 +126,8 @@ pub fn detach() -> Result<()> {
     let null = call("open", rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()))?;
     call("dup2", rustix::stdio::dup2_stdin(&null))?;
     call("dup2", rustix::stdio::dup2_stdout(&null))?;
-    call("dup2", rustix::stdio::dup2_stderr(&null))
+    call("dup2", rustix::stdio::dup2_stderr(&null))?;
+    super::caller::close_inherited()
 }
 
 /// Whether the effective user is root (euid 0), also in a user namespace.

@@ -139,3 +139,17 @@ fn a_standard_output_that_cannot_be_written() {
     let output = run(Command::new("bash").args(["-uc", &script]).current_dir(&bed.dir));
     assert_eq!(text_of(output.stdout), "0\n1\n1\n1\n1\n1");
 }
+
+/// Descriptors that layers and mount point are named by are needed no more when the mount answers.
+#[test]
+fn descriptors_of_the_caller_are_closed() {
+    let mut bed = Bed::unmounted(Setup::default(), |l| put(&l[0], "f", "lower"));
+    let options = format!("lowerdir=/proc/self/fd/7,upperdir={},workdir=/dev/fd/8", bed.upper.display());
+    let script = format!("exec 7<lower/1 8<work 9<m 300>lock; flock 300; \"{PROGRAM}\" mount -o {options} /dev/fd/9");
+    sh_in(&bed.dir, &format!("bash -euc '{script}'"));
+    bed.mounted();
+    sh_in(&bed.dir, "flock -n lock true");
+    bed.sh("cat f; echo more >>f; echo new >g");
+    assert_eq!((read(&bed.u("f")), read(&bed.u("g"))), ("lowermore\n".to_owned(), "new\n".to_owned()));
+    bed.unmount();
+}
