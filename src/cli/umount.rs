@@ -3,14 +3,15 @@
 use super::complain;
 use super::context::Context;
 use super::options::NAME;
-use crate::fuse::{daemon_of, unmount};
+use crate::fuse::{connection, daemon_of, unmount};
 use crate::store::{Error, MountRecord, Store};
 use crate::sys;
 use crate::sys::process::{open_pid, wait_pid};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
+use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
     laminafs umount /mnt                 whatever laminafs has mounted there\n  \
     laminafs umount --lazy /mnt          also while somebody uses it")]
 pub struct UmountArgs {
-    /// Take the mount out of the tree at once, even in use, and do not wait for its daemon
+    /// Take the mount out of the tree at once, even in use, and do not wait for its daemon, nor ask it anything
     #[arg(long)]
     lazy: bool,
     /// Where the merged tree is mounted, or the name of a writable layer
@@ -32,6 +33,15 @@ pub struct UmountArgs {
 /// How long the daemon may take without a word from us.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a file system may still be there after it was unmounted, before it counts as used elsewhere.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// How long the daemon may take after we have told that it takes long.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// The type of our mounts in the table of mounts, unless `subtype=` says another one.
+const KIND: &str = "fuse.laminafs";
+
 /// How often the store is asked whether a mount of the kernel has been cleaned up after.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -39,8 +49,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub fn run(args: &UmountArgs, context: &Context) -> anyhow::Result<()> {
     let target = &args.target;
     // What is no path can be a name; a mount of ours in the working directory goes first.
-    let here = daemon_of(target);
-    let path = target.components().count() > 1 || target.is_absolute() || matches!(here, Ok(Some(_)));
+    let here = if args.lazy && is_listed(target) { Ok(true) } else { daemon_of(target).map(|pid| pid.is_some()) };
+    let path = target.components().count() > 1 || target.is_absolute() || matches!(here, Ok(true));
     let store = existing_store(context)?;
     if let (false, Some(store), Some(name)) = (path, &store, target.to_str()) {
         match store.writable(name) {
@@ -89,6 +99,7 @@ pub fn unmount_writable(store: &Store, name: &str, mount: &MountRecord, lazy: bo
     // Something else may be mounted over it, which is not what was named.
     let on_top = match mount.kernel {
         true => store.writable(name)?.is_kernel_mount_on_top()?,
+        false if lazy && is_only_one(&mount.mountpoint) => true,
         false => daemon_of(&mount.mountpoint).map_or(true, |pid| pid == Some(mount.pid)),
     };
     if !on_top {
@@ -110,25 +121,81 @@ pub fn unmount_writable(store: &Store, name: &str, mount: &MountRecord, lazy: bo
     Ok(())
 }
 
-/// Unmounts and, unless `lazy`, returns when the daemon is gone.
+/// Unmounts and, unless `lazy`, returns when the daemon is gone, or is known to go on for the sake of other mounts.
 pub fn unmount_and_wait(mountpoint: &Path, lazy: bool) -> anyhow::Result<()> {
     let failed = || format!("cannot unmount {}", mountpoint.display());
     let path = resolve(mountpoint).with_context(failed)?;
+    if lazy && is_listed(&path) {
+        return unmount(&path, true).with_context(failed);
+    }
     let daemon = find_daemon(&path).with_context(failed)?;
+    let dev = sys::mount_at(&path).ok().map(|mount| mount.dev);
+    let connection = dev.and_then(connection);
     unmount(&path, lazy).map_err(|e| explain(e, &path)).with_context(failed)?;
-    let Some(daemon) = daemon.filter(|_| !lazy) else { return Ok(()) };
-    if !wait_pid(daemon.as_fd(), Some(PATIENCE))? {
-        let path = path.display();
-        complain(&format!("note: {path} is unmounted; its daemon is still writing, or is mounted elsewhere too"));
-        wait_pid(daemon.as_fd(), None)?;
+    let Some((pid, daemon)) = daemon.filter(|_| !lazy) else { return Ok(()) };
+    if wait_pid(daemon.as_fd(), Some(MOMENT))? {
+        return Ok(());
+    }
+    // When the kernel unmounts a file system for the last time, its connection is gone at once, and what the daemon does from
+    // then on ends by itself.
+    let lives = connection
+        .is_some_and(|connection| connection.exists())
+        .then(|| "another mount has it as a layer, or it is mounted elsewhere too".to_owned());
+    match dev.and_then(|dev| used_elsewhere(dev, pid)).or(lives) {
+        Some(why) => complain(&format!("note: {} is unmounted; its daemon goes on: {why}", path.display())),
+        None => wait_for_data(daemon.as_fd(), &path)?,
     }
     Ok(())
 }
 
-/// A descriptor for the daemon of the mount at `path`; `None` when it has died, or when the kernel serves the mount.
-fn find_daemon(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
+/// Who uses a file system that was unmounted, as far as this process can see it.
+fn used_elsewhere(dev: u64, daemon: u32) -> Option<String> {
+    if let Some(other) = sys::mounts().ok()?.into_iter().find(|m| m.dev == dev) {
+        return Some(format!("it is mounted on {} too", other.place.display()));
+    }
+    let (pid, name) = sys::user_of(dev, daemon)?;
+    Some(format!("process {pid} ({name}) uses it, as a layer of another mount or where it is mounted elsewhere"))
+}
+
+/// Waits for a daemon that has nobody to serve any more, as far as is known.
+fn wait_for_data(daemon: BorrowedFd<'_>, path: &Path) -> anyhow::Result<()> {
+    if wait_pid(daemon, Some(PATIENCE))? {
+        return Ok(());
+    }
+    let path = path.display();
+    complain(&format!(
+        "note: {path} is unmounted; its daemon is still writing, or is used by others that cannot be seen"
+    ));
+    if !wait_pid(daemon, Some(LONGEST))? {
+        bail!(
+            "{path} is unmounted, but its daemon has not ended in {} seconds: it is still writing, or used by others that \
+             cannot be seen",
+            LONGEST.as_secs()
+        );
+    }
+    Ok(())
+}
+
+/// Whether what is on top at `path` is ours, as far as the table of mounts tells: nobody is asked who might not answer.
+fn is_listed(path: &Path) -> bool {
+    kinds_at(path).is_ok_and(|kinds| kinds.last().is_some_and(|kind| kind == KIND))
+}
+
+/// The same, and there is no other mount of ours below it.
+fn is_only_one(path: &Path) -> bool {
+    is_listed(path) && kinds_at(path).is_ok_and(|kinds| kinds.iter().filter(|kind| *kind == KIND).count() == 1)
+}
+
+/// The types of what is mounted at `path`, what is on top last.
+fn kinds_at(path: &Path) -> anyhow::Result<Vec<OsString>> {
+    let path = resolve(path)?;
+    Ok(sys::mounts()?.into_iter().filter(|m| m.place == path).map(|m| m.kind).collect())
+}
+
+/// Number of and descriptor for the daemon of the mount at `path`; `None` when it has died, or when the kernel serves the mount.
+fn find_daemon(path: &Path) -> anyhow::Result<Option<(u32, OwnedFd)>> {
     match daemon_of(path) {
-        Ok(Some(pid)) => Ok(open_pid(pid)?),
+        Ok(Some(pid)) => Ok(open_pid(pid)?.map(|fd| (pid, fd))),
         Ok(None) if is_kernel_mount(path)? => Ok(None),
         Ok(None) => bail!("it is not the mount point of a laminafs mount"),
         Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => Ok(None),

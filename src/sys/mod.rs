@@ -35,7 +35,7 @@ pub use dirent::{Each, RawEntry, read_dir, read_dir_itself};
 pub use handle::{FileHandle, fs_uuid, handle, open_handle};
 pub use lock::{LockKind, byte_is_locked, lock_byte, unlock_byte};
 pub use mount::{MountFlags, PrivateClone, mount, private_clone, remount, umount};
-pub use mountinfo::{MountEntry, MountId, mount_at, mounts};
+pub use mountinfo::{MountEntry, MountId, mount_at, mounts, user_of};
 pub use new_mount::{EndOfMount, MountAttrFlags, Parameter, Refusal, attach, new_mount};
 pub use open::{
     create_file, dup, nameless_file, open_dir, open_dir_path, open_file, open_file_path, open_path, open_path_rel,

@@ -49,6 +49,26 @@ pub fn mounts() -> Result<Vec<MountEntry>> {
     Ok(table.split(|b| *b == b'\n').filter_map(entry).collect())
 }
 
+/// A process that has something open on the file system of this device number, in whatever mount of it, and its name. This
+/// one, `not`, and those that the user may not look into are left out.
+pub fn user_of(dev: u64, not: u32) -> Option<(u32, String)> {
+    let pids = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut others = pids.filter(|pid: &u32| *pid != not && *pid != std::process::id());
+    let pid = others.find(|pid| {
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        open.is_ok_and(|mut open| open.any(|fd| fd.is_ok_and(|fd| is_on(&fd.path(), dev))))
+    })?;
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some((pid, name.trim_end().to_owned()))
+}
+
+/// Whether what `path` leads to is on that file system, which is not asked.
+fn is_on(path: &Path, dev: u64) -> bool {
+    let flags = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let found = reading("statx", || statx(CWD, path, flags, StatxFlags::TYPE));
+    found.is_ok_and(|found| makedev(found.stx_dev_major, found.stx_dev_minor) == dev)
+}
+
 fn entry(line: &[u8]) -> Option<MountEntry> {
     let mut words = line.split(|b| *b == b' ');
     let (major, minor) = std::str::from_utf8(words.nth(2)?).ok()?.split_once(':')?;

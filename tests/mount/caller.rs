@@ -2,10 +2,11 @@
 //! a standard error that nobody reads.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use super::harness::{
-    Bed, PATIENCE, PROGRAM, Setup, alive, entries, mount_line, put, read, run, sh_in, start, text_of, until,
+    Bed, PATIENCE, PROGRAM, Setup, alive, entries, laminafs, mount_line, put, read, run, sh_in, start, text_of, until,
     wait_within,
 };
 use super::os;
@@ -152,4 +153,37 @@ fn descriptors_of_the_caller_are_closed() {
     bed.sh("cat f; echo more >>f; echo new >g");
     assert_eq!((read(&bed.u("f")), read(&bed.u("g"))), ("lowermore\n".to_owned(), "new\n".to_owned()));
     bed.unmount();
+}
+
+/// Nothing is asked of the daemon, which need not answer.
+#[test]
+fn a_lazy_umount_of_a_suspended_daemon() {
+    let mut bed = Bed::new(|l| put(l, "f", "x"));
+    let pid = bed.pid.take().unwrap();
+    signal(pid, libc::SIGSTOP);
+    let output = laminafs([Path::new("umount"), Path::new("--lazy"), &bed.m]);
+    signal(pid, libc::SIGCONT);
+    assert!(output.status.success(), "{}", text_of(output.stderr));
+    assert_eq!(mount_line(&bed.m), None);
+    until("the daemon ends", PATIENCE, || !alive(pid));
+    let user = users_bed();
+    let script = "./program mount -o lowerdir=lower/1 m; pid=$(pgrep -f \"$PWD/m\\$\" || pgrep -nf '^./program mount')
+        kill -STOP $pid; timeout 10 ./program umount --lazy m; kill -CONT $pid; ls m";
+    assert_eq!(as_user(&user, script), "");
+}
+
+/// As with kernel overlayfs the unmount is done; the daemon goes on for the mount above.
+#[test]
+fn umount_of_a_layer_of_another_mount() {
+    let mut below = Bed::new(|l| put(l, "f", "x"));
+    let mut above = Bed::unmounted(Setup::default(), |_| {});
+    above.with_options(&format!("lowerdir={}", below.m.display()));
+    above.mount();
+    let output = laminafs([Path::new("umount"), &below.m]);
+    let said = text_of(output.stderr);
+    assert!(output.status.success() && said.contains("layer") && said.lines().count() == 1, "{said}");
+    let pid = below.pid.take().unwrap();
+    assert_eq!((mount_line(&below.m), alive(pid), read(&above.p("f"))), (None, true, "x".to_owned()));
+    above.unmount();
+    until("the daemon ends with its last user", PATIENCE, || !alive(pid));
 }
