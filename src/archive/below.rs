@@ -3,7 +3,6 @@
 use super::names;
 use crate::layer::markers::{read_dir_markers, read_file_markers};
 use crate::sys::{self, At, Errno, Fd, Result, Stat};
-use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +14,7 @@ pub(super) struct Dir {
     pub fd: OwnedFd,
 }
 
-/// Descriptors of merged directories that are kept open, beside those of the last.
+/// Descriptors of merged directories on the way that are kept open, beside those of one directory.
 const KEPT: usize = 256;
 
 /// The layers below, and the way to the merged directory that was looked at last.
@@ -25,8 +24,22 @@ const KEPT: usize = 256;
 pub(super) struct Below<'a> {
     layers: &'a [Fd<'a>],
     last: Vec<u8>,
-    /// The merged directories on the way there, the deepest last: not those near the root when that were too many.
-    way: VecDeque<Vec<Dir>>,
+    /// The merged directories on the way there, the root first; nothing after a failure.
+    way: Vec<Merged>,
+}
+
+/// A merged directory.
+struct Merged {
+    /// The layers that have it, the topmost first.
+    layers: Vec<usize>,
+    /// Its directories there; none when they were too many to be kept open.
+    dirs: Vec<Dir>,
+}
+
+impl Merged {
+    fn new(dirs: Vec<Dir>) -> Self {
+        Self { layers: dirs.iter().map(|dir| dir.layer).collect(), dirs }
+    }
 }
 
 /// What is visible at a path.
@@ -38,33 +51,47 @@ pub(super) struct Visible<'a> {
 
 impl<'a> Below<'a> {
     pub fn new(layers: &'a [Fd<'a>]) -> Self {
-        Self { layers, last: Vec::new(), way: VecDeque::new() }
+        Self { layers, last: Vec::new(), way: Vec::new() }
     }
 
     /// The directories that merge at `path`, the topmost first; none when it is no directory. No link is followed.
     pub fn dirs(&mut self, path: &[u8]) -> Result<&[Dir]> {
-        let depth = names::parts(&self.last).count();
         let same = names::parts(&self.last).zip(names::parts(path)).take_while(|(a, b)| a == b).count();
-        let mut at = same;
-        self.way.truncate(self.way.len().saturating_sub(depth - same));
         // A failure on the way leaves nothing that could be taken for the way to `path`.
         let mut way = std::mem::take(&mut self.way);
-        if way.is_empty() {
-            way.push_back(self.roots()?);
-            at = 0;
-        }
-        let mut open: usize = way.iter().map(Vec::len).sum();
-        for part in names::parts(path).skip(at) {
-            let dirs = way.back().map_or_else(|| Ok(Vec::new()), |dirs| enter(dirs, OsStr::from_bytes(part)))?;
-            open += dirs.len();
-            way.push_back(dirs);
-            while open > KEPT && way.len() > 1 {
-                open -= way.pop_front().map_or(0, |dirs| dirs.len());
+        way.truncate(same + 1);
+        let mut at = match way.pop() {
+            Some(merged) => self.opened(merged, path, same)?,
+            None => Merged::new(self.roots()?),
+        };
+        let mut open: usize = way.iter().map(|merged| merged.dirs.len()).sum();
+        for part in names::parts(path).skip(way.len()) {
+            let inner = Merged::new(enter(&at.dirs, OsStr::from_bytes(part))?);
+            open += at.dirs.len();
+            way.push(at);
+            at = inner;
+            // Directories that no layer has need none, and others come back to the one above them.
+            if open > KEPT && !at.dirs.is_empty() {
+                way.iter_mut().for_each(|merged| merged.dirs.clear());
+                open = 0;
             }
         }
+        way.push(at);
         self.last = path.to_vec();
         self.way = way;
-        Ok(self.way.back().map_or(&[], Vec::as_slice))
+        Ok(self.way.last().map_or(&[], |merged| &merged.dirs))
+    }
+
+    /// Opens the directories again that were closed, of the first `depth` parts of `path`.
+    fn opened(&self, mut merged: Merged, path: &[u8], depth: usize) -> Result<Merged> {
+        if merged.dirs.is_empty() && !merged.layers.is_empty() {
+            let path = names::parts(path).take(depth).collect::<Vec<_>>().join(&b'/');
+            for &layer in &merged.layers {
+                let fd = sys::open_dir_path(self.layers[layer], OsStr::from_bytes(&path))?;
+                merged.dirs.push(Dir { layer, fd });
+            }
+        }
+        Ok(merged)
     }
 
     /// What the layers below show at `path`, which is not the root.

@@ -78,7 +78,8 @@ impl Work<'_> {
         }
     }
 
-    /// Resolves hard links until none is left; a link to another that waits is left for the next round.
+    /// Resolves hard links until none is left; a link to another that waits is left for the next round. In the order of
+    /// the archive, in which a link to a link comes after it as a rule, and then in that of a walk those to files below.
     fn links(&mut self, pending: &mut Pending) -> Result<()> {
         let limits = Limits::default();
         let mut copies = Copies::default();
@@ -86,14 +87,12 @@ impl Work<'_> {
         let mut tree = Tree::new(self.layer, &limits);
         for _ in 0..MAX_CHAIN {
             let mut waiting = Waiting::default();
-            pending.sorted(Task::target, |task| {
-                let Task::Link { path, target, number } = task else { return Ok(()) };
-                if !self.link(&mut tree, &path, &target, number, &mut copies)? {
-                    waiting.count += 1;
-                    waiting.first.get_or_insert((path, target));
-                }
-                Ok(())
-            })?;
+            pending.each(|task| self.link_if_there(&mut tree, task, None, &mut waiting))?;
+            if waiting.first.is_some() {
+                waiting = Waiting::default();
+                let each = |task| self.link_if_there(&mut tree, task, Some(&mut copies), &mut waiting);
+                pending.sorted(Task::target, each)?;
+            }
             let Some((path, target)) = waiting.first else { return Ok(()) };
             if waiting.count >= before {
                 let what = format!("is a hard link to '{}', which leads back to it", shown(&target));
@@ -104,14 +103,30 @@ impl Work<'_> {
         Err(Error::Limit(format!("more than {MAX_CHAIN} hard links to each other in a row").into()))
     }
 
-    /// Puts a link in the place of its placeholder; false when its target is still one itself.
+    fn link_if_there(
+        &mut self,
+        tree: &mut Tree<'_>,
+        task: Task,
+        copies: Option<&mut Copies>,
+        waiting: &mut Waiting,
+    ) -> Result<()> {
+        let Task::Link { path, target, number } = task else { return Ok(()) };
+        if !self.link(tree, &path, &target, number, copies)? {
+            waiting.count += 1;
+            waiting.first.get_or_insert((path, target));
+        }
+        Ok(())
+    }
+
+    /// Puts a link in the place of its placeholder; false when its target is still one itself, or is not in the layer, and
+    /// without `copies`.
     fn link(
         &mut self,
         tree: &mut Tree<'_>,
         path: &[u8],
         target: &[u8],
         number: i64,
-        copies: &mut Copies,
+        copies: Option<&mut Copies>,
     ) -> Result<bool> {
         let wrong = |e| Error::write(path, e);
         let Some((dir, name)) = names::split(path) else { return Ok(true) };
@@ -135,6 +150,7 @@ impl Work<'_> {
             sys::link(found.dir.as_fd(), OsStr::from_bytes(&found.name), dir, name).map_err(wrong)?;
             return Ok(true);
         }
+        let Some(copies) = copies else { return Ok(false) };
         let Some(visible) = self.below.lookup(target).map_err(wrong)? else {
             let what = format!("is a hard link to '{}', which is neither in this layer nor below it", shown(target));
             return Err(Error::entry(path, what));
