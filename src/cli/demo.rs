@@ -28,7 +28,10 @@ pub struct DemoArgs {
 pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     // An interruption waits until everything is cleaned up.
     let signals = process::hold_termination_signals()?;
-    let mut stack = Stack::build().context("demo: cannot build the layers")?;
+    let mut stack = Stack::build().with_context(|| {
+        let place = std::env::temp_dir();
+        format!("demo: cannot build the layers in {} (TMPDIR names another directory for it)", place.display())
+    })?;
     let mut out = Page::new();
     let result = show(&stack, &mut out);
     if args.keep {

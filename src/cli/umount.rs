@@ -6,7 +6,7 @@ use super::options::NAME;
 use crate::fuse::{connection, daemon_of, unmount};
 use crate::store::{Error, MountRecord, Store};
 use crate::sys;
-use crate::sys::process::{open_pid, wait_pid};
+use crate::sys::process::{is_root, open_pid, user, wait_pid};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use std::ffi::OsString;
@@ -126,7 +126,7 @@ pub fn unmount_and_wait(mountpoint: &Path, lazy: bool) -> anyhow::Result<()> {
     let failed = || format!("cannot unmount {}", mountpoint.display());
     let path = resolve(mountpoint).with_context(failed)?;
     if lazy && is_listed(&path) {
-        return unmount(&path, true).with_context(failed);
+        return unmount(&path, true).map_err(|e| explain(e, &path)).with_context(failed);
     }
     let daemon = find_daemon(&path).with_context(failed)?;
     let dev = sys::mount_at(&path).ok().map(|mount| mount.dev);
@@ -214,11 +214,21 @@ fn is_kernel_mount(path: &Path) -> anyhow::Result<bool> {
 
 /// Adds what to do.
 fn explain(e: io::Error, path: &Path) -> anyhow::Error {
+    let mounts = sys::mounts().unwrap_or_default();
     if e.raw_os_error() == Some(libc::EBUSY) {
+        if let Some(below) = mounts.iter().find(|m| m.place != path && m.place.starts_with(path)) {
+            let below = below.place.display();
+            return anyhow!("it is in use: {below} is mounted below it; unmount that first, or use --lazy");
+        }
         let path = path.display();
         return anyhow!("it is in use (by whom: fuser -vm {path}); end that first, or use --lazy");
     }
-    e.into()
+    let owner = mounts.iter().rfind(|m| m.place == path).and_then(|m| m.option("user_id")?.to_str()?.parse().ok());
+    match owner.filter(|owner: &u32| !is_root() && *owner != user()) {
+        Some(0) => anyhow!("root has mounted it; run this as root"),
+        Some(owner) => anyhow!("user {owner} has mounted it; run this as that user"),
+        None => e.into(),
+    }
 }
 
 /// The real path of a mount point, also of one whose daemon has died.

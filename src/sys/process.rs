@@ -136,7 +136,13 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The same, and not only inside of a user namespace, whose root may do no more than whoever made it.
+/// The real user.
+#[must_use]
+pub fn user() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+/// The effective user is root, and not only inside of a user namespace, whose root may do no more than whoever made it.
 pub fn is_root_of_the_machine() -> bool {
     // user_namespaces(7): three numbers, which map all ids to themselves in the initial one only.
     let maps_all = |map: String| map.split_whitespace().eq(["0", "0", "4294967295"]);

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::harness::{
-    Bed, PATIENCE, PROGRAM, Setup, alive, entries, laminafs, mount_line, put, read, run, sh_in, start, text_of, until,
-    wait_within,
+    Bed, PATIENCE, PROGRAM, Setup, alive, entries, laminafs, mkdir, mount_line, put, read, run, sh_in, start, text_of,
+    until, wait_within,
 };
 use super::os;
 
@@ -186,4 +186,30 @@ fn umount_of_a_layer_of_another_mount() {
     assert_eq!((mount_line(&below.m), alive(pid), read(&above.p("f"))), (None, true, "x".to_owned()));
     above.unmount();
     until("the daemon ends with its last user", PATIENCE, || !alive(pid));
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    let mut bed = Bed::new(|l| mkdir(l, "below"));
+    fs::copy(PROGRAM, bed.dir.join("program")).unwrap();
+    let says = |script: &str, words: &[&str]| {
+        let user = "as_user() { setpriv --reuid=1000 --regid=1000 --clear-groups \"$@\"; }";
+        let script = format!("{user}; {script}");
+        let output = run(Command::new("bash").args(["-uc", &script]).current_dir(&bed.dir));
+        let said = text_of(output.stderr);
+        assert!(output.status.code() == Some(1) && said.lines().count() == 1, "{script}: {said}");
+        words.iter().for_each(|word| assert!(said.contains(word), "{script}: {said}"));
+    };
+    says("as_user ./program umount m", &["root has mounted it"]);
+    says("as_user ./program umount --lazy m", &["root has mounted it"]);
+    sh_in(&bed.dir, "mkdir -m 700 private; mkdir -m 555 fixed; mkdir -m 777 on gone; mount -t tmpfs none m/below");
+    says("./program umount m", &["m/below is mounted below it"]);
+    sh_in(&bed.dir, "umount m/below");
+    says(
+        "as_user ./program mount --lower private on",
+        &["private: Permission denied", "mount as a user who may read it"],
+    );
+    says("TMPDIR=fixed as_user ./program demo", &["in fixed", "TMPDIR"]);
+    says("cd gone; rmdir ../gone; ../program mount -o lowerdir=l m", &["the working directory has been removed"]);
+    bed.unmount();
 }

@@ -592,7 +592,7 @@ fn ordinary_users_have_stores_too() {
     assert_eq!(lines[4..9], ["as the image says", "1", "web", "web", "two"], "{out}");
     assert_eq!(lines[9..11], ["web", "0:0:6"], "{out}");
     assert_eq!(rest.matches("exit 1").count(), 2, "{out}");
-    assert!(rest.contains("an ordinary user may not mount a tmpfs; use --rm"), "{out}");
+    assert!(rest.contains("an ordinary user may not mount a tmpfs; for an image of the store there is --rm"), "{out}");
     assert!(rest.contains("home/.local/share/containers/storage: No such file or directory (os error 2)\n"), "{out}");
     assert!(rest.ends_with("web\nweb\n"), "{out}");
 }

@@ -9,9 +9,10 @@ use crate::image::location::{ImageArg, Location};
 use crate::overlay;
 use crate::store::{Lease, NewWritable, Pin, Store};
 use crate::sys::process::is_root;
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// How an image is mounted.
@@ -69,15 +70,15 @@ const OCI_WHITEOUTS: &str = "deleted files are kept as .wh. files, which it does
 impl Ground {
     /// Directories that were named one by one.
     pub fn directories(options: &MountOptions) -> anyhow::Result<Self> {
-        let all = |paths: &[PathBuf]| paths.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>();
+        let all = |paths: &[PathBuf]| paths.iter().map(|path| absolute(path)).collect::<anyhow::Result<Vec<_>>>();
         if options.lower.is_empty() && options.upper.is_none() {
             bail!("nothing to mount: give an image, --name of a writable layer, or layers with lowerdir= or --lower");
         }
         let layers = overlay::Options {
             lower: all(&options.lower)?,
             data_only: all(&options.data_only)?,
-            upper: options.upper.as_ref().map(std::path::absolute).transpose()?,
-            work: options.work.as_ref().map(std::path::absolute).transpose()?,
+            upper: options.upper.as_deref().map(absolute).transpose()?,
+            work: options.work.as_deref().map(absolute).transpose()?,
             ..overlay::Options::default()
         };
         Ok(Self { layers, held: Held::default(), not_for_kernel: None })
@@ -121,6 +122,19 @@ impl Ground {
         let layers = overlay::Options { lower, override_stat, ..overlay::Options::default() };
         Self { layers, held: Held::default(), not_for_kernel }
     }
+}
+
+/// The path from the root on.
+pub fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).map_err(|e| match e.kind() {
+        ErrorKind::NotFound if !path.as_os_str().is_empty() => {
+            anyhow!(
+                "{} cannot be found, as the working directory has been removed; change to another one",
+                path.display()
+            )
+        }
+        _ => e.into(),
+    })
 }
 
 /// Finds and holds what `image`, or without one the writable layer of `--name`, consists of.

@@ -204,7 +204,7 @@ impl Request {
     fn new(args: MountArgs, options: MountOptions, context: &Context) -> anyhow::Result<Self> {
         let MountArgs { how, image, mountpoint, .. } = args;
         // As the kernel names it, so that it is found among the mounts; what cannot be followed is told about below.
-        let mountpoint = mountpoint.canonicalize().or_else(|_| std::path::absolute(&mountpoint))?;
+        let mountpoint = mountpoint.canonicalize().or_else(|_| image::absolute(&mountpoint))?;
         let mut ground = if image.is_some() || how.name.is_some() {
             if !options.lower.is_empty() || options.upper.is_some() || options.work.is_some() {
                 bail!("an image or --name comes with its own layers: leave out lowerdir=, upperdir= and workdir=");

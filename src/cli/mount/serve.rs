@@ -2,10 +2,10 @@
 
 use super::{Request, advise, kernel, note_ignored};
 use crate::fuse::Session;
-use crate::overlay::{self, Overlay};
+use crate::overlay::{self, OpenError, Overlay};
 use crate::sys::caller;
 use crate::sys::process::{self, HeldSignals};
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub fn serve(request: &Request, started: impl FnOnce() -> anyhow::Result<()>) ->
     let mountpoint = request.mount.mountpoint.clone();
     process::clear_umask();
     let layers = overlay::Options { fd_limit, ..request.layers.clone() };
-    let overlay = Overlay::open(&layers)?;
+    let overlay = Overlay::open(&layers).map_err(advise_layers)?;
     stopper.mounting();
     let session = Session::mount(overlay, &request.mount).map_err(advise)?;
     note_ignored(session.ignored());
@@ -39,6 +39,18 @@ pub fn serve(request: &Request, started: impl FnOnce() -> anyhow::Result<()>) ->
     let unmounter = session.unmounter();
     stopper.mounted(move |lazy| if lazy { unmounter.detach() } else { unmounter.unmount() });
     session.run().context("the mount broke down")
+}
+
+/// Adds what to do.
+fn advise_layers(error: OpenError) -> anyhow::Error {
+    match &error {
+        OpenError::Directory { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied && !process::is_root() =>
+        {
+            anyhow!("{error}; mount as a user who may read it and reach it through the directories above")
+        }
+        _ => error.into(),
+    }
 }
 
 /// Ends the mount when a signal asks for it: the first one unmounts, or where somebody uses the mount takes it out of the tree,

@@ -22,7 +22,8 @@ impl Ground {
         let tmpfs = sys::new_mount("tmpfs", parameters, MountAttrFlags::empty()).map_err(|refusal| {
             match refusal.error {
                 e if e.is(Errno::PERM) => anyhow!(
-                    "--tmpfs-upper: an ordinary user may not mount a tmpfs; use --rm, whose changes go with the mount too"
+                    "--tmpfs-upper: an ordinary user may not mount a tmpfs; for an image of the store there is --rm, whose \
+                     changes go with the mount too, and for directories --upper and --work"
                 ),
                 _ => anyhow!("--tmpfs-upper: cannot make a tmpfs: {refusal}"),
             }
