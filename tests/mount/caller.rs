@@ -167,8 +167,8 @@ fn a_lazy_umount_of_a_suspended_daemon() {
     assert_eq!(mount_line(&bed.m), None);
     until("the daemon ends", PATIENCE, || !alive(pid));
     let user = users_bed();
-    let script = "./program mount -o lowerdir=lower/1 m; pid=$(pgrep -f \"$PWD/m\\$\" || pgrep -nf '^./program mount')
-        kill -STOP $pid; timeout 10 ./program umount --lazy m; kill -CONT $pid; ls m";
+    let script = "./program mount -f -o lowerdir=lower/1 m & pid=$!; until test -e m/f; do sleep .02; done
+        kill -STOP $pid; timeout 10 ./program umount --lazy m; kill -CONT $pid; wait $pid; ls m";
     assert_eq!(as_user(&user, script), "");
 }
 
