@@ -383,7 +383,7 @@ fn split(text: &[u8]) -> Vec<&[u8]> {
 }
 
 /// Splits the value of `lowerdir=` into normal and data-only layers.
-fn layers(value: &[u8]) -> Result<(Vec<PathBuf>, Vec<PathBuf>), OptionError> {
+pub fn layers(value: &[u8]) -> Result<(Vec<PathBuf>, Vec<PathBuf>), OptionError> {
     if value.is_empty() {
         return Err(OptionError::NoPath("lowerdir"));
     }

@@ -3,7 +3,7 @@
 use super::complain;
 use super::context::Context;
 use super::mount::engine_root;
-use super::options::MountOptions;
+use super::options::{MountOptions, layers};
 use super::reading::WritableTree;
 use crate::archive::Limits;
 use crate::engine::{self, Found};
@@ -123,13 +123,10 @@ impl TargetArgs {
     }
 
     fn directories(&self) -> anyhow::Result<Target> {
-        let split = |text: &OsString| {
-            let parts = text.as_bytes().split(|b| *b == b':').filter(|part| !part.is_empty());
-            parts.map(|part| PathBuf::from(OsStr::from_bytes(part))).collect::<Vec<_>>()
-        };
-        let lower: Vec<PathBuf> = self.lower.iter().flat_map(split).collect();
+        let text = self.lower.iter().map(|text| text.as_bytes()).collect::<Vec<_>>().join(&b':');
+        let (lower, data_only) = layers(&text)?;
         let (upper, work) = (self.upper.as_deref(), self.work.as_deref());
-        directories("the stack", Stack { lower: &lower, upper, work, ..Stack::default() }, None)
+        directories("the stack", Stack { lower: &lower, data_only: &data_only, upper, work, ..Stack::default() }, None)
     }
 }
 
@@ -149,7 +146,13 @@ impl PlaceArgs {
         let ImageArg { location, layers } = ImageArg::parse(text)?;
         let shown = text.to_string_lossy();
         match location {
-            Location::Store(name) => in_store(&name, layers, context),
+            Location::Store(name) => {
+                let target = in_store(&name, layers, context)?;
+                if let (Some(wanted), Some(config)) = (&self.platform, &target.config) {
+                    wanted.choose([(&config.platform(), ())]).with_context(|| name.clone())?;
+                }
+                Ok(target)
+            }
             Location::ContainersStorage(name) => {
                 self.in_engine(&shown, "containers/storage", |root| engine::containers_storage(root, &name, layers))
             }
@@ -231,6 +234,9 @@ fn directories(name: &str, stack: Stack<'_>, layers: Option<usize>) -> anyhow::R
 /// The layers of a mount: of the store, if it is one of an image, else as the mount itself tells.
 fn mounted(path: &Path, layers: Option<usize>, context: &Context) -> anyhow::Result<Target> {
     let place = path.canonicalize().with_context(|| format!("cannot look at {}", path.display()))?;
+    if place.is_file() {
+        bail!("{} is a file: name an archive as docker-archive:{0} or oci-archive:{0}", path.display());
+    }
     if let Some(store) = context.store_if_there()? {
         let here = |writable: &Writable| writable.mount.as_ref().is_some_and(|mount| mount.mountpoint == place);
         if let Some(writable) = store.sound_writables()?.0.into_iter().find(here) {
@@ -271,6 +277,11 @@ fn in_store(name: &str, layers: Option<usize>, context: &Context) -> anyhow::Res
         }
     }
     let image = match store.find(name) {
+        Err(Error::NoImage(_)) if Path::new(name).is_file() => {
+            bail!(
+                "there is no image {name}, but a file: name an archive as docker-archive:{name} or oci-archive:{name}"
+            )
+        }
         Err(Error::NoImage(_)) => bail!(
             "there is no writable layer and no image {name}; `laminafs ps -a` and `laminafs images` list what there is"
         ),

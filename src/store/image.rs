@@ -101,8 +101,14 @@ impl Store {
         let Some(digest) = reference.digest() else {
             return Ok(self.reference(&reference)?.map(|tag| tag.image));
         };
-        let records = self.list_records(&mut |_| Ok(()))?;
-        Ok(records.iter().find(|r| r.manifest == digest || r.id == digest).map(|r| r.id))
+        // What is damaged may be what is asked for.
+        let mut damage = None;
+        let records = self.list_records(&mut |e| {
+            damage.get_or_insert(e);
+            Ok(())
+        })?;
+        let found = records.iter().find(|r| r.manifest == digest || r.id == digest).map(|r| r.id);
+        if found.is_none() { damage.map_or(Ok(None), Err) } else { Ok(found) }
     }
 
     fn find_by_id(&self, text: &str) -> Result<Option<Digest>> {

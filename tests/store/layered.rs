@@ -1,6 +1,6 @@
 //! `layers`, `whence`, `ls`, `tree`, `stat`, `cat`, `waste`, `share`.
 
-use super::harness::Bed;
+use super::harness::{Bed, closed_pipe};
 use super::sample::{APP, BASE, DATA, Entry, Sample, digest, docker_archive, oci_archive, oci_layout, short};
 use serde_json::{Value, json};
 use std::fs;
@@ -20,6 +20,24 @@ pub fn bed() -> (Bed, Sample) {
 }
 
 const TARGETS: [&str; 4] = ["web:1", "docker-archive:web.tar", "oci-archive:web-oci.tar:1", "oci:layout"];
+
+/// What people try first, and get wrong.
+#[test]
+fn a_target_that_is_something_else_is_told_what_to_be_called() {
+    let (bed, image) = bed();
+    for target in ["web.tar", "./web.tar"] {
+        let why = bed.fails(&format!("layers {target}"));
+        assert!(why.contains(&format!("docker-archive:{target}")), "{why}");
+    }
+    assert!(bed.fails("layers --platform linux/s390x web:1").contains("no image for platform linux/s390x"));
+    let host = bed.json("inspect web:1")[0]["Architecture"].as_str().unwrap().to_owned();
+    bed.ok(&format!("layers --platform linux/{host} web:1"));
+    let output = bed.command(["report", "web:1"]).stdout(closed_pipe()).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    fs::write(bed.root().join("images/sha256").join(&image.id()[7..]), b"{").unwrap();
+    let why = bed.fails(&format!("layers web@{}", image.id()));
+    assert!(why.contains("is damaged") && why.contains("verify --repair"), "{why}");
+}
 
 #[test]
 fn layers_say_what_they_add_hide_and_share() {

@@ -198,6 +198,9 @@ fn metacopy_files_have_the_data_of_layers_that_hold_nothing_else() {
     let seen = walk(&bed.p("m"));
     assert_eq!(listed(&bed.json(&format!("ls -R --json {place}"))), seen);
     assert_eq!(bed.ok(&format!("cat {place} one two d/z")), "dataother!lower");
+    let lower = format!("--lower {stack}::{}::{}", data[0], data[1]);
+    assert_eq!(bed.ok(&format!("cat {lower} one two d/z")), "dataother!lower");
+    assert!(bed.fails(&format!("ls {lower} --lower {}", bed.p("l").display())).contains("data-only"));
     assert_eq!(bed.read("m/one") + &bed.read("m/two") + &bed.read("m/d/z"), "dataother!lower");
     let stat = bed.json(&format!("stat --json {place} one d/z"));
     assert_eq!(stat["entries"][0]["digest"], digest(b"data"));

@@ -12,7 +12,7 @@ use super::output::{Kind, OutputFile};
 use super::target::{TARGETS, TargetArgs};
 use clap::Args;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 /// Arguments of `laminafs report`.
@@ -51,6 +51,10 @@ pub fn run(args: &ReportArgs, context: &Context) -> anyhow::Result<()> {
     let data = data::collect(&target.merged, named, target.config.as_ref())?;
     let written = if args.svg { svg::bars(&data) } else { page::page(&data.name, &data)? };
     target.check()?;
-    out.write_all(written.as_bytes())?;
+    match out.write_all(written.as_bytes()) {
+        // Who reads the page has seen enough.
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => return Ok(()),
+        written => written?,
+    }
     out.finish()
 }
