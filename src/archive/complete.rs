@@ -29,7 +29,7 @@ const COPY: usize = 256 << 10;
 
 /// [`super::complete`].
 pub(super) fn complete(layer: Fd<'_>, below: &[Fd<'_>], form: Form, mut pending: Pending) -> Result<()> {
-    let mut work = Work { layer, below: Below::new(below), form, covered: None };
+    let mut work = Work { layer, below: Below::new(below), form, covered: Vec::new() };
     if pending.links() > 0 {
         work.links(&mut pending)?;
     }
@@ -54,8 +54,8 @@ struct Work<'a> {
     layer: Fd<'a>,
     below: Below<'a>,
     form: Form,
-    /// The directory that was looked at last: whether it is, or is in, an opaque one of this layer.
-    covered: Option<(Vec<u8>, bool)>,
+    /// The way to the directory that was looked at last: whether each is, or is in, an opaque one of this layer.
+    covered: Vec<(Vec<u8>, OwnedFd, bool)>,
 }
 
 /// How many links still wait, and the first of them.
@@ -213,19 +213,17 @@ impl Work<'_> {
 
     /// Whether nothing below shows through in the directory `path`, because it or one above it is opaque.
     fn is_covered(&mut self, path: &[u8]) -> sys::Result<bool> {
-        if let Some((last, covered)) = &self.covered
-            && last == path
-        {
-            return Ok(*covered);
+        let way = self.covered.iter().zip(names::parts(path));
+        let same = way.take_while(|((name, ..), part)| name == part).count();
+        self.covered.truncate(same);
+        for part in names::parts(path).skip(same) {
+            let (above, covered) =
+                self.covered.last().map_or((self.layer, false), |(_, fd, covered)| (fd.as_fd(), *covered));
+            let fd = sys::open_dir(above, OsStr::from_bytes(part))?;
+            let covered = covered || read_dir_markers(fd.as_fd())?.opaque;
+            self.covered.push((part.to_vec(), fd, covered));
         }
-        let mut covered = false;
-        let mut at = sys::open_dir_path(self.layer, OsStr::new(""))?;
-        for part in names::parts(path) {
-            at = sys::open_dir(at.as_fd(), OsStr::from_bytes(part))?;
-            covered |= read_dir_markers(at.as_fd())?.opaque;
-        }
-        self.covered = Some((path.to_vec(), covered));
-        Ok(covered)
+        Ok(self.covered.last().is_some_and(|(.., covered)| *covered))
     }
 
     /// Gives a directory that no entry describes the attributes of the one below.

@@ -105,7 +105,7 @@ impl Pending {
     }
 }
 
-/// Tasks that are sorted at a time, and the bytes of their keys.
+/// Tasks that are sorted at a time, and the bytes of their paths.
 const BATCH: (usize, usize) = (64 << 10, 32 << 20);
 
 impl Pending {
@@ -127,7 +127,7 @@ impl Pending {
         };
         self.each(|task| {
             let Some(path) = key(&task) else { return Ok(()) };
-            bytes += path.len();
+            bytes += path.len() + task.path().len();
             batch.push(task);
             if batch.len() < BATCH.0 && bytes < BATCH.1 {
                 return Ok(());

@@ -90,6 +90,12 @@ pub fn find(merged: &Merged, path: &[u8], view: View, follow: bool) -> anyhow::R
         },
     };
     let name = &merged.name;
+    // Behind what is a link now there may be something that cannot be reached any more.
+    let itself = merged.find(path).filter(|node| merged.seen(*node, view).is_none());
+    let lost = match (lost, itself) {
+        (Lost::Never, Some(node)) => Lost::Hidden(node, Vec::new()),
+        (lost, _) => lost,
+    };
     match lost {
         Lost::Never => bail!("no layer of {name} has {shown}"),
         Lost::Hidden(node, _) => {

@@ -1,7 +1,7 @@
 //! The command line: one file a subcommand, and here what they share.
 //!
 //! Exit codes: 0 done, 1 failed (one line on standard error says what, where, and what to do), 2 the command line
-//! could not be understood. Only [`complain`] writes messages, and only `output` writes to standard output.
+//! could not be understood. Only `complain` writes messages, and only `output` writes to standard output.
 
 mod cat;
 mod commit;

@@ -6,7 +6,8 @@ use super::layers::made_by;
 use super::ls::{ViewArgs, find};
 use super::output::{self, SCHEMA};
 use super::target::{TARGETS, TargetArgs};
-use crate::provenance::{Kind, Merged, NodeId, Number, Occurrence};
+use super::whence;
+use crate::provenance::{self, Kind, Merged, NodeId, Number, Occurrence};
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
@@ -62,7 +63,10 @@ impl DataObject {
             layer: layer.map(Number::get),
             path: String::from_utf8_lossy(&path).into_owned(),
         };
-        Ok(merged.data_of_metacopy(node, found)?.map(object))
+        match merged.data_of_metacopy(node, found) {
+            Err(provenance::Error::NoData { .. }) => Ok(None),
+            data => Ok(data?.map(object)),
+        }
     }
 }
 
@@ -74,7 +78,7 @@ pub fn run(args: &StatArgs, context: &Context) -> anyhow::Result<()> {
     for path in paths {
         let node = find(merged, path.as_bytes(), view, args.dereference)?;
         let Some(found) = merged.seen(node, view) else { bail!("{} is not seen", absolute(&merged.path(node))) };
-        let digest = merged.content(node, found)?.map(|digest| digest.to_string());
+        let digest = whence::digest(merged, node, found)?.map(|digest| digest.to_string());
         let layer = merged.layer(found.layer());
         let (links, data) = (merged.links(found), DataObject::new(merged, node, found)?);
         if args.json {

@@ -184,11 +184,12 @@ impl PlaceArgs {
 
     fn in_archive(&self, name: &str, path: &Path, format: Format, reference: Option<String>) -> anyhow::Result<Target> {
         let (path, layers) = first_layers(path);
-        let (reference, layers) = match reference.as_deref().and_then(|text| text.rsplit_once('@')) {
-            Some((reference, number)) if number.parse::<usize>().is_ok() => {
-                (Some(reference.to_owned()), number.parse().ok())
-            }
-            _ => (reference, layers),
+        let numbered = reference.as_deref().and_then(|text| text.rsplit_once('@'));
+        let numbered =
+            numbered.and_then(|(name, number)| Some((name, number.parse().ok().filter(|number| *number > 0)?)));
+        let (reference, layers) = match numbered {
+            Some((name, number)) => (Some(name.to_owned()), Some(number)),
+            None => (reference, layers),
         };
         let spool_dir = std::env::temp_dir();
         let source = Arc::new(Source::open(&path, Some(format), Spool::new(&spool_dir))?);

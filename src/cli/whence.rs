@@ -5,8 +5,9 @@ use super::entries::{EntryObject, absolute, mode_text, short_time, size_text};
 use super::output::{self, SCHEMA, Table};
 use super::target::{TARGETS, TargetArgs};
 use super::{Failure, complain};
+use crate::image::Digest;
 use crate::image::format::printable;
-use crate::provenance::{Action, End, Merged, NodeId, Number, Touch};
+use crate::provenance::{self, Action, End, Merged, NodeId, Number, Occurrence, Touch};
 use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
@@ -133,7 +134,7 @@ fn touch_object(merged: &Merged, node: NodeId, top: Number, touch: &Touch<'_>) -
         hidden_by: found.and_then(|found| found.hidden_by()).map(Number::get),
         hidden_how: found.filter(|found| found.hidden_by().is_some()).map(|found| how(found.end)),
         hidden_at: found.and_then(|found| merged.culprit(node, found)).map(|node| absolute(&merged.path(node))),
-        digest: found.map(|found| merged.content(node, found)).transpose()?.flatten().map(|digest| digest.to_string()),
+        digest: found.map(|found| digest(merged, node, found)).transpose()?.flatten().map(|digest| digest.to_string()),
         command: merged.layer(touch.layer).facts.command.clone(),
         entry: found.map(|found| EntryObject::new(merged, node, found)),
     })
@@ -165,6 +166,14 @@ fn how(end: End) -> &'static str {
     }
 }
 
+/// The digest of what is in a file; none where that is in no layer, which is told beside it.
+pub fn digest(merged: &Merged, node: NodeId, found: &Occurrence) -> provenance::Result<Option<Digest>> {
+    match merged.content(node, found) {
+        Err(provenance::Error::NoData { .. }) => Ok(None),
+        read => read,
+    }
+}
+
 /// A line that says where the path comes from, and a table of all layers.
 fn table(merged: &Merged, node: NodeId, top: Number, touches: &[Touch<'_>]) -> anyhow::Result<String> {
     let path = printable(&absolute(&merged.path(node)));
@@ -184,7 +193,7 @@ fn table(merged: &Merged, node: NodeId, top: Number, touches: &[Touch<'_>]) -> a
         match touch.found.map(|found| (found, merged.entry(found))).filter(|(_, entry)| !entry.is_whiteout()) {
             None => table.row([&number, "", "", "", "", "", &what]),
             Some((found, entry)) => {
-                let digest = merged.content(node, found)?.map_or_else(String::new, |digest| digest.short());
+                let digest = digest(merged, node, found)?.map_or_else(String::new, |digest| digest.short());
                 let owner = format!("{}:{}", entry.uid, entry.gid);
                 let size = if entry.is_dir() { String::new() } else { size_text(entry) };
                 table.row([&number, &mode_text(entry), &owner, &size, &short_time(entry.mtime), &digest, &what]);

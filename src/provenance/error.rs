@@ -33,6 +33,12 @@ pub enum Error {
         /// Why.
         what: String,
     },
+    /// A file of metadata only, whose data are not to be found.
+    #[error("{path} has its data in a layer that is not here")]
+    NoData {
+        /// Its path.
+        path: String,
+    },
     /// More than this program can hold.
     #[error("too large to be inspected: {0}")]
     TooLarge(&'static str),

@@ -75,7 +75,7 @@ impl Merged {
     /// the file itself, if its layer is one that only holds data.
     ///
     /// # Errors
-    /// [`Error::Entry`] when no layer has them.
+    /// [`Error::NoData`] when no layer has them.
     pub fn data_of_metacopy(&self, node: NodeId, found: &Occurrence) -> Result<Option<(Option<Number>, Vec<u8>)>> {
         if !self.entry(found).metacopy {
             return Ok(None);
@@ -89,20 +89,19 @@ impl Merged {
     /// Where the data of a file are.
     ///
     /// # Errors
-    /// [`Error::Entry`] when it is no regular file, or holds metadata only and its data are in no layer.
+    /// [`Error::Entry`] when it is no regular file; [`Error::NoData`] when it holds metadata only and its data are in no layer.
     pub(super) fn data(&self, node: NodeId, occurrence: &Occurrence) -> Result<Data> {
         let entry = self.entry(occurrence);
         let own = (occurrence.layer(), occurrence.entry);
-        let nothing =
-            |what: &str| Error::Entry { path: format!("/{}", archive::shown(&self.path(node))), what: what.into() };
+        let path = || format!("/{}", archive::shown(&self.path(node)));
         if entry.kind != Kind::File {
-            return Err(nothing("is no regular file"));
+            return Err(Error::Entry { path: path(), what: "is no regular file".into() });
         }
         if !entry.metacopy {
             let (number, id) = self.source_of_copy(own);
             return Ok(Data::Layer(number, id));
         }
-        let missing = || nothing("has its data in a layer that is not here");
+        let missing = || Error::NoData { path: path() };
         if occurrence.is_by_index() {
             // The redirect of the copy says where its other name was.
             let lower = self.occurrences(node).iter().rev().find(|found| found.hidden_by() == Some(own.0));

@@ -106,7 +106,7 @@ impl Store {
     /// What the store and each part of it take. Reads records only, but walks the writable layers.
     ///
     /// # Errors
-    /// [`Error::Damaged`](super::Error::Damaged) for a record that cannot be read.
+    /// [`Error::Damaged`] for a record that cannot be read.
     pub fn usage(&self) -> Result<Usage> {
         self.count(&mut Err)
     }

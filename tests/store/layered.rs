@@ -121,6 +121,15 @@ fn a_parent_directory_that_is_to_blame_is_named() {
     assert!(text.contains("/g is opaque in layer 2") && text.contains("makes /g opaque"), "{text}");
     assert_eq!(bed.ok("cat --lower 3:2:1 d/e/n"), "z");
     assert!(bed.fails("cat --lower 3:2:1 d/e/f").contains("is hidden since layer 2"));
+    // Behind a link that has taken the place of a directory.
+    fs::create_dir_all(bed.p("4/lib")).unwrap();
+    fs::create_dir_all(bed.p("5/usr/lib")).unwrap();
+    bed.write("4/lib/gone", b"");
+    std::os::unix::fs::symlink("usr/lib", bed.p("5/lib")).unwrap();
+    for command in ["cat", "stat", "ls"] {
+        let why = bed.fails(&format!("{command} --lower 5:4 /lib/gone"));
+        assert!(why.contains("/lib/gone is hidden since layer 2"), "{why}");
+    }
     assert!(!bed.root().exists(), "directories need no store");
 }
 

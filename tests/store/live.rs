@@ -209,6 +209,13 @@ fn metacopy_files_have_the_data_of_layers_that_hold_nothing_else() {
     let whence = bed.ok(&format!("whence {place} one d/z"));
     assert!(whence.contains(&format!("attributes only, data of {}/in/x", data[0])), "{whence}");
     assert!(whence.contains("changed, attributes only, data of layer 1"), "{whence}");
+    // Without the layer that has its data a path is told of all the same. Metacopy files are looked for where a mark says so.
+    mark("low", "impure", "y");
+    let stat = bed.json(&format!("stat --json --lower {stack} one"));
+    assert_eq!(["digest", "data"].map(|key| stat["entries"][0][key].clone()), [json!(null), json!(null)]);
+    let whence = bed.ok(&format!("whence --lower {stack} one"));
+    assert!(whence.contains("attributes only, its data are in no layer"), "{whence}");
+    assert!(bed.fails(&format!("cat --lower {stack} one")).contains("has its data in a layer that is not here"));
     assert_eq!(bed.json(&format!("waste --json {place}"))["total_bytes"], 5);
     assert_eq!(bed.json(&format!("layers --json {place}"))["layers"].as_array().unwrap().len(), 3);
     bed.ok("umount m");
