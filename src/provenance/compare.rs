@@ -98,8 +98,14 @@ pub(super) fn compare_attributes(a: Place<'_>, b: Place<'_>) -> Result<Differenc
         mode: one.mode != other.mode,
         owner: (one.uid, one.gid) != (other.uid, other.gid),
         mtime: one.mtime != other.mtime,
-        xattrs: a.layer().xattrs(a.found.entry)? != b.layer().xattrs(b.found.entry)?,
+        xattrs: !same_entry(a, b) && a.layer().xattrs(a.found.entry)? != b.layer().xattrs(b.found.entry)?,
     })
+}
+
+/// Whether two entries are known to be one, of a layer that two images have.
+fn same_entry(a: Place<'_>, b: Place<'_>) -> bool {
+    let (one, other) = (&a.layer().facts.chain_id, &b.layer().facts.chain_id);
+    one.is_some() && one == other && a.layer().path(a.found.entry) == b.layer().path(b.found.entry)
 }
 
 /// Whether two files are known to have the same data, because there is only one.
