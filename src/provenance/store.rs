@@ -3,7 +3,7 @@
 use super::open::{self, LayerDirectory, Stack};
 use super::{Merged, Result};
 use crate::image::{Config, Document};
-use crate::store::{Image, Reading, Store};
+use crate::store::{Error, Image, Reading, Store};
 
 impl Merged {
     /// The first `layers` layers of an image in the store (all for `None`). The caller pins it ([`Store::pin`]), so that
@@ -23,7 +23,15 @@ impl Merged {
     pub fn of_writable(name: &str, store: &Store, reading: &Reading, layers: Option<usize>) -> Result<Self> {
         let pin = reading.pin();
         let writable = reading.writable();
-        let image = store.find(&writable.record.image.to_string()).ok();
+        let image = match store.find(&writable.record.image.to_string()) {
+            Ok(image) => Some(image),
+            Err(Error::NoImage(_)) => None,
+            // The layers are there without it; only what it says of them is missing.
+            Err(e) => {
+                log::warn!("{name}: {e}");
+                None
+            }
+        };
         let (upper, work) = (Some(writable.upper.as_path()), Some(writable.work.as_path()));
         let stack = Stack { lower: pin.lower(), data_only: &[], upper, work, override_stat: pin.override_stat() };
         let mut directories = LayerDirectory::lowest(name, stack.layers(), layers)?;
