@@ -131,7 +131,7 @@ impl Printer<'_> {
         let whiteout = if self.merged.entry(found).is_whiteout() { " (deleted)" } else { "" };
         let entry = self.merged.entry(found);
         let size = match entry.kind {
-            // Further names of a file, which count once above.
+            // Of further names of a file too, which count in the directories once.
             Kind::File => entry.size,
             _ => self.sizes[node.index()],
         };

@@ -1,5 +1,6 @@
 //! The layers and their merged tree together, for those who ask.
 
+use super::counting::Counting;
 use super::entry::{Entry, Kind};
 use super::index::Index;
 use super::layer::{EntryId, Layer};
@@ -221,17 +222,18 @@ impl Merged {
         self.visible(node, below)
     }
 
-    /// For each path the bytes of regular files that a view shows at it and below it. Files with several names count once,
-    /// at one of them.
+    /// For each path the bytes of regular files that a view shows at it and below it. A file with several names counts once:
+    /// at the first of them in its layer ([`Merged::hard_link`] gives that for the others), or where the view does not show
+    /// that one, at the first that it shows, in the order of a walk.
     #[must_use]
     pub fn sizes(&self, view: impl Into<View>) -> Vec<u64> {
         let view = view.into();
         let mut sizes = vec![0; self.len()];
-        let mut seen = super::seen::Seen::default();
+        let counting = Counting::of(self, view);
         for node in self.nodes() {
             let Some(found) = self.seen(node, view) else { continue };
             let entry = self.entry(found);
-            if entry.kind == Kind::File && seen.first(self, found) {
+            if entry.kind == Kind::File && counting.counts(self, node, found) {
                 sizes[node.index()] = entry.size;
             }
         }

@@ -38,6 +38,7 @@
 //! | In what do two views differ? | `difference` |
 //! | What does a layer change in the merged view? | `step` ([`Merged::step`]) |
 //! | What does each layer add up to? | `summary` ([`Merged::summaries`]) |
+//! | At which of its names does a file count? | `counting` ([`Merged::sizes`]) |
 //! | Which bytes does nobody see? | `waste` ([`Merged::waste`], [`Merged::hidden`]); the score of dive `dive` |
 //! | Digests; contents | `contents`; `read`, `origin` |
 //! | From a place to a merged tree | `open`, `store` |
@@ -45,6 +46,7 @@
 mod batch;
 mod compare;
 mod contents;
+mod counting;
 mod difference;
 mod dive;
 mod entry;
@@ -58,7 +60,6 @@ mod origin;
 mod outline;
 mod read;
 mod resolve;
-mod seen;
 mod settle;
 mod step;
 mod store;

@@ -1,12 +1,12 @@
 //! A tree in a bounded number of bytes: the paths that matter most by name, and sums of all others where they are.
 
+use super::counting::Counting;
 use super::entry::Kind;
-use super::layer::EntryId;
 use super::merged::Merged;
 use super::total::total;
 use super::tree::{End, NodeId, Number, Occurrence};
 use super::waste::{Hidden, Reason};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -92,16 +92,13 @@ const ENTRY: u64 = 4096;
 /// What a path counts that layers do not agree on: those are asked about.
 const CONTESTED: u64 = 64 << 10;
 
-/// Which bytes count where: those of every file once in its layer, at the first of its names that is seen; if none is, at
-/// the first.
+/// Which bytes count where: those of every file once in its layer, of what is seen as [`Merged::sizes`] counts it; a file
+/// that is not seen at its first name.
 #[derive(Debug)]
 pub struct Bytes<'a> {
     merged: &'a Merged,
     hidden: FxHashMap<(NodeId, Number), Hidden>,
-    /// Files with several names, or in directories that were moved, that are seen.
-    placed: FxHashSet<(Number, EntryId)>,
-    /// Their further names that are seen.
-    again: FxHashSet<(NodeId, Number, Number)>,
+    counting: Counting,
 }
 
 impl<'a> Bytes<'a> {
@@ -109,17 +106,8 @@ impl<'a> Bytes<'a> {
     #[must_use]
     pub fn new(merged: &'a Merged, hidden: &[Hidden]) -> Self {
         let hidden = hidden.iter().map(|file| ((file.node, file.layer), *file)).collect();
-        let (mut placed, mut again) = (FxHashSet::default(), FxHashSet::default());
-        for node in merged.nodes() {
-            for found in merged.occurrences(node).iter().filter(|found| found.end == End::Never) {
-                let layer = merged.layer(found.layer());
-                let several = layer.has_names(found.entry) || found.since() != found.layer();
-                if several && !placed.insert(merged.first_name(found)) {
-                    again.insert((node, found.layer(), found.since()));
-                }
-            }
-        }
-        Self { merged, hidden, placed, again }
+        let counting = merged.top().map(|top| Counting::of(merged, top)).unwrap_or_default();
+        Self { merged, hidden, counting }
     }
 
     /// The file at a path that nobody sees.
@@ -139,8 +127,8 @@ impl<'a> Bytes<'a> {
         }
         let first = self.merged.first_name(found);
         let counts = match found.end {
-            End::Never => !self.again.contains(&(node, found.layer(), found.since())),
-            _ => !self.placed.contains(&first) && first == (found.since(), found.entry),
+            End::Never => self.counting.counts(self.merged, node, found),
+            _ => !self.counting.has(first) && first == (found.since(), found.entry),
         };
         (Fate::Visible, if counts { bytes } else { 0 })
     }

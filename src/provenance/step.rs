@@ -1,8 +1,8 @@
 //! What one layer changes in the merged view: a mark and sizes for each path.
 
+use super::counting::Counting;
 use super::entry::{Entry, Kind};
 use super::merged::Merged;
-use super::seen::Seen;
 use super::total::total;
 use super::tree::{NodeId, Number};
 
@@ -74,22 +74,23 @@ impl Merged {
         let below = Number::new(usize::from(at.get()) - 1);
         let mut step =
             Step { marks: vec![Mark::Absent; self.len()], sizes: vec![0; self.len()], own: vec![0; self.len()] };
-        let (mut now_seen, mut before_seen) = (Seen::default(), Seen::default());
+        let now_counting = Counting::of(self, at);
+        let before_counting = below.map(|below| Counting::of(self, below)).unwrap_or_default();
         for node in self.nodes() {
             let now = self.visible(node, at);
             let before = below.and_then(|below| self.visible(node, below));
-            let (mark, file, seen) = match (now, before) {
+            let (mark, file, counting) = match (now, before) {
                 (None, None) => continue,
-                (Some(now), None) => (Mark::Added, now, &mut now_seen),
-                (None, Some(before)) => (Mark::Removed, before, &mut before_seen),
+                (Some(now), None) => (Mark::Added, now, &now_counting),
+                (None, Some(before)) => (Mark::Removed, before, &before_counting),
                 (Some(now), Some(before)) => {
                     let same = now == before || is_same_directory(self.entry(now), self.entry(before));
-                    (if same { Mark::Same } else { Mark::Changed }, now, &mut now_seen)
+                    (if same { Mark::Same } else { Mark::Changed }, now, &now_counting)
                 }
             };
             let entry = self.entry(file);
             step.marks[node.index()] = mark;
-            if entry.kind == Kind::File && seen.first(self, file) {
+            if entry.kind == Kind::File && counting.counts(self, node, file) {
                 step.sizes[node.index()] = entry.size;
                 step.own[node.index()] = if mark == Mark::Same { 0 } else { entry.size };
             }

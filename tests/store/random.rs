@@ -2,10 +2,11 @@
 
 use super::live::{listed, walk};
 use super::mount::Mounts;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 const STACKS: u64 = 12;
@@ -47,6 +48,31 @@ fn change(rng: &mut Rng, top: &Path) -> io::Result<()> {
     }
 }
 
+/// Every file counts at one of its names, which no other names as its hard link if that one is seen.
+fn check_counting(document: &Value, top: &Path, name: &str) {
+    let entries = document["entries"].as_array().unwrap();
+    let path = |entry: &Value| entry["path"].as_str().unwrap().to_owned();
+    let mut files: BTreeMap<u64, Vec<&Value>> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry["kind"] == "file") {
+        files.entry(fs::metadata(top.join(&path(entry)[1..])).unwrap().ino()).or_default().push(entry);
+    }
+    let mut counted = Vec::new();
+    for names in files.values() {
+        let counts = |entry: &&&Value| entry["cumulative"] == entry["size"];
+        // Where one of them has no hard link, that one; of copies that only the index has none has one.
+        let own: Vec<_> = names.iter().filter(|entry| entry["hard_link"].is_null()).collect();
+        let at: Vec<_> = names.iter().filter(counts).collect();
+        assert!(at.len() == 1 || names[0]["size"] == 0, "{name}: {names:?}");
+        assert!(own.len() != 1 || own[0]["cumulative"] == own[0]["size"], "{name}: {names:?}");
+        counted.push((path(at[0]), at[0]["size"].as_u64().unwrap()));
+    }
+    for entry in entries.iter().filter(|entry| entry["kind"] == "directory") {
+        let dir = path(entry);
+        let below = counted.iter().filter(|(path, _)| path.starts_with(&format!("{}/", dir.trim_end_matches('/'))));
+        assert_eq!(entry["cumulative"], below.map(|(_, size)| size).sum::<u64>(), "{name}: {dir}");
+    }
+}
+
 #[test]
 fn what_a_mount_shows_after_random_changes() {
     let bed = Mounts::new();
@@ -77,6 +103,7 @@ fn what_a_mount_shows_after_random_changes() {
         for target in [top.display().to_string(), format!("--lower {stack} --upper {upper} --work {work}")] {
             let document = bed.json(&format!("ls -R --json --cumulative {target}"));
             assert_eq!(listed(&document), seen, "stack {seed} as {target}");
+            check_counting(&document, &top, &format!("stack {seed} as {target}"));
             if !files.is_empty() {
                 assert_eq!(bed.ok(&format!("cat {target} {paths}")), text, "stack {seed} as {target}");
             }

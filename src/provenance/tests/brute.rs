@@ -83,6 +83,22 @@ impl Brute {
         hidden
     }
 
+    /// What a view counts at and below each path: each file once, at the first of its names that is seen.
+    pub fn sizes(view: &View) -> BTreeMap<String, u64> {
+        let mut first: BTreeMap<(usize, &str), &String> = BTreeMap::new();
+        let files = view.iter().filter(|(_, object)| object.kind == "file");
+        for (path, object) in files {
+            let parts = |path: &String| path.split('/').map(str::to_owned).collect::<Vec<_>>();
+            let known = first.entry((object.layer, &object.first)).or_insert(path);
+            *known = std::cmp::min_by_key(*known, path, |path| parts(path));
+        }
+        let below = |top: &String, path: &String| path == top || path.starts_with(&format!("{top}/"));
+        let size = |top: &String| {
+            first.values().filter(|path| below(top, path)).map(|path| view[*path].data.len() as u64).sum()
+        };
+        view.keys().map(|path| (path.clone(), size(path))).collect()
+    }
+
     pub fn total(&self) -> u64 {
         let files = self.own.iter().flatten().filter(|(path, o)| o.kind == "file" && **path == o.first);
         files.map(|(_, object)| object.data.len() as u64).sum()

@@ -4,7 +4,7 @@ use super::brute::{Brute, Hidden, Object, View};
 use super::generate::{Layer, Rng};
 use super::sources;
 use crate::provenance::{Action, Kind, Mark, Merged, NodeId, Number, Occurrence};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const STACKS: u64 = 100;
 
@@ -64,6 +64,10 @@ fn check_views(brute: &Brute, merged: &Merged, name: &str) {
             .zip(contents)
             .map(|((node, found), content)| (text(&merged.path(*node)), object(merged, found, content)));
         assert_eq!(objects.collect::<View>(), brute.views[number.index()], "{name}, up to layer {number}");
+        let sizes = merged.sizes(number);
+        let sizes = seen.iter().map(|(node, _)| (text(&merged.path(*node)), sizes[node.index()]));
+        let wanted = Brute::sizes(&brute.views[number.index()]);
+        assert_eq!(sizes.collect::<BTreeMap<_, _>>(), wanted, "{name}, up to layer {number}");
     }
 }
 
