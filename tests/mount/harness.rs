@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::os;
+use super::own_mounts::leave_common_mounts;
 use super::snapshot::{self, Snapshot};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_laminafs");
@@ -451,6 +452,7 @@ pub fn require() {
     assert!(rustix::process::geteuid().is_root(), "the mount tests need root; run them as root or in a VM");
     let device = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
     assert!(device.is_ok(), "the mount tests need /dev/fuse: {device:?}");
+    leave_common_mounts();
 }
 
 /// Runs a shell script that must succeed; returns what it prints.

@@ -30,6 +30,7 @@ mod names;
 mod ordinary;
 mod os;
 mod override_stat;
+mod own_mounts;
 mod passthrough;
 mod permissions;
 mod posix_acl;

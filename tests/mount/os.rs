@@ -9,8 +9,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, XattrFlags};
-use rustix::mount::{MountPropagationFlags, mount_change};
-use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::own_mounts::leave_mounts;
 
 /// The errno of a failed call.
 pub fn errno<T>(result: io::Result<T>) -> i32 {
@@ -212,8 +213,7 @@ pub fn as_user<T: Send>(uid: u32, gid: u32, work: impl FnOnce() -> T + Send) -> 
 /// Runs `work` where mounts are its own, as are those of the programs that it starts.
 pub fn with_own_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     in_a_thread(|| {
-        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
-        mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).unwrap();
+        leave_mounts();
         work()
     })
 }

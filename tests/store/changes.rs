@@ -1,6 +1,7 @@
 //! diff, commit and export.
 
 use super::harness::Bed;
+use super::own_mounts::leave_common_mounts;
 use super::sample::{APP, BASE, Sample, digest};
 use laminafs::store::{Store, Writable};
 use serde_json::Value;
@@ -153,6 +154,7 @@ fn nothing_changed_is_no_layer() {
 
 #[test]
 fn while_it_is_mounted() {
+    leave_common_mounts();
     let (bed, _, writable) = bed();
     let store = Store::open(&bed.root()).unwrap();
     let lease = store.lease("web").unwrap();

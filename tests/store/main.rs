@@ -21,6 +21,8 @@ mod live;
 mod load;
 mod mount;
 mod names;
+#[path = "../mount/own_mounts.rs"]
+mod own_mounts;
 mod program;
 mod random;
 mod readme;
