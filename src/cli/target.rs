@@ -12,7 +12,7 @@ use crate::image::container::{Format, ImageInSource, Source, Spool, Wanted};
 use crate::image::format::printable;
 use crate::image::location::{ImageArg, Location};
 use crate::image::{Config, Document, Platform, Reference};
-use crate::provenance::{LayerDirectory, Merged, Number, Stack};
+use crate::provenance::{LayerDirectory, Merged, Number, Stack, facts};
 use crate::store::{Error, Image, Pin, Store, Writable};
 use crate::sys;
 use crate::sys::process::raise_nofile_limit;
@@ -179,7 +179,12 @@ impl PlaceArgs {
             _ => (None, found.lower.as_slice()),
         };
         let (work, override_stat) = (found.work.as_deref(), found.override_stat);
-        directories(name, Stack { lower, upper, work, override_stat, ..Stack::default() }, None)
+        let mut layers = Stack { lower, upper, work, override_stat, ..Stack::default() }.layers();
+        let known = found.config.as_ref().map(facts).unwrap_or_default();
+        layers.iter_mut().zip(known).for_each(|(layer, known)| layer.facts = known);
+        allow_descriptors();
+        let image = found.config.as_ref().map(Document::digest);
+        Ok(Target { config: found.config, ..Target::new(Merged::of_directories(name, image, layers)?) })
     }
 
     fn in_archive(&self, name: &str, path: &Path, format: Format, reference: Option<String>) -> anyhow::Result<Target> {

@@ -6,13 +6,17 @@
 
 use super::read::{Storage, chain};
 use super::{Error, Found, Result, is_id_prefix, lowest, only};
-use crate::image::Reference;
 use crate::image::digest::Digest;
+use crate::image::{Config, Document, Reference};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::Path;
 
 const IMAGES: &str = "overlay-images/images.json";
+/// A directory for each image.
+const IMAGE_FILES: &str = "overlay-images";
 const LAYERS: &str = "overlay-layers/layers.json";
 const VOLATILE_LAYERS: &str = "overlay-layers/volatile-layers.json";
 const CONTAINERS: &str = "overlay-containers/containers.json";
@@ -33,6 +37,9 @@ struct Item {
     names: Option<Vec<String>>,
     #[serde(default)]
     layer: Option<String>,
+    /// Of a container: the id of its image.
+    #[serde(default)]
+    image: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +64,8 @@ pub fn containers_storage(root: &Path, name: &str, layers: Option<usize>) -> Res
         Some(image) => (image, false),
         None => (container(&storage, name)?.ok_or_else(|| storage.not_found(name))?, true),
     };
+    let of = if is_container { item.image.as_deref().unwrap_or_default() } else { &item.id };
+    let config = config(&storage, of);
     let top = item.layer.ok_or_else(|| storage.damaged(IMAGES, format!("{name:?} has no layers")))?;
     let parents: HashMap<String, Option<String>> = parents.into_iter().map(|l| (l.id, l.parent)).collect();
     let below = |id: &str| {
@@ -73,10 +82,24 @@ pub fn containers_storage(root: &Path, name: &str, layers: Option<usize>) -> Res
         lower.push(path);
         override_stat |= mark;
     }
+    let config = config.filter(|config| config.rootfs.diff_ids.len() + usize::from(is_container) == lower.len());
     let oci_whiteouts = storage.word(MOUNT_PROGRAM)?.as_deref() == Some("true");
     let all = layers.is_none_or(|layers| layers == lower.len());
     let work = if is_container && all { storage.directory(&work)? } else { None };
-    Ok(Found { id: item.id, lower: lowest(lower, layers, name)?, work, oci_whiteouts, override_stat })
+    Ok(Found { id: item.id, config, lower: lowest(lower, layers, name)?, work, oci_whiteouts, override_stat })
+}
+
+/// The configuration of an image, whose id is its digest. (Not that of an image in the format of before 2016, nor of one that
+/// was pulled in pieces.)
+fn config(storage: &Storage, id: &str) -> Option<Document<Config>> {
+    let digest = Digest::from_hex(id)?;
+    // So are files named whose names have other characters than letters, digits and dots.
+    let file = format!("{IMAGE_FILES}/{id}/={}", BASE64.encode(digest.to_string()));
+    // The layers are there without it.
+    storage.config(&file, digest).unwrap_or_else(|e| {
+        log::warn!("{e}");
+        None
+    })
 }
 
 /// Ids of layers are 64 hex digits; those of programs that choose their own may have other letters, never a dot or slash.

@@ -28,6 +28,9 @@ struct Repositories {
 struct ContainerConfig {
     #[serde(rename = "Name", default)]
     name: String,
+    /// The id of the image that it was made of.
+    #[serde(rename = "Image", default)]
+    image: String,
 }
 
 /// The layers of an image (by name, digest, or the beginning of its id) or else of a container, the lowest `layers` of
@@ -38,12 +41,19 @@ pub fn docker_store(root: &Path, name: &str, layers: Option<usize>) -> Result<Fo
         let what = "the storage of a Docker engine with the overlay2 driver";
         return Err(Error::NoStorage { path: root.to_owned(), what, missing: REPOSITORIES });
     };
-    let (id, directories, is_container) = match image(&storage, &names, name)? {
-        Some(id) => (id.to_string(), image_directories(&storage, id)?, false),
+    let (id, directories, config, is_container) = match image(&storage, &names, name)? {
+        Some(id) => {
+            let config = config(&storage, id)?;
+            let config =
+                config.ok_or_else(|| storage.damaged(&config_file(id), "the configuration of the image is missing"))?;
+            (id.to_string(), image_directories(&storage, &config)?, Some(config), false)
+        }
         None => {
-            let id = container(&storage, name)?.ok_or_else(|| storage.not_found(name))?;
+            let (id, image) = container(&storage, name)?.ok_or_else(|| storage.not_found(name))?;
+            let config = image.parse().ok().map_or(Ok(None), |image| config(&storage, image))?;
             let directories = container_directories(&storage, &id)?;
-            (id, directories, true)
+            let config = config.filter(|config| config.rootfs.diff_ids.len() + 2 == directories.len());
+            (id, directories, config, true)
         }
     };
     let all = layers.is_none_or(|layers| layers == directories.len());
@@ -57,7 +67,7 @@ pub fn docker_store(root: &Path, name: &str, layers: Option<usize>) -> Result<Fo
         lower.push(path);
         override_stat |= mark;
     }
-    Ok(Found { id, lower: lowest(lower, layers, name)?, work, oci_whiteouts: false, override_stat })
+    Ok(Found { id, config, lower: lowest(lower, layers, name)?, work, oci_whiteouts: false, override_stat })
 }
 
 fn image(storage: &Storage, names: &Repositories, name: &str) -> Result<Option<Digest>> {
@@ -81,15 +91,16 @@ fn image(storage: &Storage, names: &Repositories, name: &str) -> Result<Option<D
     only(name, ids.filter_map(|id| Digest::from_hex(&id)).collect(), Digest::to_string)
 }
 
+fn config_file(id: Digest) -> String {
+    format!("{CONFIGS}/{}", id.hex())
+}
+
+fn config(storage: &Storage, id: Digest) -> Result<Option<Document<Config>>> {
+    storage.config(&config_file(id), id)
+}
+
 /// The names of an image's layers in `overlay2`, topmost first.
-fn image_directories(storage: &Storage, id: Digest) -> Result<Vec<String>> {
-    let file = format!("{CONFIGS}/{}", id.hex());
-    let bytes =
-        storage.read(&file)?.ok_or_else(|| storage.damaged(&file, "the configuration of the image is missing"))?;
-    if Digest::of(&bytes) != id {
-        return Err(storage.damaged(&file, "its digest is not its name"));
-    }
-    let config: Document<Config> = Document::parse_config(bytes).map_err(|e| storage.damaged(&file, e))?;
+fn image_directories(storage: &Storage, config: &Config) -> Result<Vec<String>> {
     config.chain_ids().iter().rev().map(|chain| directory(storage, *chain)).collect()
 }
 
@@ -105,16 +116,21 @@ fn id_in(storage: &Storage, file: &str) -> Result<String> {
     if fits { Ok(id) } else { Err(storage.damaged(file, format!("{id:?} is not the id of a layer"))) }
 }
 
-fn container(storage: &Storage, name: &str) -> Result<Option<String>> {
-    let ids: Vec<String> = storage.names(CONTAINERS)?.into_iter().filter(|id| is_id_prefix(id)).collect();
-    for id in &ids {
-        let config = storage.json::<ContainerConfig>(&format!("{CONTAINERS}/{id}/config.v2.json"))?;
-        if config.is_some_and(|config| config.name.trim_start_matches('/') == name) {
-            return Ok(Some(id.clone()));
+/// The id of a container, and of its image.
+fn container(storage: &Storage, name: &str) -> Result<Option<(String, String)>> {
+    let mut begins = Vec::new();
+    for id in storage.names(CONTAINERS)?.into_iter().filter(|id| is_id_prefix(id)) {
+        let Some(config) = storage.json::<ContainerConfig>(&format!("{CONTAINERS}/{id}/config.v2.json"))? else {
+            continue;
+        };
+        if config.name.trim_start_matches('/') == name {
+            return Ok(Some((id, config.image)));
+        }
+        if is_id_prefix(name) && id.starts_with(name) {
+            begins.push((id, config.image));
         }
     }
-    let begins = |id: &String| is_id_prefix(name) && id.starts_with(name);
-    only(name, ids.into_iter().filter(begins).collect(), String::clone)
+    only(name, begins, |(id, _)| id.clone())
 }
 
 /// The same for a container: what it changed, what the engine prepared, and the layers of its image.

@@ -10,16 +10,19 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use crate::image::{Config, Document};
 use std::path::PathBuf;
 
 pub use containers::containers_storage;
 pub use docker::docker_store;
 
 /// The layers of an image or a container in an engine's storage.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Found {
     /// The id of the image or container.
     pub id: String,
+    /// The configuration of the image, or of that which the container was made of; `None` where the engine has none for it.
+    pub config: Option<Document<Config>>,
     /// Its layer directories, topmost first.
     pub lower: Vec<PathBuf>,
     /// The work directory of the topmost, if that is what a container changed. Mounts that keep hard links together have an

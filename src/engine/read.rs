@@ -1,6 +1,8 @@
 //! Reading an engine's storage: by descriptors below its root, no symbolic link followed, nothing endless.
 
 use super::{Error, Result};
+use crate::image::digest::Digest;
+use crate::image::{Config, Document};
 use crate::sys::{self, Access, At, Errno};
 use serde::de::DeserializeOwned;
 use std::ffi::{CStr, OsString};
@@ -59,6 +61,15 @@ impl Storage {
         let Some(bytes) = self.read(rel)? else { return Ok(None) };
         let damaged = |e: serde_json::Error| self.damaged(rel, e);
         serde_json::from_slice(&bytes).map(Some).map_err(damaged)
+    }
+
+    /// The configuration of the image `id` in a file; `None` when the file is not there.
+    pub fn config(&self, rel: &str, id: Digest) -> Result<Option<Document<Config>>> {
+        let Some(bytes) = self.read(rel)? else { return Ok(None) };
+        if Digest::of(&bytes) != id {
+            return Err(self.damaged(rel, "its digest is not its name"));
+        }
+        Document::parse_config(bytes).map(Some).map_err(|e| self.damaged(rel, e))
     }
 
     /// The word in a small file; `None` when the file is not there.

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::image::digest::{ChainId, DiffId, Digest};
+use base64::Engine as _;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -86,6 +87,50 @@ fn images_and_containers_of_podman() {
     assert!(elsewhere.to_string().contains("--storage-root"), "{elsewhere}");
 }
 
+/// The configuration tells which command made which layer.
+#[test]
+fn configurations_of_images_and_containers() {
+    let (docker, id_of_docker, _) = docker();
+    let find = |name: &str, layers| docker_store(docker.path(), name, layers).unwrap().config;
+    for (name, layers) in [("web:1", None), ("web:1", Some(1)), ("box", None), ("box", Some(2))] {
+        assert_eq!(find(name, layers).map(|config| config.digest()), Some(id_of_docker), "{name} {layers:?}");
+    }
+    put(docker.path(), &format!("containers/{}/config.v2.json", id('9')), r#"{"Name":"/box","Image":"sha256:0"}"#);
+    assert_eq!(find("box", None), None);
+
+    let podman = podman();
+    let find = |name: &str| containers_storage(podman.path(), name, None).unwrap().config;
+    assert_eq!(find("web:1"), None, "an image that was pulled in pieces");
+    let config = |layers: &[&str]| {
+        let layers: Vec<String> = layers.iter().map(|layer| Digest::of(layer.as_bytes()).to_string()).collect();
+        let rootfs = serde_json::json!({"type": "layers", "diff_ids": layers});
+        serde_json::json!({"architecture": "amd64", "os": "linux", "rootfs": rootfs}).to_string()
+    };
+    let keep = |config: &str| {
+        let image = Digest::of(config.as_bytes());
+        let lists =
+            ["overlay-images/images.json", "overlay-containers/containers.json"].map(|list| podman.path().join(list));
+        let before = find("web:1").map_or(id('1'), |config| config.digest().hex());
+        for list in lists {
+            fs::write(&list, fs::read_to_string(&list).unwrap().replace(&before, &image.hex())).unwrap();
+        }
+        // As the engine names it: the digest in base64.
+        let name = base64::engine::general_purpose::STANDARD.encode(image.to_string());
+        let file = format!("overlay-images/{}/={name}", image.hex());
+        put(podman.path(), &file, config);
+        (image, file)
+    };
+    let (image, file) = keep(&config(&["1", "2"]));
+    for name in ["web:1", "box"] {
+        assert_eq!(find(name).map(|config| config.digest()), Some(image), "{name}");
+    }
+    put(podman.path(), &file, "{}");
+    assert_eq!(find("web:1"), None, "damaged: the layers are there without it");
+    put(podman.path(), &file, config(&["1", "2"]));
+    keep(&config(&["1"]));
+    assert_eq!([find("web:1"), find("box")], [None, None], "which layer would it be?");
+}
+
 /// What a container changed has its index of hard links beside it.
 #[test]
 fn the_work_directory_of_a_container_is_found() {
@@ -152,7 +197,7 @@ fn docker() -> (TempDir, Digest, Vec<ChainId>) {
     for directory in [id('a'), id('b'), id('c'), id('c') + "-init"] {
         fs::create_dir_all(root.join(format!("overlay2/{directory}/diff"))).unwrap();
     }
-    put(root, &format!("containers/{}/config.v2.json", id('9')), r#"{"Name":"/box","State":{}}"#);
+    put(root, &format!("containers/{}/config.v2.json", id('9')), format!(r#"{{"Name":"/box","Image":"{image}"}}"#));
     let mount = format!("image/overlay2/layerdb/mounts/{}", id('9'));
     put(root, &format!("{mount}/mount-id"), id('c'));
     put(root, &format!("{mount}/init-id"), id('c') + "-init");
