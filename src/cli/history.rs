@@ -99,8 +99,9 @@ fn table(rows: &[Cells], human: bool) -> Table {
     table
 }
 
+/// To the second, as Docker shows it.
 fn at(time: Option<Timestamp>) -> String {
-    time.map_or_else(|| "N/A".into(), |time| time.to_string())
+    time.map_or_else(|| "N/A".into(), |time| Timestamp::from_unix(time.unix()).to_string())
 }
 
 /// As `docker history --format json`.

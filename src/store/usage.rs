@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 pub struct ImageUsage {
     /// Which image.
     pub image: Image,
-    /// Bytes in the files of its layers: the size that Docker shows.
+    /// Bytes in the files of its layers: the size that Docker shows, which adds the lengths of symbolic links.
     pub size: u64,
     /// The part in layers that another image has as well.
     pub shared: u64,
