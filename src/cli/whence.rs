@@ -19,8 +19,8 @@ use std::os::unix::ffi::OsStrExt;
     override_usage = "laminafs whence [OPTIONS] TARGET[@N] PATH...\n       laminafs whence [OPTIONS] --lower DIR[:DIR...] PATH...",
     after_help = format!("{TARGETS}\n\n\
     The topmost layer comes first; the one that is seen is marked with an asterisk. Contents are compared where two \
-    layers have a file of the same length. Symbolic links on the way are followed as in a mount where no layer has the path \
-    as it stands.\n\n\
+    layers have a file of the same length. Symbolic links on the way are followed as in a mount; what layers have at the \
+    path itself, behind a directory whose place a link has taken, is told of too.\n\n\
     Examples:\n  \
     laminafs whence debian:12 /etc/os-release\n  \
     laminafs whence -L web /bin/sh\n  \
@@ -48,6 +48,14 @@ struct PathObject {
     path: Option<String>,
     layer: Option<u16>,
     layers: Vec<TouchObject>,
+    literal: Option<LiteralObject>,
+}
+
+/// The path as it is written, where links lead elsewhere.
+#[derive(Serialize)]
+struct LiteralObject {
+    path: String,
+    layers: Vec<TouchObject>,
 }
 
 /// What one layer does.
@@ -74,17 +82,17 @@ pub fn run(args: &WhenceArgs, context: &Context) -> Result<(), Failure> {
     let (mut objects, mut text, mut result) = (Vec::new(), Vec::new(), Ok(()));
     for asked in paths {
         let shown = absolute(asked.as_bytes().strip_prefix(b"/").unwrap_or(asked.as_bytes()));
-        let Some(node) = merged.trace(asked.as_bytes(), top, args.dereference) else {
+        let Some((node, itself)) = merged.trace(asked.as_bytes(), top, args.dereference) else {
             complain(&format!("no layer of {} has {shown}", merged.name));
             result = Err(Failure::Told);
-            objects.push(PathObject { asked: shown, path: None, layer: None, layers: Vec::new() });
+            objects.push(PathObject { asked: shown, path: None, layer: None, layers: Vec::new(), literal: None });
             continue;
         };
-        let touches = merged.touches(node)?;
         if args.json {
-            objects.push(object(merged, node, top, shown, &touches)?);
+            objects.push(object(merged, (node, itself), top, shown)?);
         } else {
-            text.push(table(merged, node, top, &touches)?);
+            text.push(table(merged, node, top, "")?);
+            text.extend(itself.map(|node| table(merged, node, top, " itself, without following links")).transpose()?);
         }
     }
     target.check()?;
@@ -104,14 +112,21 @@ pub fn run(args: &WhenceArgs, context: &Context) -> Result<(), Failure> {
 
 fn object(
     merged: &Merged,
-    node: NodeId,
+    (node, itself): (NodeId, Option<NodeId>),
     top: Number,
     asked: String,
-    touches: &[Touch<'_>],
 ) -> anyhow::Result<PathObject> {
-    let layers = touches.iter().map(|touch| touch_object(merged, node, top, touch)).collect::<anyhow::Result<_>>()?;
+    let path = |node| absolute(&merged.path(node));
     let layer = merged.visible(node, top).map(|found| found.layer().get());
-    Ok(PathObject { asked, path: Some(absolute(&merged.path(node))), layer, layers })
+    let literal = match itself {
+        Some(node) => Some(LiteralObject { path: path(node), layers: touch_objects(merged, node, top)? }),
+        None => None,
+    };
+    Ok(PathObject { asked, path: Some(path(node)), layer, layers: touch_objects(merged, node, top)?, literal })
+}
+
+fn touch_objects(merged: &Merged, node: NodeId, top: Number) -> anyhow::Result<Vec<TouchObject>> {
+    merged.touches(node)?.iter().map(|touch| touch_object(merged, node, top, touch)).collect()
 }
 
 fn touch_object(merged: &Merged, node: NodeId, top: Number, touch: &Touch<'_>) -> anyhow::Result<TouchObject> {
@@ -174,9 +189,9 @@ pub fn digest(merged: &Merged, node: NodeId, found: &Occurrence) -> provenance::
     }
 }
 
-/// A line that says where the path comes from, and a table of all layers.
-fn table(merged: &Merged, node: NodeId, top: Number, touches: &[Touch<'_>]) -> anyhow::Result<String> {
-    let path = printable(&absolute(&merged.path(node)));
+/// A line that says where the path comes from, with `which` behind it, and a table of all layers.
+fn table(merged: &Merged, node: NodeId, top: Number, which: &str) -> anyhow::Result<String> {
+    let path = printable(&absolute(&merged.path(node))) + which;
     let visible = merged.visible(node, top);
     let head = match visible {
         Some(found) if merged.entry(found).is_dir() => {
@@ -186,7 +201,7 @@ fn table(merged: &Merged, node: NodeId, top: Number, touches: &[Touch<'_>]) -> a
         None => format!("{path}: not seen in {}", printable(&merged.name)),
     };
     let mut table = Table::new(&["LAYER", "MODE", "OWNER", "SIZE", "MODIFIED", "DIGEST", "WHAT IT DOES"]);
-    for touch in touches {
+    for touch in &merged.touches(node)? {
         let mark = if touch.found.is_some() && touch.found == visible { "*" } else { "" };
         let number = format!("{}{mark}", touch.layer);
         let what = sentence(merged, node, touch);

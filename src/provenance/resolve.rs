@@ -48,17 +48,20 @@ impl Merged {
         Some(at)
     }
 
-    /// Where [`Merged::resolve`] leads, or would lead if what is hidden could be seen; where links lead nowhere, what has this
-    /// path itself in any layer.
+    /// Where [`Merged::resolve`] leads, or would lead if what is hidden could be seen; and what has this path itself in any
+    /// layer, if that is another one, which the view does not show: a link has taken the place of a directory. Where links
+    /// lead nowhere, the second alone comes first.
     #[must_use]
-    pub fn trace(&self, path: &[u8], at: Number, follow: bool) -> Option<NodeId> {
+    pub fn trace(&self, path: &[u8], at: Number, follow: bool) -> Option<(NodeId, Option<NodeId>)> {
         let reached = match self.resolve(path, at, follow) {
             Ok(node) => Some(node),
             // Nothing there is seen, so that no link is followed.
             Err(Lost::Hidden(node, rest)) => self.find_from(node, &rest),
             Err(_) => None,
         };
-        reached.or_else(|| self.find(path))
+        let itself = self.find(path);
+        let node = reached.or(itself)?;
+        Some((node, itself.filter(|itself| *itself != node && self.visible(*itself, at).is_none())))
     }
 
     /// The path that one would reach in the view up to a layer, symbolic links on the way followed inside of it, as in a

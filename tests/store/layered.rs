@@ -130,6 +130,23 @@ fn a_parent_directory_that_is_to_blame_is_named() {
         let why = bed.fails(&format!("{command} --lower 5:4 /lib/gone"));
         assert!(why.contains("/lib/gone is hidden since layer 2"), "{why}");
     }
+    bed.write("5/usr/lib/gone", b"new");
+    let line = "--lower 5:4 /lib/gone /lib";
+    for line in [line.to_owned(), format!("-L {line}")] {
+        let text = bed.ok(&format!("whence {line}"));
+        let itself = "\n/lib/gone itself, without following links: not seen in the stack\n";
+        assert!(text.starts_with("/usr/lib/gone: from layer 2\n") && text.contains(itself), "{text}");
+        assert!(text.contains("added; hidden: layer 2 replaces /lib\n"), "{text}");
+        let document = bed.json(&format!("whence --json {line}"));
+        let paths = document["paths"].as_array().unwrap();
+        assert_eq!((&paths[0]["path"], &paths[0]["layer"]), (&json!("/usr/lib/gone"), &json!(2)));
+        assert_eq!(paths[0]["literal"]["path"], "/lib/gone");
+        let layers = paths[0]["literal"]["layers"].as_array().unwrap();
+        let told = |touch: &Value| (touch["layer"].clone(), touch["action"].clone(), touch["hidden_at"].clone());
+        let wanted = [(json!(2), json!("hides_parent"), Value::Null), (json!(1), json!("adds"), json!("/lib"))];
+        assert_eq!(layers.iter().map(told).collect::<Vec<_>>(), wanted);
+        assert_eq!(paths[1]["literal"], Value::Null, "what is seen is no hidden path");
+    }
     assert!(!bed.root().exists(), "directories need no store");
 }
 

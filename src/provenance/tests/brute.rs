@@ -99,6 +99,29 @@ impl Brute {
         view.keys().map(|path| (path.clone(), size(path))).collect()
     }
 
+    /// Where a path leads in a view, links on the way followed, the last one too if `follow`.
+    pub fn resolve(view: &View, path: &str, follow: bool) -> Option<String> {
+        let (mut at, mut todo, mut links) = (Vec::new(), path.rsplit('/').map(str::to_owned).collect::<Vec<_>>(), 0);
+        while let Some(part) = todo.pop() {
+            match part.as_str() {
+                ".." => drop(at.pop()),
+                _ => at.push(part),
+            }
+            let Some(found) = Some(at.join("/")).filter(|path| !path.is_empty()) else { continue };
+            let object = view.get(&found)?;
+            if object.kind == "symlink" && (follow || !todo.is_empty()) {
+                links += 1;
+                at.pop();
+                at.truncate(if object.data.starts_with('/') { 0 } else { at.len() });
+                todo.extend(object.data.trim_start_matches('/').rsplit('/').map(str::to_owned));
+            }
+            if links > 40 || object.kind != "directory" && object.kind != "symlink" && !todo.is_empty() {
+                return None;
+            }
+        }
+        Some(at.join("/"))
+    }
+
     pub fn total(&self) -> u64 {
         let files = self.own.iter().flatten().filter(|(path, o)| o.kind == "file" && **path == o.first);
         files.map(|(_, object)| object.data.len() as u64).sum()

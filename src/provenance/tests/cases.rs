@@ -79,6 +79,7 @@ fn what_is_hidden_is_traced() {
     let dir = tmp.path();
     write(dir, "1/b/x", "old");
     write(dir, "1/bin/sh", "old");
+    write(dir, "1/bin/gone", "old");
     write(dir, "1/usr/bin/old", "old");
     symlink("/b/x", dir.join("1/dangling")).unwrap();
     write(dir, "2/.wh.b", "");
@@ -87,21 +88,27 @@ fn what_is_hidden_is_traced() {
     symlink("usr/bin", dir.join("2/bin")).unwrap();
     let merged = merged(dir, &["1", "2"]);
     let top = merged.top().unwrap();
+    let text = |node| String::from_utf8(merged.path(node)).unwrap();
     let trace = |path: &str, follow| {
-        merged.trace(path.as_bytes(), top, follow).map(|node| String::from_utf8(merged.path(node)).unwrap())
+        merged.trace(path.as_bytes(), top, follow).map(|(node, itself)| (text(node), itself.map(text)))
     };
     for (path, follow, leads_to) in [
-        ("b/x", false, Some("b/x")),
-        ("b/x", true, Some("b/x")),
+        ("b/x", false, Some(("b/x", None))),
+        ("b/x", true, Some(("b/x", None))),
         ("b/c/b", false, None),
-        ("dangling", false, Some("dangling")),
-        ("dangling", true, Some("b/x")),
-        ("bin/sh", false, Some("usr/bin/sh")),
-        ("bin/old", false, Some("usr/bin/old")),
-        ("bin", false, Some("bin")),
+        ("dangling", false, Some(("dangling", None))),
+        // The link itself is seen, so that nobody who follows it asks for it.
+        ("dangling", true, Some(("b/x", None))),
+        ("bin/sh", false, Some(("usr/bin/sh", Some("bin/sh")))),
+        ("bin/sh", true, Some(("usr/bin/sh", Some("bin/sh")))),
+        ("bin/gone", true, Some(("bin/gone", None))),
+        ("bin/old", false, Some(("usr/bin/old", None))),
+        ("bin", false, Some(("bin", None))),
+        ("bin", true, Some(("usr/bin", None))),
         ("bin/none", false, None),
     ] {
-        assert_eq!(trace(path, follow).as_deref(), leads_to, "{path}, {follow}");
+        let leads_to = leads_to.map(|(node, itself): (&str, Option<&str>)| (node.into(), itself.map(Into::into)));
+        assert_eq!(trace(path, follow), leads_to, "{path}, {follow}");
     }
 }
 

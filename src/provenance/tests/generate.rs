@@ -74,7 +74,7 @@ impl Layer {
                 // Contents and times repeat, so that layers say the same again now and then.
                 0..=2 => What::File("x".repeat(rng.below(3) as usize + 1)),
                 3..=5 if depth < 3 => What::Directory,
-                6 if rng.one_in(3) => What::Symlink("a/../nowhere".into()),
+                6 if rng.one_in(3) => What::Symlink(pick(rng, &["a/../nowhere", "b", "../c", "/d/a"])),
                 7 if rng.one_in(3) => What::Fifo,
                 _ => continue,
             };
@@ -168,8 +168,8 @@ pub fn ancestors(path: &str) -> impl Iterator<Item = &str> + Clone {
     path.match_indices('/').map(|(at, _)| &path[..at])
 }
 
-fn pick(rng: &mut Rng, from: &[String]) -> String {
-    from[rng.below(from.len() as u64) as usize].clone()
+fn pick<T: ToString>(rng: &mut Rng, from: &[T]) -> String {
+    from[rng.below(from.len() as u64) as usize].to_string()
 }
 
 fn append(builder: &mut tar::Builder<Vec<u8>>, path: &str, item: &Item, content: &[u8]) {

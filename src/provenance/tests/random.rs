@@ -31,6 +31,7 @@ fn random_stacks_are_what_applying_their_layers_one_by_one_gives() {
             check_steps(&brute, &merged, &name);
             check_waste(&brute, &merged, &name);
             check_whence(&brute, &merged, &name);
+            check_trace(&brute, &merged, &name);
         }
     }
 }
@@ -158,6 +159,21 @@ fn check_whence(brute: &Brute, merged: &Merged, name: &str) {
             };
             assert_eq!(touch.map(|touch| touch.action), wanted, "{name}: {path} in layer {number}");
         }
+    }
+}
+
+/// A path is traced to where it leads, and what layers have at the path itself is told if it is not seen.
+fn check_trace(brute: &Brute, merged: &Merged, name: &str) {
+    let (top, view) = (merged.top().unwrap(), brute.views.last().unwrap());
+    let paths: BTreeSet<&String> = brute.own.iter().flat_map(|own| own.keys()).collect();
+    for (path, follow) in paths.into_iter().flat_map(|path| [(path, false), (path, true)]) {
+        let (node, itself) = merged.trace(path.as_bytes(), top, follow).unwrap();
+        let (node, itself) = (text(&merged.path(node)), itself.map(|node| text(&merged.path(node))));
+        if let Some(leads_to) = Brute::resolve(view, path, follow) {
+            assert_eq!(node, leads_to, "{name}: {path}, {follow}");
+        }
+        let hidden = (node != *path && !view.contains_key(path)).then(|| path.clone());
+        assert_eq!(itself, hidden, "{name}: {path}, {follow}");
     }
 }
 
