@@ -193,7 +193,7 @@ impl PlaceArgs {
         let numbered =
             numbered.and_then(|(name, number)| Some((name, number.parse().ok().filter(|number| *number > 0)?)));
         let (reference, layers) = match numbered {
-            Some((name, number)) => (Some(name.to_owned()), Some(number)),
+            Some((name, number)) => (Some(name.to_owned()).filter(|name| !name.is_empty()), Some(number)),
             None => (reference, layers),
         };
         let spool_dir = std::env::temp_dir();

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::entries::{EntryObject, absolute, mode_text, short_time, size_text};
+use super::ls::find;
 use super::output::{self, SCHEMA, Table};
 use super::target::{TARGETS, TargetArgs};
 use super::{Failure, complain};
@@ -83,7 +84,8 @@ pub fn run(args: &WhenceArgs, context: &Context) -> Result<(), Failure> {
     for asked in paths {
         let shown = absolute(asked.as_bytes().strip_prefix(b"/").unwrap_or(asked.as_bytes()));
         let Some((node, itself)) = merged.trace(asked.as_bytes(), top, args.dereference) else {
-            complain(&format!("no layer of {} has {shown}", merged.name));
+            let why = find(merged, asked.as_bytes(), top.into(), args.dereference).err();
+            complain(&why.map_or_else(|| format!("no layer of {} has {shown}", merged.name), |why| why.to_string()));
             result = Err(Failure::Told);
             objects.push(PathObject { asked: shown, path: None, layer: None, layers: Vec::new(), literal: None });
             continue;

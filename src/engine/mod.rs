@@ -10,6 +10,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use crate::image::format::layer_count;
 use crate::image::{Config, Document};
 use std::path::PathBuf;
 
@@ -64,7 +65,7 @@ pub enum Error {
         candidates: Vec<String>,
     },
     /// The image has fewer layers.
-    #[error("{name:?} has {has} layers, not {wanted}")]
+    #[error("{name:?} has {}, not {wanted}", layer_count(*has))]
     FewerLayers {
         /// As given.
         name: String,

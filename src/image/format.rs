@@ -35,6 +35,12 @@ pub fn ago(time: Option<Timestamp>, now: Timestamp) -> String {
     }
 }
 
+/// A number of layers, in words.
+#[must_use]
+pub fn layer_count(count: usize) -> String {
+    if count == 1 { "1 layer".to_owned() } else { format!("{count} layers") }
+}
+
 /// A size with 3 significant digits, as in `images` and `history`: `16.4MB`.
 #[must_use]
 pub fn size3(bytes: u64) -> String {

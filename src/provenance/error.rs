@@ -1,5 +1,6 @@
 //! Why layers cannot be inspected, as sentences for the user.
 
+use crate::image::format::layer_count;
 use crate::{archive, engine, image, store, sys};
 use std::path::PathBuf;
 
@@ -43,7 +44,7 @@ pub enum Error {
     #[error("too large to be inspected: {0}")]
     TooLarge(&'static str),
     /// There are fewer layers.
-    #[error("{name} has {has} layers, not {wanted}")]
+    #[error("{name} has {}, not {wanted}", layer_count(*has))]
     NoSuchLayer {
         /// What was asked for.
         name: String,

@@ -1,5 +1,6 @@
 //! What can go wrong, as sentences that name the path and what to do.
 
+use crate::image::format::layer_count;
 use crate::sys::{self, Errno};
 use std::path::{Path, PathBuf};
 
@@ -94,7 +95,7 @@ pub enum Error {
         names: Vec<String>,
     },
     /// The image has fewer layers.
-    #[error("image {image} has {has} layers, not {wanted}")]
+    #[error("image {image} has {}, not {wanted}", layer_count(*has))]
     FewerLayers {
         /// Name or id.
         image: String,

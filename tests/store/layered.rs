@@ -68,6 +68,20 @@ fn layers_say_what_they_add_hide_and_share() {
     assert_eq!(bed.json("layers --json oci:layout:1@1")["layers"].as_array().unwrap().len(), 1);
     assert!(bed.fails("layers web:1@4").contains("has 3 layers, not 4"));
     assert!(bed.fails("layers docker-archive:web.tar@4").contains("has 3 layers, not 4"));
+    // A number and no name.
+    for target in ["docker-archive:web.tar:@2", "oci-archive:web-oci.tar:@2", "oci:layout:@2"] {
+        assert_eq!(bed.json(&format!("layers --json {target}"))["layers"].as_array().unwrap().len(), 2, "{target}");
+    }
+    let one = Sample::new(3, &[BASE]);
+    bed.write("one.tar", &docker_archive(&[(&one, &["one:1"])]));
+    bed.ok("load -i one.tar");
+    fs::create_dir(bed.p("dir")).unwrap();
+    for target in ["one:1@2", "docker-archive:one.tar@2", "--lower dir --layer 2"] {
+        let command = if target.starts_with("--") { "ls" } else { "layers" };
+        let why = bed.fails(&format!("{command} {target}"));
+        assert!(why.contains("has 1 layer, not 2"), "{why}");
+    }
+    bed.run("rmi one:1");
     assert!(bed.fails("layers nothing").contains("no writable layer and no image nothing"));
     bed.run("rmi other:1");
     let untagged = Sample::new(9, &[BASE, DATA]);
@@ -104,6 +118,10 @@ fn whence_names_the_layer_and_what_hides_the_others() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("no layer of web:1 has /no/such"));
     assert!(!output.stdout.is_empty());
+    for command in ["whence", "stat", "ls", "cat"] {
+        let why = bed.fails(&format!("{command} web:1 /etc/os/"));
+        assert_eq!(why, "laminafs: /etc/os/: /etc/os is not a directory\n", "{command}");
+    }
     assert_eq!(bed.run("whence web:1").status.code(), Some(2));
 }
 
