@@ -154,7 +154,7 @@ fn used_elsewhere(dev: u64, daemon: u32) -> Option<String> {
         return Some(format!("it is mounted on {} too", other.place.display()));
     }
     let (pid, name) = sys::user_of(dev, daemon)?;
-    Some(format!("process {pid} ({name}) uses it, as a layer of another mount or where it is mounted elsewhere"))
+    Some(format!("process {pid} ({name}) uses it, as a layer of another mount or in another mount namespace"))
 }
 
 /// Waits for a daemon that has nobody to serve any more, as far as is known.

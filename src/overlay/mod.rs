@@ -61,6 +61,7 @@ pub use error::{Error, Result};
 pub use features::{State, Tries};
 pub use inode::{Ino, ROOT};
 pub use inspect::{OnDisk, Parts, UpperName};
+pub use open_upper::reserve_upper;
 pub use options::{OpenError, Options, RedirectMode};
 pub use readdir::{Listed, Sink};
 pub use rename::RenameMode;

@@ -36,9 +36,7 @@ pub(super) fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Re
         Some(private) => (root, work) = private,
         None => not_around_mountpoint(UPPER_ROLE, path, options)?,
     }
-    let deadline = Instant::now() + LOCK_WAIT;
-    lock(UPPER_ROLE, path, root.as_fd(), deadline)?;
-    lock(WORK_ROLE, work_path, work.as_fd(), deadline)?;
+    lock_both(path, root.as_fd(), work_path, work.as_fd())?;
 
     let dir = subdirectory(work.as_fd(), "work").map_err(unsuitable("making work/ in workdir"))?;
     if let Some(mark) = work::incompatible(dir.as_fd()).map_err(unsuitable("looking for marks in workdir"))? {
@@ -112,6 +110,20 @@ fn same_mount(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> sys::Result<bool> {
         Err(e) if e.is(Errno::NOENT) => Ok(true),
         other => other.map(|()| true),
     }
+}
+
+/// Locks both for a mount that the kernel serves, as a mount of this union has them: nobody else takes them as long as what is
+/// returned is open.
+pub fn reserve_upper(path: &Path, work_path: &Path) -> Result<[OwnedFd; 2], OpenError> {
+    let (upper, work) = (open_root(UPPER_ROLE, path)?, open_root(WORK_ROLE, work_path)?);
+    lock_both(path, upper.as_fd(), work_path, work.as_fd())?;
+    Ok([upper, work])
+}
+
+fn lock_both(upper: &Path, upper_fd: BorrowedFd<'_>, work: &Path, work_fd: BorrowedFd<'_>) -> Result<(), OpenError> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    lock(UPPER_ROLE, upper, upper_fd, deadline)?;
+    lock(WORK_ROLE, work, work_fd, deadline)
 }
 
 fn lock(role: &'static str, path: &Path, fd: BorrowedFd<'_>, deadline: Instant) -> Result<(), OpenError> {

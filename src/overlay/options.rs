@@ -114,7 +114,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// Another mount uses it.
-    #[error("{role} {path} is in use by another mount; unmount that first", path = path.display())]
+    #[error("{role} {path} is in use by another mount, maybe in another mount namespace; unmount that first", path = path.display())]
     InUse {
         /// What the directory is for.
         role: &'static str,

@@ -2,6 +2,7 @@
 
 use super::{Error, Result, reading};
 use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -42,21 +43,31 @@ pub struct MountEntry {
 
 /// All mounts that this process sees. Lines that cannot be understood are left out.
 pub fn mounts() -> Result<Vec<MountEntry>> {
-    let path = Path::new("/proc/self/mountinfo");
-    let table = std::fs::read(path);
+    mounts_of("self")
+}
+
+/// All that a process sees, whose number or `self` is named.
+fn mounts_of(process: &str) -> Result<Vec<MountEntry>> {
+    let table = std::fs::read(format!("/proc/{process}/mountinfo"));
     let failed = |e: std::io::Error| super::Errno::from_io_error(&e).unwrap_or(super::Errno::IO);
-    let table = table.map_err(|e| Error { call: "reading /proc/self/mountinfo", errno: failed(e) })?;
+    let table = table.map_err(|e| Error { call: "reading /proc/PID/mountinfo", errno: failed(e) })?;
     Ok(table.split(|b| *b == b'\n').filter_map(entry).collect())
 }
 
-/// A process that has something open on the file system of this device number, in whatever mount of it, and its name. This
-/// one, `not`, and those that the user may not look into are left out.
+/// A process that has something open on the file system of this device number, in whatever mount of it, or sees a mount of it in
+/// a mount namespace other than ours, and its name. This one, `not`, and those that the user may not look into are left out.
 pub fn user_of(dev: u64, not: u32) -> Option<(u32, String)> {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let mut seen = HashSet::from([namespace("self")]);
+    let mut sees = |pid: u32| {
+        let pid = pid.to_string();
+        seen.insert(namespace(&pid)) && mounts_of(&pid).is_ok_and(|mounts| mounts.iter().any(|m| m.dev == dev))
+    };
     let pids = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut others = pids.filter(|pid: &u32| *pid != not && *pid != std::process::id());
     let pid = others.find(|pid| {
         let open = std::fs::read_dir(format!("/proc/{pid}/fd"));
-        open.is_ok_and(|mut open| open.any(|fd| fd.is_ok_and(|fd| is_on(&fd.path(), dev))))
+        open.is_ok_and(|mut open| open.any(|fd| fd.is_ok_and(|fd| is_on(&fd.path(), dev)))) || sees(*pid)
     })?;
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     Some((pid, name.trim_end().to_owned()))

@@ -1,6 +1,7 @@
 //! Directories mounted with `--kernel`: what kernel overlayfs wants, and how such a mount is known again.
 
-use std::process::{Command, Output};
+use std::io::Read as _;
+use std::process::{Child, Command, Output, Stdio};
 
 use super::harness::{Bed, PROGRAM, Setup, exists, laminafs, mount_line, put, read, sh_in, text_of};
 use super::os;
@@ -146,4 +147,90 @@ fn directories_that_who_mounts_may_not_read_are_no_hindrance() {
             assert!(err.contains("/closed, which kernel overlayfs") && err.contains("ermission denied"), "{err}");
         }
     }
+}
+
+/// A copy of all mounts, in a namespace that ends with this value.
+struct Copies(Child);
+
+impl Copies {
+    fn new() -> Self {
+        let mut unshare = Command::new("unshare");
+        let unshare = unshare.args(["-m", "--propagation", "private", "sh", "-c", "echo copied; exec cat"]);
+        let mut child = unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = [0; 7];
+        child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+        Self(child)
+    }
+
+    fn user(&self) -> String {
+        format!("process {} (cat)", self.0.id())
+    }
+}
+
+impl Drop for Copies {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+/// The kernel notices its own mounts only, and the daemon its own. Each refusal takes ten seconds, so they are waited for at once.
+#[test]
+fn a_directory_that_is_upper_in_another_mount_is_in_use() {
+    if os::kernel() < (6, 7) {
+        return;
+    }
+    let refused = |bed: &Bed, kernel: &[&str]| {
+        put(&bed.dir, "other/f", "");
+        let (options, place) = (bed.option_string(), bed.dir.join("other"));
+        let words = ["mount", "-o", &options, place.to_str().unwrap()];
+        said(laminafs(words.iter().chain(kernel)), 1)
+    };
+    let in_use = "is in use by another mount, maybe in another mount namespace; unmount that first";
+    let by_the_kernel = || {
+        let bed = bed();
+        said(mount(&bed, ""), 0);
+        let copies = Copies::new();
+        unmount(&bed);
+        let why = refused(&bed, &[]);
+        assert!(why.contains(in_use), "{why}");
+        drop(copies);
+        said(mount(&bed, ""), 0);
+        unmount(&bed);
+    };
+    let by_a_daemon = || {
+        let mut bed = bed();
+        bed.mount();
+        let why = refused(&bed, &["--kernel"]);
+        assert!(why.contains(&format!("upperdir {} {in_use}", bed.upper.display())), "{why}");
+    };
+    // Which leaves no lock.
+    let by_another_program = || {
+        let bed = bed();
+        let (l, u, w) = (bed.lowers[0].display(), bed.upper.display(), bed.work.display());
+        sh_in(&bed.dir, &format!("mount -t overlay -o index=on,lowerdir={l},upperdir={u},workdir={w} none m"));
+        let why = refused(&bed, &["--kernel"]);
+        sh_in(&bed.dir, "umount m");
+        assert!(why.contains("in use by another mount of kernel overlayfs, maybe in another mount namespace"), "{why}");
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(by_the_kernel);
+        scope.spawn(by_a_daemon);
+        scope.spawn(by_another_program);
+    });
+}
+
+#[test]
+fn a_mount_that_lives_on_in_another_namespace_is_told_of() {
+    let bed = bed();
+    let mount = || laminafs(["mount", "-o", &bed.option_string(), bed.m.to_str().unwrap()]);
+    assert_eq!(said(mount(), 0), "");
+    let copies = Copies::new();
+    let note = said(laminafs(["umount", bed.m.to_str().unwrap()]), 0);
+    let why = said(mount(), 1);
+    assert!(note.contains(&format!("its daemon goes on: {} uses it", copies.user())), "{note}");
+    assert!(why.contains("is in use by another mount, maybe in another mount namespace; unmount that first"), "{why}");
+    drop(copies);
+    assert_eq!(said(mount(), 0), "");
+    assert_eq!(said(laminafs(["umount", bed.m.to_str().unwrap()]), 0), "");
 }

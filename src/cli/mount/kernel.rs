@@ -8,7 +8,7 @@ use super::image::{Ground, OVERRIDE_STAT};
 use super::serve::Stopper;
 use crate::cli::options::{MountOptions, NAME};
 use crate::fuse::Ids;
-use crate::overlay::{RedirectMode, hides_from_kernel, whiteout_beside};
+use crate::overlay::{RedirectMode, hides_from_kernel, reserve_upper, whiteout_beside};
 use crate::sys::process::is_root;
 use crate::sys::{self, EndOfMount, Errno, MountAttrFlags, MountId, Parameter, Refusal};
 use anyhow::{Context as _, anyhow, bail};
@@ -17,12 +17,17 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Most lower layers that kernel overlayfs takes (`OVL_MAX_STACK`).
 const MOST_LAYERS: usize = 500;
 
 /// Longest value of one parameter, in bytes.
 const LONGEST: usize = 255;
+
+/// How long an upper directory is waited for whose last mount is just ending, and how often it is tried.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Refuses what the kernel cannot do, before anything is made.
 pub fn check(ground: &Ground, options: &MountOptions) -> anyhow::Result<()> {
@@ -77,10 +82,14 @@ fn check_names(layer: &Path) -> anyhow::Result<()> {
 /// Mounts, calls `started`, and waits for the end of the mount.
 pub fn serve(request: &Request, stopper: &Stopper, started: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mountpoint = request.mount.mountpoint.clone();
+    let layers = &request.layers;
+    // For as long as this process lives: the kernel notices its own mounts only, and ours no mounts of the kernel.
+    let _reserved =
+        layers.upper.as_deref().zip(layers.work.as_deref()).map(|(u, w)| reserve_upper(u, w)).transpose()?;
     stopper.mounting();
     // Without an upper directory the kernel wants two lower ones. It stays as long as the mount: the kernel lists no
     // directory that was removed.
-    let empty = (request.layers.upper.is_none() && request.layers.lower.len() == 1)
+    let empty = (layers.upper.is_none() && layers.lower.len() == 1)
         .then(|| tempfile::Builder::new().prefix("laminafs-empty-").tempdir().context("making an empty directory"))
         .transpose()?;
     // The descriptor of the mount is closed at once: it would keep the mount busy.
@@ -147,7 +156,13 @@ fn make(request: &Request, empty: Option<&Path>) -> anyhow::Result<OwnedFd> {
     ];
     let mut parameters: Vec<Parameter<'_>> = texts.iter().map(|(name, value)| Parameter::Text(name, value)).collect();
     parameters.extend(flags.iter().filter(|(on, _)| *on).map(|(_, name)| Parameter::Flag(name)));
-    sys::new_mount("overlay", &parameters, attributes(request)).map_err(|e| explain(e, layers.work.as_deref()))
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match sys::new_mount("overlay", &parameters, attributes(request)) {
+            Err(refusal) if refusal.error.is(Errno::BUSY) && Instant::now() < deadline => std::thread::sleep(PAUSE),
+            made => return made.map_err(|refusal| explain(refusal, layers.work.as_deref())),
+        }
+    }
 }
 
 fn attributes(request: &Request) -> MountAttrFlags {
@@ -175,6 +190,10 @@ fn explain(refusal: Refusal, work: Option<&Path>) -> anyhow::Error {
         (e, _) if e.is(Errno::NOSYS) || refusal.said.contains("lowerdir+") => {
             anyhow!("--kernel needs Linux 6.7 or newer; mount without it")
         }
+        (e, _) if e.is(Errno::BUSY) => anyhow!(
+            "the upper or work directory is in use by another mount of kernel overlayfs, maybe in another mount namespace; \
+             unmount that first"
+        ),
         (e, _) if e.is(Errno::PERM) => anyhow!("--kernel needs the right to mount (CAP_SYS_ADMIN); mount without it"),
         // The kernel says so in its log only.
         (e, Some(mark)) if e.is(Errno::INVAL) => anyhow!(
