@@ -49,13 +49,15 @@ pub struct Limits {
     pub bytes: u64,
     /// How many times longer than the blob the stream may be, once it is longer than 64 MiB.
     pub ratio: u64,
+    /// Bytes behind the end of the archive: `/dev/zero` begins like an archive without entries.
+    pub padding: u64,
 }
 
 impl Limits {
     /// For what was accepted before, or was made here: a file with a large hole shrinks more than anything that is offered.
     #[must_use]
     pub fn of_own_content() -> Self {
-        Self { entries: u64::MAX, bytes: u64::MAX, ratio: u64::MAX, ..Self::default() }
+        Self { entries: u64::MAX, bytes: u64::MAX, ratio: u64::MAX, padding: u64::MAX, ..Self::default() }
     }
 
     /// A path can go through forty links, and each of them through two thousand parts of names.
@@ -89,6 +91,7 @@ impl Default for Limits {
             entries: 5_000_000,
             bytes: 1 << 40,
             ratio: 1000,
+            padding: 64 << 20,
         }
     }
 }

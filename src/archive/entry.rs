@@ -78,9 +78,16 @@ impl<'a> Reader<'a> {
         Self { stream, limits, entries: 0, left: 0, padding: 0, peeked: None }
     }
 
-    /// The stream, to read what follows the archive.
-    pub fn into_stream(self) -> Stream {
-        self.stream
+    /// The stream at its end: what follows the archive is part of the blob, too.
+    pub fn into_stream(mut self) -> Result<Stream> {
+        let end = self.stream.position();
+        while self.stream.pass() {
+            if self.stream.position() - end > self.limits.padding {
+                let what = format!("goes on for more than {} bytes behind its end", self.limits.padding);
+                return Err(Error::Malformed { at: end, what: what.into() });
+            }
+        }
+        Ok(self.stream)
     }
 
     /// The next entry; `None` at the end of the archive.

@@ -72,7 +72,7 @@ pub fn entries(blob: impl Read + Send, expected: Expected, limits: &Limits, each
             }
             number += 1;
         }
-        Ok(((), reader.into_stream()))
+        Ok(((), reader.into_stream()?))
     };
     super::stream::run(blob, expected, limits, None, consume).map(|((), digests)| digests)
 }

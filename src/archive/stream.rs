@@ -96,16 +96,21 @@ impl Stream {
         Ok(())
     }
 
+    /// Goes past at least one byte; false at the end.
+    pub fn pass(&mut self) -> bool {
+        let more = self.fill();
+        self.position += (self.current.len() - self.at) as u64;
+        self.at = self.current.len();
+        more
+    }
+
     fn cut_off(&self) -> Error {
         Error::Malformed { at: self.position, what: "the archive is cut off".into() }
     }
 
-    /// Reads what follows the archive. The length of the stream, and its digest unless it is that of the blob.
+    /// Reads what is left. The length of the stream, and its digest unless it is that of the blob.
     fn finish(mut self) -> (Option<Digest>, u64) {
-        while self.fill() {
-            self.position += (self.current.len() - self.at) as u64;
-            self.at = self.current.len();
-        }
+        while self.pass() {}
         (self.hashing.map(Hashing::finish), self.position)
     }
 }
@@ -173,7 +178,7 @@ struct Feeder<'a> {
     progress: Option<&'a (dyn Fn(u64) + Sync)>,
     chunks: SyncSender<Chunk>,
     spare: Receiver<Vec<u8>>,
-    /// The other thread has failed for a reason that has nothing to do with the blob.
+    /// The other thread has failed, and what is left of the blob could not say why.
     abandoned: &'a AtomicBool,
 }
 
@@ -267,7 +272,8 @@ pub(super) fn run<T>(
         let reading = thread::Builder::new().name("inflate".into());
         let reading = reading.spawn_scoped(scope, move || feeder.run(blob)).map_err(Error::Read)?;
         let consumed = consume(stream).map(|(value, stream)| (value, stream.finish()));
-        if consumed.as_ref().is_err_and(|e| !e.blames_the_blob()) {
+        // Where there is no digest that could tell more, the rest of the blob is of no interest; it need not have an end.
+        if consumed.as_ref().is_err_and(|e| !e.blames_the_blob() || expected.blob.is_none()) {
             abandoned.store(true, Ordering::Relaxed);
         }
         match reading.join() {
@@ -275,10 +281,10 @@ pub(super) fn run<T>(
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })?;
-    if abandoned.into_inner() {
-        consumed?;
-        return Err(Error::Compression("abandoned".into()));
-    }
+    let consumed = match consumed {
+        Err(e) if !e.blames_the_blob() => return Err(e),
+        other => other,
+    };
     fed.result?;
     let (value, (diff_id, tar_size)) = consumed?;
     let found = diff_id.filter(|_| fed.compression != Compression::None).unwrap_or(fed.digest);
@@ -299,7 +305,7 @@ pub(super) fn unpack(blob: impl Read + Send, layer: Fd<'_>, options: &Options<'_
         while let Some(entry) = reader.next()? {
             applier.apply(entry, &mut reader)?;
         }
-        Ok((applier.finish(), reader.into_stream()))
+        Ok((applier.finish(), reader.into_stream()?))
     };
     let ((counts, pending), digests) = run(blob, options.expected, options.limits, options.progress, consume)?;
     Ok(Unpacked { digests, counts, pending })

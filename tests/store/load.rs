@@ -74,6 +74,9 @@ fn what_cannot_be_loaded_is_said_in_a_sentence() {
     let table = [
         ("load -i nowhere", "laminafs: nowhere: No such file or directory (os error 2)\n"),
         ("load -i text", "text"),
+        ("load -i /dev/zero", "laminafs: /dev/zero: it is empty\n"),
+        ("ls docker-archive:/dev/zero", "laminafs: /dev/zero: it is empty\n"),
+        ("import /dev/zero", "goes on for more than 67108864 bytes behind its end"),
         ("load alpine", "a file is given with -i alpine"),
         ("load docker-store:alpine", "only mount reads"),
         ("load oci:dir:two", "has no image two; there is: one"),

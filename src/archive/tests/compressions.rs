@@ -200,5 +200,25 @@ fn bombs() {
     let limits = Limits { entries: 2, ..Limits::default() };
     let tar = tar().file("a", "").file("b", "");
     assert!(with(&tar.clone().end(), Expected::default(), &limits).is_ok());
-    assert!(with(&tar.file("c", "").end(), Expected::default(), &limits).unwrap_err().to_string().contains("entries"));
+    assert!(
+        with(&tar.clone().file("c", "").end(), Expected::default(), &limits)
+            .unwrap_err()
+            .to_string()
+            .contains("entries")
+    );
+    let behind = [tar.end(), vec![0; 70_000]].concat();
+    let limits = Limits { padding: 64 << 10, ..Limits::default() };
+    let e = with(&behind, Expected::default(), &limits).unwrap_err().to_string();
+    assert_eq!(e, "malformed tar archive at byte 2048: goes on for more than 65536 bytes behind its end");
+    assert!(with(&behind, Expected::default(), &Limits::default()).is_ok());
+}
+
+#[test]
+fn what_has_no_end_is_not_read_for_ever() {
+    for (byte, said) in [(0, "behind its end"), (b'y', "wrong checksum")] {
+        let layer = Layer::new();
+        let limits = Limits { padding: 1 << 20, ..Limits::default() };
+        let e = unpack(std::io::repeat(byte), layer.fd.as_fd(), &layer.options(&limits)).unwrap_err();
+        assert!(e.to_string().contains(said), "{e}");
+    }
 }

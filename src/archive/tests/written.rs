@@ -33,7 +33,7 @@ fn read(blob: &[u8]) -> (Vec<Item>, Digests) {
             let Entry { path, what, meta, .. } = entry;
             items.push((path, what, meta, data));
         }
-        Ok((items, reader.into_stream()))
+        Ok((items, reader.into_stream()?))
     };
     run(blob, Expected::default(), &limits, None, consume).unwrap()
 }

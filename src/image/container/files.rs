@@ -1,7 +1,7 @@
 //! The files of a container, in a directory or in a tar, read at any place.
 
 use super::spool::Packing;
-use super::tarindex::TarIndex;
+use super::tarindex::{TarIndex, Whole};
 use crate::image::digest::Digest;
 use crate::image::document::check_size;
 use crate::image::error::{Error, Result};
@@ -77,8 +77,13 @@ impl Files {
 
     /// A tar that is the whole of `file`.
     pub fn archive(file: File, name: &str) -> Result<Self> {
-        let index = TarIndex::read(&file, name)?;
-        Ok(Self { name: name.into(), place: Place::Archive { file: Arc::new(file), index } })
+        let index = TarIndex::read(&mut Whole::new(&file, name)?, name)?;
+        Ok(Self::indexed(file, index, name))
+    }
+
+    /// A tar whose members are where `index` says.
+    pub fn indexed(file: File, index: TarIndex, name: &str) -> Self {
+        Self { name: name.into(), place: Place::Archive { file: Arc::new(file), index } }
     }
 
     /// What to call the container in messages.

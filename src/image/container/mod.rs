@@ -137,8 +137,8 @@ impl Source {
     /// that have a bare tag only.
     pub fn from_reader(reader: &mut dyn Read, name: &Path, format: Option<Format>, spool: Spool<'_>) -> Result<Self> {
         let text = name.display().to_string();
-        let file = spool.take(reader, &text)?;
-        Self::new(Files::archive(file, &text)?, format, name)
+        let (file, index) = spool.take(reader, &text)?;
+        Self::new(Files::indexed(file, index, &text), format, name)
     }
 
     fn new(files: Files, format: Option<Format>, path: &Path) -> Result<Self> {

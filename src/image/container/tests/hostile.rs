@@ -3,11 +3,20 @@
 use super::*;
 use proptest::prelude::*;
 
+/// What is said of an archive in a file; of one from a pipe it is the same.
 fn error(bytes: &[u8]) -> String {
-    match images(bytes) {
-        Ok(_) => "no error".into(),
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("image.tar");
+    std::fs::write(&path, bytes).unwrap();
+    let spool = Spool::new(dir.path());
+    let sources = [Source::from_reader(&mut Cursor::new(bytes), &path, None, spool), Source::open(&path, None, spool)];
+    let [piped, filed] = sources.map(|source| match source.and_then(|source| source.images(Wanted::default())) {
+        Ok(_) => "no error".to_owned(),
         Err(e) => e.to_string(),
-    }
+    });
+    // A pipe has no length, so that only what is too long for any archive can be said before its end.
+    assert!(piped == filed || piped.contains("more than the 1099511627776"), "{piped}; {filed}");
+    filed
 }
 
 /// A docker-archive whose only layer has this name in manifest.json, with further members.
@@ -100,7 +109,8 @@ fn headers_that_can_be_read_in_two_ways() {
 fn what_is_no_image_archive() {
     let table: &[(&[u8], &str)] = &[
         (b"", "empty"),
-        (b"short", "cut off"),
+        (b"short", "neither a tar nor"),
+        (b"PK\x03\x04", "neither a tar nor"),
         (&[7; 2048], "neither a tar nor"),
         (&[0; 1024], "empty"),
         (b"\xfd7zXZ\0....", "xz"),
@@ -222,7 +232,7 @@ fn layout_directories_lead_nowhere() {
 #[test]
 fn a_bomb_stops_at_the_limit() {
     let dir = tempfile::tempdir().unwrap();
-    let bomb = gzip(&vec![0; 2 << 20]);
+    let bomb = gzip(&TarMaker::default().file("zeros", &vec![0; 2 << 20]).end());
     let spool = Spool { dir: dir.path(), limit: 1 << 20 };
     let e = Source::from_reader(&mut Cursor::new(bomb), Path::new("-"), None, spool).unwrap_err();
     assert!(matches!(e, Error::TooLarge { limit: 0x10_0000, .. }), "{e}");
@@ -231,9 +241,73 @@ fn a_bomb_stops_at_the_limit() {
 #[test]
 fn a_bomb_does_not_fill_the_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let bomb = zstd::encode_all(std::io::repeat(0).take(200 << 20), 1).unwrap();
+    let header = TarMaker::default().member(b'0', "zeros", "", 200 << 20, b"").0;
+    let bomb = zstd::encode_all(Cursor::new(header).chain(std::io::repeat(0).take(200 << 20)), 1).unwrap();
     let e = Source::from_reader(&mut Cursor::new(bomb), Path::new("-"), None, Spool::new(dir.path())).unwrap_err();
     assert!(e.to_string().contains("more than 1000 times longer"), "{e}");
+}
+
+/// Counts what is read of a stream.
+struct Counting<R>(R, u64);
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.0.read(buf)?;
+        self.1 += n as u64;
+        Ok(n)
+    }
+}
+
+/// `again` for ever.
+struct Endless {
+    again: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Endless {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = (&self.again[self.at..]).read(buf)?;
+        self.at = (self.at + n) % self.again.len();
+        Ok(n)
+    }
+}
+
+/// Reads a stream that begins with `start`, and goes on with `again` for ever; and how many bytes of it were read.
+fn endless(start: &[u8], again: Vec<u8>) -> (Result<Source>, u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut reader = Counting(start.chain(Endless { again, at: 0 }), 0);
+    (Source::from_reader(&mut reader, Path::new("-"), None, Spool::new(dir.path())), reader.1)
+}
+
+#[test]
+fn streams_without_end_are_not_read_for_ever() {
+    let global = TarMaker::default().member(b'g', "g", "", 0, b"").0;
+    let member = TarMaker::default().file("a", b"").0;
+    let table: [(&[u8], Vec<u8>, &str, u64); 7] = [
+        (b"", vec![0; 4096], "it is empty", 1),
+        (b"", b"y\n".repeat(2048), "neither a tar nor", 1),
+        (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", vec![0x55; 4096], "reading the archive", 1),
+        (&member, b"y\n".repeat(2048), "the tar header at byte 512 is damaged", 1),
+        (b"", global, "it has more than 20000 members", 11),
+        (b"", member.clone(), "it has more than 20000 members", 11),
+        (&[&member[..], &[0; 1024]].concat(), b"y\n".repeat(128 << 10), "it holds no images", 65),
+    ];
+    for (start, again, said, mebibytes) in table {
+        let (source, read) = endless(start, again);
+        let error = source.unwrap_err().to_string();
+        assert!(error.contains(said) && read < mebibytes << 20, "{said}: {error}, {read} bytes");
+    }
+    // An image with something behind it.
+    let (source, read) = endless(&simple_oci("a:1"), vec![0; 64 << 10]);
+    assert_eq!(source.unwrap().images(Wanted::default()).unwrap().len(), 1);
+    assert!(read < 65 << 20, "{read}");
+}
+
+#[test]
+fn a_member_that_is_too_long_is_refused_before_it_is_read() {
+    let header = TarMaker::default().member(b'0', "layer", "", 2 << 40, b"").0;
+    let (source, read) = endless(&header, vec![0; 4096]);
+    assert!(matches!(source.unwrap_err(), Error::TooLarge { .. }) && read < 1 << 20, "{read}");
 }
 
 #[test]
