@@ -45,7 +45,22 @@ impl Union {
         let half = Stack { fd_limit: stack.fd_limit / 2, ..*stack };
         let below = Stack { writable: None, ..half };
         let base = if stack.lower.is_empty() { None } else { Some(Overlay::open(&options(&below))?) };
-        Ok(Self { top: Overlay::open(&options(&half))?, base, disk_owner: disk_owner(stack)? })
+        Ok(Self {
+            top: Overlay::open(&options(&half))?,
+            base,
+            disk_owner: disk_owner(stack.lower.first().filter(|_| stack.override_stat))?,
+        })
+    }
+
+    /// The same for a mount with these options, which goes on.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn of_mount(options: &Options) -> Result<Self> {
+        let top = Options { frozen: true, fd_limit: options.fd_limit / 2, ..options.clone() };
+        let base = Options { upper: None, work: None, frozen: false, ..top.clone() };
+        let disk_owner = disk_owner(options.lower.first().filter(|_| options.override_stat))?;
+        Ok(Self { top: Overlay::open(&top)?, base: Some(Overlay::open(&base)?), disk_owner })
     }
 
     /// A tree that is compared with nothing: all of it is told, as added.
@@ -53,7 +68,11 @@ impl Union {
     /// # Errors
     /// [`Error::Open`], also when there is no layer at all.
     pub fn of_all(stack: &Stack<'_>) -> Result<Self> {
-        Ok(Self { top: Overlay::open(&options(stack))?, base: None, disk_owner: disk_owner(stack)? })
+        Ok(Self {
+            top: Overlay::open(&options(stack))?,
+            base: None,
+            disk_owner: disk_owner(stack.lower.first().filter(|_| stack.override_stat))?,
+        })
     }
 
     /// The owner that an archive says. A link whose own one is lost is root's, as nearly all links of images are, and not
@@ -66,8 +85,9 @@ impl Union {
     }
 }
 
-fn disk_owner(stack: &Stack<'_>) -> Result<Option<u32>> {
-    let Some(path) = stack.lower.first().filter(|_| stack.override_stat) else { return Ok(None) };
+/// The owner on disk of a layer that holds owners in attributes.
+fn disk_owner(layer: Option<&PathBuf>) -> Result<Option<u32>> {
+    let Some(path) = layer else { return Ok(None) };
     match path.metadata() {
         // Links that root made have the owner that they were given.
         Ok(metadata) => Ok(Some(metadata.uid()).filter(|uid| *uid != 0)),

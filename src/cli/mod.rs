@@ -22,6 +22,7 @@ mod load;
 mod ls;
 mod man;
 mod mount;
+mod mounted;
 mod names;
 pub mod options;
 mod output;

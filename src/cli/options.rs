@@ -10,7 +10,7 @@ mod fixed;
 mod tests;
 
 use crate::fuse::{Data, IdRange, Ids, NO_SYMFOLLOW, Switches};
-use crate::overlay::RedirectMode;
+use crate::overlay::{self, RedirectMode};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -282,6 +282,22 @@ impl MountOptions {
             RedirectMode::Auto | RedirectMode::NoFollow | RedirectMode::Off => self.metacopy.then_some("metacopy=on"),
         };
         asked.filter(|_| self.userxattr).map_or(Ok(()), |option| Err(OptionError::LedByUsers(option)))
+    }
+
+    /// The stack that they name, and how it is read.
+    pub fn stack(&self) -> overlay::Options {
+        overlay::Options {
+            lower: self.lower.clone(),
+            data_only: self.data_only.clone(),
+            upper: self.upper.clone(),
+            work: self.work.clone(),
+            redirect: self.redirect,
+            no_index: !self.index,
+            override_stat: self.override_stat,
+            privileged_stat: self.privileged_stat,
+            userxattr: self.userxattr,
+            ..overlay::Options::default()
+        }
     }
 
     /// The switches of a mount that is there already, to be changed by what is applied then.

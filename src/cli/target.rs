@@ -3,24 +3,22 @@
 use super::complain;
 use super::context::Context;
 use super::mount::engine_root;
-use super::options::{MountOptions, layers};
+use super::mounted::{Mounted, is_path};
+use super::options::layers;
 use super::reading::WritableTree;
 use crate::archive::Limits;
 use crate::engine::{self, Found};
-use crate::fuse::about;
 use crate::image::container::{Format, ImageInSource, Source, Spool, Wanted};
 use crate::image::format::printable;
 use crate::image::location::{ImageArg, Location};
 use crate::image::{Config, Document, Platform, Reference};
 use crate::provenance::{LayerDirectory, Merged, Number, Stack, facts};
-use crate::store::{Error, Image, Pin, Store, Writable};
-use crate::sys;
+use crate::store::{Error, Image, Pin, Store};
 use crate::sys::process::raise_nofile_limit;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -139,7 +137,7 @@ pub fn usage(sentence: &str) -> anyhow::Error {
 impl PlaceArgs {
     /// Reads a target.
     pub fn read(&self, text: &OsStr, context: &Context) -> anyhow::Result<Target> {
-        if matches!(text.as_bytes().first(), Some(b'/' | b'.')) {
+        if is_path(text) {
             let (place, layers) = first_layers(Path::new(text));
             return mounted(&place, layers, context);
         }
@@ -239,25 +237,10 @@ fn directories(name: &str, stack: Stack<'_>, layers: Option<usize>) -> anyhow::R
 
 /// The layers of a mount: of the store, if it is one of an image, else as the mount itself tells.
 fn mounted(path: &Path, layers: Option<usize>, context: &Context) -> anyhow::Result<Target> {
-    let place = path.canonicalize().with_context(|| format!("cannot look at {}", path.display()))?;
-    if place.is_file() {
-        bail!("{} is a file: name an archive as docker-archive:{0} or oci-archive:{0}", path.display());
-    }
-    if let Some(store) = context.store_if_there()? {
-        let here = |writable: &Writable| writable.mount.as_ref().is_some_and(|mount| mount.mountpoint == place);
-        if let Some(writable) = store.sound_writables()?.0.into_iter().find(here) {
-            return in_store(&writable.record.name, layers, context);
-        }
-    }
-    let told = about::options(&place).with_context(|| format!("cannot ask the mount at {}", path.display()))?;
-    let Some(told) = told else {
-        bail!("{} is no mount of laminafs; directories are given with --lower", path.display());
+    let options = match Mounted::at(path, context)? {
+        Mounted::Writable(name) => return in_store(&name, layers, context),
+        Mounted::Other(options) => options,
     };
-    let mut options = MountOptions::defaults(true);
-    options.apply(OsStr::from_bytes(&told))?;
-    // What the kernel holds back is written first.
-    let synced = sys::open_root(&place).and_then(|root| sys::syncfs(root.as_fd()));
-    synced.with_context(|| format!("cannot have {} written out", path.display()))?;
     let stack = Stack {
         lower: &options.lower,
         data_only: &options.data_only,
@@ -265,6 +248,7 @@ fn mounted(path: &Path, layers: Option<usize>, context: &Context) -> anyhow::Res
         work: options.work.as_deref().filter(|_| options.index),
         override_stat: options.override_stat,
     };
+    let place = path.canonicalize()?;
     directories(&place.to_string_lossy(), stack, layers)
 }
 

@@ -12,10 +12,10 @@ use std::ffi::OsString;
 /// Arguments of `laminafs diff`.
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "laminafs diff [--json] NAME\n       laminafs diff [OPTIONS] A B",
+    override_usage = "laminafs diff [--json] NAME|MOUNTPOINT\n       laminafs diff [OPTIONS] A B",
     after_help = "A stands for added, C for changed, D for deleted. As with docker diff, directories in which something \
     changed are listed, and what was in a deleted directory is not. A writable layer may be mounted.\n\n\
-    With one argument, a writable layer is compared with what it stands on. With two, A and B are what the other \
+    With one argument, a writable layer, or what is mounted at a path (./mnt), is compared with what it stands on. With two, A and B are what the other \
     inspecting commands take as TARGET: images wherever they are, writable layers, paths of mounts; with @N the view up to \
     layer N, with #N layer N alone. Behind what changed stands in brackets what differs, unless it is the content alone.\n\n\
     Examples:\n  \
@@ -37,7 +37,7 @@ pub struct DiffArgs {
     content: bool,
     #[command(flatten)]
     places: PlaceArgs,
-    /// A writable layer, or two targets
+    /// A writable layer or the path of a mount, or two targets
     #[arg(required = true, num_args = 1..=2, value_name = "NAME|A B")]
     names: Vec<OsString>,
 }
@@ -50,7 +50,7 @@ pub fn run(args: &DiffArgs, context: &Context) -> anyhow::Result<()> {
             let name = name.display();
             Err(usage(&format!("--stat and --content compare two targets; name a second one behind {name}")))
         }
-        [name] => writable::run(&name.to_string_lossy(), args.json, context),
+        [name] => writable::run(name, args.json, context),
         _ => Ok(()),
     }
 }

@@ -1,20 +1,46 @@
-//! `laminafs diff NAME`: what changed in a writable layer.
+//! `laminafs diff NAME`: what changed in a writable layer, or in a mount.
 
 use crate::changes::{Change, Error, Kind, Rule, Union};
 use crate::cli::context::Context;
+use crate::cli::mounted::{Mounted, is_path};
 use crate::cli::output::{self, SCHEMA};
 use crate::cli::reading::WritableTree;
 use crate::image::format::printable;
+use crate::overlay;
+use crate::sys::process::raise_nofile_limit;
+use anyhow::bail;
 use serde_json::{Value, json};
+use std::ffi::OsStr;
+use std::path::Path;
 
 /// Text is printed in pieces of about this size.
 const PIECE: usize = 64 << 10;
 
-/// Prints the changes, in the order of their paths.
-pub fn run(name: &str, json: bool, context: &Context) -> anyhow::Result<()> {
+/// Prints the changes of a writable layer, or of what is mounted at a path.
+pub fn run(name: &OsStr, json: bool, context: &Context) -> anyhow::Result<()> {
+    let text = name.to_string_lossy();
+    if !is_path(name) {
+        return of_writable(&text, json, context);
+    }
+    let options = match Mounted::at(Path::new(name), context)? {
+        Mounted::Writable(name) => return of_writable(&name, json, context),
+        Mounted::Other(options) => options,
+    };
+    if options.upper.is_none() {
+        bail!("the mount at {text} has no writable layer, so nothing can have changed in it");
+    }
+    let stack = overlay::Options { fd_limit: raise_nofile_limit(), ..options.stack() };
+    print(&text, &Union::of_mount(&stack)?, json, || Ok(()))
+}
+
+fn of_writable(name: &str, json: bool, context: &Context) -> anyhow::Result<()> {
     let store = context.store()?;
     let tree = WritableTree::open(&store, name)?;
-    let union = Union::of_changes(&tree.stack())?;
+    print(name, &Union::of_changes(&tree.stack())?, json, || Ok(store.still_there(tree.reading())?))
+}
+
+/// Prints the changes, in the order of their paths. `check` says whether what was read is still there.
+fn print(name: &str, union: &Union, json: bool, check: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let (mut text, mut list, mut failed) = (String::new(), Vec::new(), None);
     let told = union.changes(Rule::Docker, &mut |change| {
         if json {
@@ -33,7 +59,7 @@ pub fn run(name: &str, json: bool, context: &Context) -> anyhow::Result<()> {
     });
     failed.map_or(Ok(()), Err)?;
     told?;
-    store.still_there(tree.reading())?;
+    check()?;
     if json {
         return output::document(&json!({ "schema": SCHEMA, "name": name, "changes": list }));
     }
