@@ -19,7 +19,8 @@ const COMMAND_WIDTH: usize = 45;
     override_usage = "laminafs layers [OPTIONS] TARGET[@N]\n       laminafs layers [OPTIONS] --lower DIR[:DIR...]",
     after_help = format!("{TARGETS}\n\n\
     The lowest layer comes first. SIZE is what a layer takes unpacked, HIDDEN the part of it that layers above replace or \
-    delete. +, ~ and - are the paths that the layer adds, changes and deletes. IMAGES are the others in the store that have \
+    delete. +, ~ and - are the paths that the layer adds, changes and deletes: of a directory that is gone it alone, of one that \
+    was moved all that is in it as added, as diff lists them. IMAGES are the others in the store that have \
     the layer too.\n\n\
     Examples:\n  \
     laminafs layers debian:12\n  \

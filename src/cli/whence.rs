@@ -67,6 +67,9 @@ struct TouchObject {
     was: Option<&'static str>,
     changed: Vec<&'static str>,
     at: String,
+    moved_from: Option<String>,
+    moved_to: Option<String>,
+    by_index: bool,
     visible: bool,
     hidden_by: Option<u16>,
     hidden_how: Option<&'static str>,
@@ -146,11 +149,16 @@ fn touch_object(merged: &Merged, node: NodeId, top: Number, touch: &Touch<'_>) -
         action: word(touch.action),
         was,
         changed,
-        at: absolute(&merged.path(touch.node)),
+        at: absolute(&touch.at),
+        moved_from: touch.moved_from.as_deref().map(absolute),
+        moved_to: touch.moved_to.as_deref().map(absolute),
+        by_index: found.is_some_and(Occurrence::is_by_index),
         visible: found.is_some_and(|found| merged.visible(node, top) == Some(found)),
         hidden_by: found.and_then(|found| found.hidden_by()).map(Number::get),
         hidden_how: found.filter(|found| found.hidden_by().is_some()).map(|found| how(found.end)),
-        hidden_at: found.and_then(|found| merged.culprit(node, found)).map(|node| absolute(&merged.path(node))),
+        hidden_at: found
+            .and_then(|found| merged.culprit(node, found))
+            .map(|(node, by)| absolute(&merged.path_in_layer(node, by))),
         digest: found.map(|found| digest(merged, node, found)).transpose()?.flatten().map(|digest| digest.to_string()),
         command: merged.layer(touch.layer).facts.command.clone(),
         entry: found.map(|found| EntryObject::new(merged, node, found)),
@@ -168,6 +176,7 @@ fn word(action: Action) -> &'static str {
         Action::Deletes => "deletes",
         Action::DeletesNothing => "deletes_nothing",
         Action::HidesParent(_) => "hides_parent",
+        Action::MovesParent => "moves_parent",
     }
 }
 
@@ -223,30 +232,44 @@ fn table(merged: &Merged, node: NodeId, top: Number, which: &str) -> anyhow::Res
 /// What a layer does at the path itself, in words.
 pub fn words(touch: &Touch<'_>) -> String {
     let attributes = || touch.difference.attributes().join(", ");
-    match touch.action {
+    let mut text = match touch.action {
         Action::Adds => "added".to_owned(),
         Action::ChangesType(was) => format!("replaces a {}", was.word()),
         Action::ChangesContent if touch.difference.attributes().is_empty() => "content changed".to_owned(),
         Action::ChangesContent => format!("content changed, and {}", attributes()),
         Action::ChangesAttributes => format!("only {} changed", attributes()),
         Action::Repeats => "the same again".to_owned(),
+        Action::Replaces if touch.moved_from.is_some() => "hides all that was in it".to_owned(),
         Action::Replaces => "opaque: hides all that was in it".to_owned(),
         Action::Deletes => "deleted".to_owned(),
         Action::DeletesNothing => "whiteout of nothing".to_owned(),
-        Action::HidesParent(_) => "hidden by a directory above".to_owned(),
+        Action::HidesParent(_) | Action::MovesParent => "does something to a directory above".to_owned(),
+    };
+    if let Some(from) = &touch.moved_from {
+        text += &format!(", directory moved from {}", absolute(from));
     }
+    if let Some(to) = &touch.moved_to {
+        text += &format!(", moved to {}", absolute(to));
+    }
+    text
 }
 
 /// What a layer does, and what becomes of it, in words.
 pub fn sentence(merged: &Merged, node: NodeId, touch: &Touch<'_>) -> String {
-    let at = absolute(&merged.path(touch.node));
-    let mut text = match touch.action {
-        Action::HidesParent(End::ParentDeleted) => format!("deletes {at}"),
-        Action::HidesParent(End::ParentOpaque) => format!("makes {at} opaque"),
-        Action::HidesParent(_) => format!("replaces {at}"),
-        _ => words(touch),
+    let at = absolute(&touch.at);
+    let Some(found) = touch.found else {
+        return match (touch.action, &touch.moved_from, &touch.moved_to) {
+            (Action::HidesParent(End::ParentOpaque), ..) => format!("makes {at} opaque"),
+            (_, Some(from), _) => format!("moves {} to {at}", absolute(from)),
+            (_, _, Some(to)) => format!("moves {at} to {}", absolute(to)),
+            (Action::HidesParent(End::ParentDeleted), ..) => format!("deletes {at}"),
+            _ => format!("replaces {at}"),
+        };
     };
-    let Some(found) = touch.found else { return text };
+    let mut text = words(touch);
+    if touch.at != merged.path(node) {
+        text += &format!(", at {at}");
+    }
     let entry = merged.entry(found);
     if let Some(path) = merged.hard_link(found) {
         text += &format!(", hard link to {}", absolute(&path));
@@ -265,8 +288,8 @@ pub fn sentence(merged: &Merged, node: NodeId, touch: &Touch<'_>) -> String {
             _ => ", its data are in no layer".to_owned(),
         };
     }
-    let (Some(by), Some(culprit)) = (found.hidden_by(), merged.culprit(node, found)) else { return text };
-    let culprit = absolute(&merged.path(culprit));
+    let (Some(by), Some((above, culprit))) = (found.hidden_by(), merged.culprit(node, found)) else { return text };
+    let culprit = absolute(&merged.path_in_layer(above, culprit));
     match found.end {
         End::ParentDeleted => text + &format!("; hidden: layer {by} deletes {culprit}"),
         End::ParentOpaque => text + &format!("; hidden: {culprit} is opaque in layer {by}"),

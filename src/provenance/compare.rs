@@ -3,11 +3,12 @@
 use super::contents;
 use super::entry::{Entry, Kind};
 use super::error::Result;
-use super::layer::Layer;
+use super::layer::{EntryId, Layer};
 use super::merged::Merged;
 use super::read::Data;
 use super::tree::{End, NodeId, Number, Occurrence};
 use crate::image::digest::Digest;
+use std::cmp::Reverse;
 
 /// In what two entries differ. Where the types differ nothing else is compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,7 +145,7 @@ pub enum Action {
     ChangesAttributes,
     /// Nothing differs: the same was written once more.
     Repeats,
-    /// A directory, of which nothing shows that was in it.
+    /// A directory, of which nothing shows that was in it: it is opaque, or was moved here.
     Replaces,
     /// A whiteout of what was there.
     Deletes,
@@ -153,21 +154,27 @@ pub enum Action {
     /// The directory of this path, that is the path itself or one above, is deleted, replaced or opaque: so this path is
     /// hidden without being named.
     HidesParent(End),
+    /// A directory above was moved here by this layer, with what layers below have in it.
+    MovesParent,
 }
 
 /// What one layer does at a path.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Touch<'a> {
     /// The layer.
     pub layer: Number,
     /// What it has there; `None` when it has only something at a directory above.
     pub found: Option<&'a Occurrence>,
-    /// The path where it does it: this one, or the directory that is to blame.
-    pub node: NodeId,
+    /// The path in the layer where it does it: that of the object, or of the directory above.
+    pub at: Vec<u8>,
     /// What it does.
     pub action: Action,
     /// In what it differs from what was there before.
     pub difference: Difference,
+    /// Of a directory that it moved: the path in the layers below.
+    pub moved_from: Option<Vec<u8>>,
+    /// Of a directory that it takes away, and has elsewhere: the path where.
+    pub moved_to: Option<Vec<u8>>,
 }
 
 impl Merged {
@@ -196,21 +203,40 @@ impl Merged {
         let mut touches = Vec::new();
         for found in self.occurrences(node) {
             touches.push(self.touch(node, found)?);
+            let movers = self.movers(node, found).into_iter();
+            touches.extend(movers.map(|directory| self.above(directory, Action::MovesParent, None)));
             let by_parent = matches!(found.end, End::ParentDeleted | End::ParentOpaque | End::ParentReplaced);
-            if let (true, Some(layer), Some(culprit)) = (by_parent, found.hidden_by(), self.culprit(node, found)) {
-                let (action, difference) = (Action::HidesParent(found.end), Difference::default());
-                touches.push(Touch { layer, found: None, node: culprit, action, difference });
+            if let (true, Some((above, by))) = (by_parent, self.culprit(node, found)) {
+                let (directory, moved_to) = ((by.layer(), by.entry), self.moved_to(above, by.layer()));
+                touches.push(self.above(directory, Action::HidesParent(found.end), moved_to));
             }
         }
-        // A layer that says something of the path itself is not named for its parent too.
-        touches.sort_by_key(|touch| (std::cmp::Reverse(touch.layer), touch.found.is_none()));
-        let mut seen: Vec<Number> = Vec::new();
-        touches.retain(|touch| {
-            let known = touch.found.is_none() && seen.contains(&touch.layer);
-            seen.push(touch.layer);
-            !known
+        let rank = |touch: &Touch<'_>| match touch.action {
+            Action::HidesParent(_) => 2,
+            Action::MovesParent => 1,
+            _ => 0,
+        };
+        let since = |touch: &Touch<'_>| touch.found.map(Occurrence::since);
+        touches.sort_by_key(|touch| (Reverse(touch.layer), rank(touch), Reverse(since(touch))));
+        // A layer that says something of the path itself, or moved it here, is not named for its parent too.
+        touches.dedup_by(|touch, known| {
+            touch.layer == known.layer && (rank(touch) == 2 || rank(touch) == 1 && rank(known) == 1)
         });
         Ok(touches)
+    }
+
+    /// What a layer does with its directory above a path.
+    fn above(&self, (layer, entry): (Number, EntryId), action: Action, moved_to: Option<Vec<u8>>) -> Touch<'_> {
+        let path = |(number, entry): (Number, EntryId)| self.layer(number).path(entry);
+        Touch {
+            layer,
+            found: None,
+            at: path((layer, entry)),
+            action,
+            difference: Difference::default(),
+            moved_from: self.source((layer, entry)).map(path),
+            moved_to,
+        }
     }
 
     /// What the layer of an occurrence does with it.
@@ -220,6 +246,7 @@ impl Merged {
     pub fn touch<'a>(&'a self, node: NodeId, found: &'a Occurrence) -> Result<Touch<'a>> {
         let (entry, before) = (self.entry(found), self.before(node, found));
         let place = |found| Place { merged: self, node, found };
+        let moved_from = self.moved_from(found);
         let mut difference = Difference::default();
         let action = match before {
             None if entry.is_whiteout() => Action::DeletesNothing,
@@ -229,13 +256,15 @@ impl Merged {
                 difference = compare(place(before), place(found))?;
                 match () {
                     () if difference.kind => Action::ChangesType(self.entry(before).kind),
-                    () if entry.is_dir() && entry.opaque => Action::Replaces,
+                    () if entry.is_dir() && (entry.opaque || moved_from.is_some()) => Action::Replaces,
                     () if difference.content => Action::ChangesContent,
                     () if difference.any() => Action::ChangesAttributes,
                     () => Action::Repeats,
                 }
             }
         };
-        Ok(Touch { layer: found.layer(), found: Some(found), node, action, difference })
+        let at = self.path_in_layer(node, found);
+        let moved_to = self.moved_to(node, found.layer());
+        Ok(Touch { layer: found.layer(), found: Some(found), at, action, difference, moved_from, moved_to })
     }
 }

@@ -55,6 +55,11 @@ impl Merged {
         Self { data_only, ..self }
     }
 
+    /// The nodes and occurrences alone.
+    pub(super) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
     /// Layers that only hold data.
     pub(super) fn data_only(&self) -> &[Root] {
         &self.data_only
@@ -189,37 +194,40 @@ impl Merged {
         self.children(node).filter_map(move |child| Some((child, self.seen(child, view)?)))
     }
 
-    /// The path that is to blame for the end of an occurrence: the node itself, or the directory above it that was deleted,
-    /// replaced or made opaque. `None` when it never ends.
+    /// What is to blame for the end of an occurrence: the path itself, or the directory above it that was deleted, replaced
+    /// or made opaque, and what the layer that hides it has there. `None` when it never ends.
     #[must_use]
-    pub fn culprit(&self, node: NodeId, occurrence: &Occurrence) -> Option<NodeId> {
-        let by = occurrence.hidden_by()?;
-        if matches!(occurrence.end, End::Superseded | End::Merged | End::Deleted) {
-            return Some(node);
-        }
-        let mut at = node;
-        while at != NodeId::ROOT {
-            at = self.parent(at);
-            let hides = self.occurrences(at).iter().any(|found| {
+    pub fn culprit(&self, node: NodeId, occurrence: &Occurrence) -> Option<(NodeId, &Occurrence)> {
+        let (by, until) = (occurrence.hidden_by()?, occurrence.until()?);
+        let itself = matches!(occurrence.end, End::Superseded | End::Merged | End::Deleted);
+        let mut at = if itself { node } else { self.parent(node) };
+        loop {
+            let hides = |found: &&Occurrence| {
                 let entry = self.entry(found);
-                found.since() == by && (!entry.is_dir() || entry.opaque || self.is_moved(found))
-            });
-            if hides {
-                return Some(at);
+                let whole = itself || !entry.is_dir() || entry.opaque || self.source((by, found.entry)).is_some();
+                found.layer() == by && found.since() == until && whole
+            };
+            match self.occurrences(at).iter().find(hides) {
+                None if at != NodeId::ROOT => at = self.parent(at),
+                found => return Some((at, found?)),
             }
         }
-        Some(NodeId::ROOT)
     }
 
-    fn is_moved(&self, occurrence: &Occurrence) -> bool {
-        self.layer(occurrence.layer()).redirect(occurrence.entry).is_some()
-    }
-
-    /// The occurrence that one below took the place of when it came: what the view without its layer shows at the path.
+    /// The occurrence that one lies on: what the layers below its own have there. In a directory that was moved those are
+    /// what was in it at its old path; else, and where it had nothing, what the view without the layer shows at this path.
     #[must_use]
     pub fn before(&self, node: NodeId, occurrence: &Occurrence) -> Option<&Occurrence> {
-        let below = Number::new(usize::from(occurrence.since().get()) - 1)?;
-        self.visible(node, below)
+        let (layer, since) = (occurrence.layer(), occurrence.since());
+        let moved = |found: &&Occurrence| found.since() == since && found.layer() < layer;
+        match self.occurrences(node).iter().rev().find(moved) {
+            Some(found) => {
+                let is_there = found.hidden_by().is_none_or(|by| by >= layer);
+                (is_there && !self.entry(found).is_whiteout()).then_some(found)
+            }
+            None if since == layer => self.visible(node, since.below()?),
+            None => None,
+        }
     }
 
     /// For each path the bytes of regular files that a view shows at it and below it. A file with several names counts once:

@@ -33,6 +33,7 @@
 //! | How do they merge, what hides what? | `tree`; redirects and looking up before that, `follow` |
 //! | Lower files that a writable layer has under another name? | `index` |
 //! | What does one ask of the result? | `merged` |
+//! | Which directories were moved, and from where? | `moved` ([`Merged::moved_from`]) |
 //! | Where does a path lead? | `resolve` ([`Merged::resolve`], [`Merged::trace`]) |
 //! | What does a layer change at a path? | `compare` ([`Merged::touches`]) |
 //! | In what do two views differ? | `difference` |
@@ -55,6 +56,7 @@ mod follow;
 mod index;
 mod layer;
 mod merged;
+mod moved;
 mod open;
 mod origin;
 mod outline;

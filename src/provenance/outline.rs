@@ -159,7 +159,7 @@ impl Merged {
         let mut sums: FxHashMap<(NodeId, Number, Number, Reason), (u64, u64)> = FxHashMap::default();
         for Hidden { node, layer, by, reason, bytes } in bytes.hidden.values() {
             let found = self.occurrences(*node).iter().find(|found| found.layer() == *layer && found.since() == *layer);
-            let Some(path) = found.and_then(|found| self.culprit(*node, found)) else { continue };
+            let Some((path, _)) = found.and_then(|found| self.culprit(*node, found)) else { continue };
             let sum = sums.entry((path, *by, *layer, *reason)).or_default();
             *sum = (sum.0 + 1, total([sum.1, *bytes]));
         }

@@ -109,8 +109,7 @@ impl Merged {
         }
         let (mut from, mut redirect) = (own.0, self.layer(own.0).redirect(own.1));
         loop {
-            let below = Number::new(usize::from(from.get()) - 1);
-            let found = below.and_then(|below| match &redirect {
+            let found = from.below().and_then(|below| match &redirect {
                 Some(Redirect::Absolute(path)) => self.below(self.find(path)?, below),
                 Some(Redirect::Name(name)) => self.below(self.child(self.parent(node), name)?, below),
                 None => self.below(node, below),

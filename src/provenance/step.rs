@@ -71,7 +71,7 @@ impl Merged {
     /// What the layer `at` changes in the merged view of the layers below it.
     #[must_use]
     pub fn step(&self, at: Number) -> Step {
-        let below = Number::new(usize::from(at.get()) - 1);
+        let below = at.below();
         let mut step =
             Step { marks: vec![Mark::Absent; self.len()], sizes: vec![0; self.len()], own: vec![0; self.len()] };
         let now_counting = Counting::of(self, at);
@@ -115,7 +115,7 @@ impl Merged {
 }
 
 /// Whether a layer has a directory only to have something in it.
-fn is_same_directory(now: &Entry, before: &Entry) -> bool {
+pub(super) fn is_same_directory(now: &Entry, before: &Entry) -> bool {
     let attributes = |entry: &Entry| (entry.mode, entry.uid, entry.gid);
     now.is_dir() && before.is_dir() && !now.opaque && attributes(now) == attributes(before)
 }

@@ -9,7 +9,7 @@ use super::follow;
 use super::index::Index;
 use super::layer::{EntryId, Layer};
 use super::{Error, Result};
-use crate::layer::redirect::Redirect;
+use rustc_hash::FxHashMap;
 use std::fmt;
 use std::num::NonZeroU16;
 
@@ -36,6 +36,12 @@ impl Number {
     #[must_use]
     pub fn get(self) -> u16 {
         self.0.get()
+    }
+
+    /// The layer below; `None` for the lowest.
+    #[must_use]
+    pub fn below(self) -> Option<Self> {
+        NonZeroU16::new(self.get() - 1).map(Self)
     }
 
     /// The place in [`super::Merged::layers`].
@@ -93,6 +99,7 @@ pub struct Occurrence {
     layer: u16,
     from: u16,
     until: u16,
+    by: u16,
     /// Why it ends to be seen.
     pub end: End,
     copy: bool,
@@ -108,6 +115,13 @@ impl Occurrence {
     /// The layer that hides it; `None` when none does.
     #[must_use]
     pub fn hidden_by(&self) -> Option<Number> {
+        (self.until != Number::NEVER).then(|| Number::at(self.by))
+    }
+
+    /// The lowest layer with which it is not seen here any more. That is the one that hides it; but what was hidden in a
+    /// directory already when that was moved here is never seen here, so it ends with the layer that moved the directory.
+    #[must_use]
+    pub fn until(&self) -> Option<Number> {
         (self.until != Number::NEVER).then(|| Number::at(self.until))
     }
 
@@ -148,6 +162,7 @@ pub(super) const BYTES_PER_ENTRY: usize = size_of::<Node>() + size_of::<Occurren
 pub(super) struct Tree {
     nodes: Vec<Node>,
     occurrences: Vec<Occurrence>,
+    moves: FxHashMap<(u16, EntryId), (u16, EntryId)>,
 }
 
 /// A directory of a layer that is part of a merged directory, while it is.
@@ -157,6 +172,7 @@ pub(super) struct Part {
     pub entry: EntryId,
     pub from: u16,
     pub until: u16,
+    pub by: u16,
     pub end: End,
 }
 
@@ -172,13 +188,14 @@ impl Tree {
         if layers.len() >= usize::from(Number::NEVER) {
             return Err(Error::TooLarge("there are more than 65,534 layers"));
         }
-        let mut tree = Self { nodes: Vec::new(), occurrences: Vec::new() };
+        let mut tree = Self { nodes: Vec::new(), occurrences: Vec::new(), moves: FxHashMap::default() };
         let numbers = 0..u16::try_from(layers.len()).unwrap_or(Number::NEVER);
         let roots = numbers.map(|layer| Part {
             layer,
             entry: EntryId::ROOT,
             from: layer,
             until: Number::NEVER,
+            by: Number::NEVER,
             end: End::Never,
         });
         let roots: Vec<Item<'_>> = roots.map(|part| Item { name: b"", part }).collect();
@@ -213,7 +230,9 @@ impl Tree {
             if layers[usize::from(item.part.layer)].entry(item.part.entry).is_dir() {
                 inner.push(contents);
                 if let Some(redirect) = layers[usize::from(item.part.layer)].redirect(item.part.entry) {
-                    inner.extend(moved(layers, contents, &redirect, parts));
+                    let found = follow::redirect(layers, contents, &redirect, parts);
+                    self.moves.extend(found.first().map(|first| ((contents.layer, contents.entry), *first)));
+                    inner.extend(found.into_iter().map(|(layer, entry)| Part { layer, entry, ..contents }));
                 }
             }
         }
@@ -230,12 +249,13 @@ impl Tree {
         let Some(seen) = all.iter_mut().find(|found| found.until == Number::NEVER) else { return Ok(()) };
         let Some(entry) = index.copy_of(seen.layer, seen.entry)? else { return Ok(()) };
         let top = u16::try_from(layers.len() - 1).unwrap_or(Number::NEVER);
-        (seen.until, seen.end) = (top, End::Superseded);
+        (seen.until, seen.by, seen.end) = (top, top, End::Superseded);
         self.occurrences.push(Occurrence {
             entry,
             layer: top,
             from: top,
             until: Number::NEVER,
+            by: Number::NEVER,
             end: End::Never,
             copy: true,
         });
@@ -256,17 +276,23 @@ impl Tree {
         start..start + len
     }
 
+    /// The directory that the redirect of a directory leads to, the topmost one if it is in several layers.
+    pub fn moved_from(&self, directory: (Number, EntryId)) -> Option<(Number, EntryId)> {
+        let (number, entry) = directory;
+        self.moves.get(&(number.get() - 1, entry)).map(|(layer, entry)| (Number::at(*layer), *entry))
+    }
+
+    /// The directory of a layer whose redirect leads to one of these.
+    pub fn moved_to(&self, number: Number, from: &[Occurrence]) -> Option<EntryId> {
+        let is_from = |place: &(u16, EntryId)| from.iter().any(|found| (found.layer, found.entry) == *place);
+        let mut moves = self.moves.iter().filter(|((layer, _), _)| Number::at(*layer) == number);
+        moves.find_map(|((_, entry), place)| is_from(place).then_some(*entry))
+    }
+
     pub fn occurrences(&self, node: NodeId) -> &[Occurrence] {
         let (start, len) = self.nodes[node.index()].occurrences;
         &self.occurrences[start as usize..(start + len) as usize]
     }
-}
-
-/// The directories below that one with a redirect merges with, from the layer on that has the redirect.
-fn moved(layers: &[Layer], part: Part, redirect: &Redirect, parts: &[Part]) -> Vec<Part> {
-    let found = follow::redirect(layers, part, redirect, parts);
-    let begin = |(layer, entry)| Part { layer, entry, from: part.from, until: part.until, end: part.end };
-    found.into_iter().map(begin).collect()
 }
 
 fn index(n: usize) -> Result<u32> {
@@ -296,6 +322,8 @@ fn fates(layers: &[Layer], group: &[Item<'_>]) -> (Occurrence, Part) {
     let acts = |above: &&Part| above.layer > part.layer && above.until > part.from;
     for above in group[1..].iter().map(|item| &item.part).filter(acts) {
         let begin = above.from.max(part.from);
+        // Two that were moved here at once had their fates before that.
+        let by = if above.from == part.from { above.layer } else { begin };
         let other = entry(above);
         let merges = is_dir && other.is_dir() && !other.opaque && !is_moved(layers, above);
         let end = match () {
@@ -303,12 +331,13 @@ fn fates(layers: &[Layer], group: &[Item<'_>]) -> (Occurrence, Part) {
             () if merges => End::Merged,
             () => End::Superseded,
         };
-        // What takes the whole directory away says more than one that would have merged.
-        if begin < own.until || (begin == own.until && end == End::Superseded) {
-            (own.until, own.end) = (begin, end);
+        // A layer that has the name itself says more with it than with the directory above.
+        let says_more = begin == own.until && above.layer == own.by && end == End::Superseded;
+        if begin < own.until || says_more {
+            (own.until, own.by, own.end) = (begin, by, end);
         }
         if is_dir && !merges && begin < contents.until {
-            contents.until = begin;
+            (contents.until, contents.by) = (begin, by);
             contents.end = match () {
                 () if other.is_whiteout() => End::ParentDeleted,
                 () if other.is_dir() && other.opaque => End::ParentOpaque,
@@ -316,8 +345,8 @@ fn fates(layers: &[Layer], group: &[Item<'_>]) -> (Occurrence, Part) {
             };
         }
     }
-    let Part { layer, entry, from, until, end } = own;
-    (Occurrence { entry, layer, from, until, end, copy: false }, contents)
+    let Part { layer, entry, from, until, by, end } = own;
+    (Occurrence { entry, layer, from, until, by, end, copy: false }, contents)
 }
 
 /// Whether a directory continues below under another name, so that what has its own name there does not merge.

@@ -70,6 +70,25 @@ fn a_walk_of_a_mount_is_what_ls_says() {
         let whence = bed.json(&format!("whence --json {place} /moved/new /moved/os /etc/os"));
         let layers: Vec<&Value> = whence["paths"].as_array().unwrap().iter().map(|path| &path["layer"]).collect();
         assert_eq!(layers, [3, 1, 3], "{name}");
+        let touches = &whence["paths"][1]["layers"];
+        let told = |at: usize, key: &str| touches[at][key].as_str().unwrap_or_default();
+        assert_eq!([told(0, "action"), told(0, "at"), told(0, "moved_from")], ["moves_parent", "/moved", "/etc"]);
+        assert_eq!([told(1, "action"), told(1, "at")], ["adds", "/etc/os"], "{name}");
+        let text = bed.ok(&format!("whence {place} /moved /moved/os /etc"));
+        for sentence in ["added, directory moved from /etc\n", "moves /etc to /moved\n", "added, at /etc/os\n"] {
+            assert!(text.contains(sentence), "{name}: {text}");
+        }
+        // What was moved is added, with all that is in it.
+        let told = bed.ok(&format!("diff {name}"));
+        assert!(told.contains("A /moved\nA /moved/new\nA /moved/os\n"), "{told}");
+        let summary = bed.json(&format!("layers --json {place}"))["layers"][2].clone();
+        for (letter, key) in [("A ", "added"), ("D ", "deleted")] {
+            assert_eq!(summary[key], told.lines().filter(|line| line.starts_with(letter)).count(), "{name}: {told}");
+        }
+        for place in [place.as_str(), "./m"] {
+            assert_eq!(bed.ok(&format!("diff {place}")), told, "{name} as {place}");
+        }
+        assert!(bed.fails("diff ./etc").contains("cannot look at ./etc"));
         assert_eq!(bed.ok(&format!("cat {place} /etc/os")), "other\n");
         let diff = bed.ok(&format!("diff app {place}"));
         assert!(diff.contains("A /moved/os\n") && diff.contains("D /bin/sh\n"), "{diff}");

@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 const STACKS: u64 = 12;
-const STEPS: u64 = 25;
+const STEPS: u64 = 30;
 
 struct Rng(u64);
 
@@ -27,7 +27,7 @@ impl Rng {
 
     /// A path, which need not exist.
     fn path(&mut self, top: &Path) -> PathBuf {
-        let dir = self.pick(&["", "", "d", "d/in", "e"]);
+        let dir = self.pick(&["", "", "d", "d/in", "e", "in", "in/in"]);
         top.join(dir).join(self.pick(&["a", "b", "c", "d", "e", "in"]))
     }
 }
@@ -73,10 +73,52 @@ fn check_counting(document: &Value, top: &Path, name: &str) {
     }
 }
 
+fn words<'a>(paths: impl Iterator<Item = &'a String>) -> String {
+    paths.map(String::as_str).collect::<Vec<_>>().join(" ")
+}
+
+/// What `whence` says that is in a layer is there on disk, at that path. How much of it was moved.
+fn check_places(whence: &Value, layers: &[PathBuf], name: &str) -> usize {
+    let mut moved = 0;
+    for path in whence["paths"].as_array().unwrap() {
+        let touches = path["layers"].as_array().unwrap();
+        let is_nameless = |touch: &Value| touch["by_index"] == true && touch["entry"]["hard_link"].is_null();
+        for touch in touches {
+            let layer = &layers[touch["layer"].as_u64().unwrap() as usize - 1];
+            let on_disk = |path: &Value| layer.join(&path.as_str().unwrap()[1..]).symlink_metadata();
+            let name = format!("{name}: {touch}");
+            if is_nameless(touch) {
+                // The copy has a name in the index only.
+                assert!(on_disk(&touch["at"]).is_err(), "{name}");
+                continue;
+            }
+            let found = on_disk(&touch["at"]).expect(&name);
+            match (touch["entry"]["kind"].as_str(), touch["action"].as_str().unwrap()) {
+                (Some("file"), _) => assert_eq!(touch["entry"]["size"], found.len(), "{name}"),
+                (Some("directory"), _) | (None, "moves_parent") => assert!(found.is_dir(), "{name}"),
+                (Some("whiteout"), _) => assert_eq!(found.rdev(), 0, "{name}"),
+                _ => {}
+            }
+            let by_nameless = touches.iter().any(|by| is_nameless(by) && by["layer"] == touch["hidden_by"]);
+            if !touch["hidden_at"].is_null() && !by_nameless {
+                let layer = &layers[touch["hidden_by"].as_u64().unwrap() as usize - 1];
+                layer.join(&touch["hidden_at"].as_str().unwrap()[1..]).symlink_metadata().expect(&name);
+            }
+            moved += usize::from(touch["action"] == "moves_parent");
+        }
+        // What is seen from another place was brought from there by some layer.
+        let seen = touches.iter().find(|touch| touch["visible"] == true).unwrap();
+        let told = |how: &str| touches.iter().any(|touch| touch["action"] == how);
+        let explained = told("moves_parent") || seen["by_index"] == true;
+        assert!(seen["at"] == path["path"] || explained, "{name}: {path}");
+    }
+    moved
+}
+
 #[test]
 fn what_a_mount_shows_after_random_changes() {
     let bed = Mounts::new();
-    let mut by_index = 0;
+    let (mut by_index, mut moved) = (0, 0);
     for seed in 0..STACKS {
         let (mut rng, dir) = (Rng(seed), bed.p(&format!("stack{seed}")));
         let tree = |name: &str| dir.join(name);
@@ -93,13 +135,18 @@ fn what_a_mount_shows_after_random_changes() {
         let stack = format!("{}:{}", tree("2").display(), tree("1").display());
         let (upper, work) = (tree("u").display().to_string(), tree("w").display().to_string());
         bed.ok(&format!("mount -o lowerdir={stack},upperdir={upper},workdir={work} {}", top.display()));
+        match seed % 3 {
+            1 => fs::rename(top.join("d"), top.join("in")).unwrap(),
+            2 => fs::rename(top.join("d/in"), top.join("in")).unwrap(),
+            _ => {}
+        }
         let done = (0..STEPS).filter(|_| change(&mut rng, &top).is_ok()).count();
-        assert!(done > 3, "stack {seed}: {done}");
+        assert!(done > 2, "stack {seed}: {done}");
         let seen = walk(&top);
         let files: Vec<&String> =
             seen.iter().filter(|(_, what)| what.starts_with("file")).map(|(path, _)| path).collect();
         let text: String = files.iter().map(|path| fs::read_to_string(top.join(&path[1..])).unwrap()).collect();
-        let paths = files.iter().map(|path| path.as_str()).collect::<Vec<_>>().join(" ");
+        let paths = words(files.iter().copied());
         for target in [top.display().to_string(), format!("--lower {stack} --upper {upper} --work {work}")] {
             let document = bed.json(&format!("ls -R --json --cumulative {target}"));
             assert_eq!(listed(&document), seen, "stack {seed} as {target}");
@@ -111,9 +158,19 @@ fn what_a_mount_shows_after_random_changes() {
             let visible = waste["total_bytes"].as_u64().unwrap() - waste["wasted_bytes"].as_u64().unwrap();
             assert_eq!(document["entries"][0]["cumulative"], json!(visible), "stack {seed} as {target}");
         }
-        let whence = bed.ok(&format!("whence {} / {paths}", top.display()));
+        let place = top.display();
+        let whence = bed.json(&format!("whence --json {place} {}", words(seen.keys())));
+        moved += check_places(&whence, &[tree("1"), tree("2"), tree("u")], &format!("stack {seed}"));
+        let layers = bed.json(&format!("layers --json {place}"));
+        let told = bed.json(&format!("diff --json {place}"));
+        let kinds: Vec<&Value> = told["changes"].as_array().unwrap().iter().map(|change| &change["kind"]).collect();
+        for kind in ["added", "deleted"] {
+            let count = kinds.iter().filter(|told| ***told == kind).count();
+            assert_eq!(layers["layers"][2][kind], count, "stack {seed}: {kind}");
+        }
+        let whence = bed.ok(&format!("whence {place} / {paths}"));
         by_index += whence.matches("by the index of hard links").count();
         bed.ok(&format!("umount {}", top.display()));
     }
-    assert!(by_index > STACKS as usize, "{by_index}");
+    assert!(by_index > STACKS as usize && moved > 10, "{by_index} {moved}");
 }

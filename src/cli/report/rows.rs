@@ -99,7 +99,7 @@ impl<'a> Rows<'a> {
 
     /// How many directories up the one is that is to blame for the end.
     fn blame(&self, node: NodeId, one: &Occurrence) -> usize {
-        let Some(culprit) = self.merged.culprit(node, one) else { return 0 };
+        let Some((culprit, _)) = self.merged.culprit(node, one) else { return 0 };
         std::iter::successors(Some(node), |at| Some(self.merged.parent(*at))).take_while(|at| *at != culprit).count()
     }
 
@@ -107,7 +107,8 @@ impl<'a> Rows<'a> {
     fn does(&self, node: NodeId, one: &Occurrence) -> Result<String> {
         let (merged, entry) = (self.merged, self.merged.entry(one));
         let before = merged.before(node, one);
-        if let (true, false, Some(before)) = (entry.is_dir(), entry.opaque, before.map(|before| merged.entry(before))) {
+        let merges = entry.is_dir() && !entry.opaque && merged.moved_from(one).is_none();
+        if let (true, Some(before)) = (merges, before.map(|before| merged.entry(before))) {
             // Every directory on the way to a change is in a layer again: to compare their extended attributes would take longer
             // than all the rest.
             let same = (before.mode, before.uid, before.gid) == (entry.mode, entry.uid, entry.gid);

@@ -269,7 +269,7 @@ impl<'a> State<'a> {
             return self.enter();
         }
         let (Some(node), Some(number)) = (self.tree.selected(), self.number()) else { return };
-        let below = Number::new(usize::from(number.get()) - 1);
+        let below = number.below();
         let before = || below.and_then(|below| self.merged.visible(node, below));
         let Some(found) = self.merged.visible(node, number).or_else(before) else { return };
         let (provider, path) = (found.since(), absolute(&self.merged.path(node)));

@@ -2,7 +2,7 @@
 
 use super::sources;
 use crate::provenance::layer::add_text;
-use crate::provenance::{LayerDirectory, Lost, Merged, NodeId, Reason, Stack, View};
+use crate::provenance::{LayerDirectory, Lost, Merged, NodeId, Reason, Stack, Touch, View};
 use crate::sys::{self, RenameFlags};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -139,6 +139,93 @@ fn a_renamed_directory_shows_what_it_had_below() {
     assert_eq!(hidden, [("new/other".into(), Reason::ParentReplaced), ("old/gone".into(), Reason::ParentDeleted)]);
     let two = merged.find(b"new/two").unwrap();
     assert_eq!(merged.visible(two, merged.number(2).unwrap()), None, "before it was renamed");
+    let summary = merged.summaries()[2];
+    // new/deep, its file and new/two come into a directory that was there; old goes, and so do new/other and nothing else.
+    assert_eq!((summary.added, summary.changed, summary.deleted), (3, 0, 2));
+}
+
+/// What each layer does at a path of directories that were moved, and where in the layer that is.
+#[test]
+fn paths_in_directories_that_were_moved_are_told_as_they_are_in_their_layers() {
+    if !sys::process::is_root() {
+        return;
+    }
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    write(dir, "1/a/in/f", "one");
+    write(dir, "1/a/in/g", "one");
+    write(dir, "1/b/in/f", "other");
+    write(dir, "2/a/in/f", "twice");
+    write(dir, "2/a/in/.wh.g", "");
+    let redirect = |path: &str, to: &[u8]| {
+        fs::create_dir_all(dir.join(path)).unwrap();
+        let fd = sys::open_root(&dir.join(path)).unwrap();
+        sys::xattr::set(sys::At::Fd(fd.as_fd()), c"trusted.overlay.redirect", to, 0).unwrap();
+    };
+    // a takes the place of b, and is then moved once more.
+    redirect("3/b", b"a");
+    write(dir, "3/.wh.a", "");
+    write(dir, "3/b/in/h", "new");
+    redirect("4/x/c", b"/b");
+    write(dir, "4/.wh.b", "");
+    write(dir, "4/x/c/in/f", "four");
+    let merged = merged(dir, &["1", "2", "3", "4"]);
+    let told = |path: &str| -> Vec<String> {
+        let node = merged.find(path.as_bytes()).unwrap();
+        let touch = |touch: &Touch<'_>| {
+            let text = |path: &Vec<u8>| String::from_utf8(path.clone()).unwrap();
+            let moved = [("from", &touch.moved_from), ("to", &touch.moved_to)];
+            let moved =
+                moved.map(|(how, path)| path.as_ref().map_or(String::new(), |path| format!(" {how} {}", text(path))));
+            let hidden = touch.found.and_then(|found| {
+                let (above, culprit) = merged.culprit(node, found)?;
+                let at = text(&merged.path_in_layer(above, culprit));
+                Some(format!(", {:?} by {} at {at}", found.end, found.hidden_by().unwrap()))
+            });
+            let hidden = hidden.unwrap_or_default();
+            format!("{} {:?} {}{}{hidden}", touch.layer, touch.action, text(&touch.at), moved.concat())
+        };
+        merged.touches(node).unwrap().iter().map(touch).collect()
+    };
+    let moves = ["4 MovesParent x/c from b", "3 MovesParent b from a"];
+    assert_eq!(
+        told("x/c/in/f"),
+        [
+            "4 ChangesContent x/c/in/f",
+            moves[0],
+            moves[1],
+            "2 ChangesContent a/in/f, Superseded by 4 at x/c/in/f",
+            "1 Adds a/in/f, Superseded by 2 at a/in/f"
+        ]
+    );
+    assert_eq!(told("x/c/in/h"), [moves[0], "3 Adds b/in/h"]);
+    assert_eq!(told("x/c/in/g"), [moves[0], moves[1], "2 Deletes a/in/g", "1 Adds a/in/g, Deleted by 2 at a/in/g"]);
+    assert_eq!(told("x/c"), ["4 Adds x/c from b"]);
+    assert_eq!(
+        told("b"),
+        ["4 Deletes b to x/c", "3 Replaces b from a, Deleted by 4 at b", "1 Adds b, Superseded by 3 at b"]
+    );
+    assert_eq!(
+        told("b/in/f"),
+        [
+            "4 HidesParent(ParentDeleted) b to x/c",
+            "3 MovesParent b from a",
+            "2 ChangesContent a/in/f, ParentDeleted by 4 at b",
+            "1 Adds a/in/f, Superseded by 2 at a/in/f",
+            "1 Adds b/in/f, ParentReplaced by 3 at b"
+        ]
+    );
+    assert_eq!(
+        told("a/in/f"),
+        [
+            "3 HidesParent(ParentDeleted) a to b",
+            "2 ChangesContent a/in/f, ParentDeleted by 3 at a",
+            "1 Adds a/in/f, Superseded by 2 at a/in/f"
+        ]
+    );
+    let counts: Vec<_> = merged.summaries().iter().map(|s| (s.added, s.changed, s.deleted)).collect();
+    // b/in/f is another file, b/in/h comes, a goes; then x, x/c and three paths in it come.
+    assert_eq!(counts, [(7, 0, 0), (0, 1, 1), (1, 1, 1), (5, 0, 1)]);
 }
 
 #[test]

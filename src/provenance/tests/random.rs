@@ -3,7 +3,7 @@
 use super::brute::{Brute, Hidden, Object, View};
 use super::generate::{Layer, Rng};
 use super::sources;
-use crate::provenance::{Action, Kind, Mark, Merged, NodeId, Number, Occurrence};
+use crate::provenance::{Action, Kind, Mark, Merged, NodeId, Number, Occurrence, Side, differences};
 use std::collections::{BTreeMap, BTreeSet};
 
 const STACKS: u64 = 100;
@@ -29,6 +29,7 @@ fn random_stacks_are_what_applying_their_layers_one_by_one_gives() {
             let name = format!("stack {seed}, {}", merged.name);
             check_views(&brute, &merged, &name);
             check_steps(&brute, &merged, &name);
+            check_summaries(&brute, &merged, &name);
             check_waste(&brute, &merged, &name);
             check_whence(&brute, &merged, &name);
             check_trace(&brute, &merged, &name);
@@ -108,6 +109,32 @@ fn check_steps(brute: &Brute, merged: &Merged, name: &str) {
         let own: BTreeSet<(usize, &str, usize)> = own.map(|(_, o)| (o.layer, o.first.as_str(), o.data.len())).collect();
         let own: u64 = own.iter().map(|file| file.2 as u64).sum();
         assert_eq!(step.own_size(NodeId::ROOT), own, "{name}: layer {number}");
+    }
+}
+
+/// Counted is what the views of two layers differ in, as `diff` lists it.
+fn check_summaries(brute: &Brute, merged: &Merged, name: &str) {
+    let nothing = View::new();
+    for (at, summary) in merged.summaries().iter().enumerate() {
+        let before = at.checked_sub(1).map_or(&nothing, |below| &brute.views[below]);
+        let after = &brute.views[at];
+        let added = after.keys().filter(|path| !before.contains_key(*path));
+        let deleted = before.keys().filter(|path| {
+            let stays = |dir: &str| after.get(dir).is_some_and(|object| object.kind == "directory");
+            !after.contains_key(*path) && path.rsplit_once('/').is_none_or(|(dir, _)| stays(dir))
+        });
+        let counted = (added.count() as u64, deleted.count() as u64);
+        assert_eq!((summary.added, summary.deleted), counted, "{name}: layer {}", at + 1);
+        let side = |number: Number| Side { merged, view: number.into() };
+        let Some(below) = Number::new(at) else { continue };
+        let mut listed = (0, 0);
+        differences(side(below), side(Number::new(at + 1).unwrap()), &mut |delta| {
+            listed.0 += u64::from(delta.before.is_none());
+            listed.1 += u64::from(delta.after.is_none());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(counted, listed, "{name}: layer {}", at + 1);
     }
 }
 

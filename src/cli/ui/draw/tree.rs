@@ -54,7 +54,7 @@ fn title(state: &State<'_>, number: Number) -> String {
 fn line(state: &State<'_>, lines: &Lines<'_>, number: Number, row: Row, area: Rect, buffer: &mut Buffer) {
     let (merged, theme) = (state.merged, state.theme);
     let mark = lines.step.mark(row.node);
-    let below = Number::new(usize::from(number.get()) - 1);
+    let below = number.below();
     let found = match mark {
         Mark::Removed => below.and_then(|below| merged.visible(row.node, below)),
         _ => merged.visible(row.node, number),
