@@ -150,7 +150,12 @@ fn a_file_open_for_writing_keeps_a_mount_writable() {
 #[test]
 fn a_mount_without_an_upper_directory_stays_read_only() {
     let bed = Bed::with(Setup { no_upper: true, ..Setup::default() }, |l| put(&l[0], "f", "lower"));
-    succeeds(&bed, helper(&bed, &[], &format!("rw,noexec,remount,{OF_THE_KERNEL}")), &["ro", "noexec"], &["rw"]);
+    fails(&bed, directly(&bed, "rw,noexec"), &["no upper directory", "mount with upperdir="]);
+    let mut output = helper(&bed, &[], &format!("rw,noexec,remount,{OF_THE_KERNEL}"));
+    let said = text_of(std::mem::take(&mut output.stderr));
+    assert_eq!(said, format!("laminafs: note: {} stays read-only: it has no upper directory", bed.m.display()));
+    succeeds(&bed, output, &["ro", "noexec"], &["rw"]);
+    succeeds(&bed, directly(&bed, "exec"), &["ro"], &["noexec"]);
 }
 
 /// They are more than an extended attribute can hold, so that nobody tells them.

@@ -51,7 +51,16 @@ pub fn run(args: &MountArgs, fake: bool) -> anyhow::Result<()> {
     }
     let ignored: Vec<_> = asked.ignored.iter().filter(|o| !is_of_the_kernel(o)).map(String::as_str).collect();
     note_ignored(&ignored);
-    asked.read_only |= asked.upper.is_none();
+    if asked.upper.is_none() && !asked.read_only {
+        // The kernel refuses it too. A whole list has `rw` also where nobody asked for it.
+        if args.source.is_none() {
+            bail!(
+                "it has no upper directory, so that it cannot be written: unmount, and mount with upperdir= and workdir="
+            );
+        }
+        complain(&format!("note: {} stays read-only: it has no upper directory", place.display()));
+        asked.read_only = true;
+    }
     if is_of_an_ordinary_user(&place)? {
         // The kernel leaves it to root what it allows there: the files are that user's.
         (asked.suid, asked.dev) = (false, false);
