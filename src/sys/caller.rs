@@ -10,13 +10,23 @@ pub fn wait_for_children() -> Result<()> {
     dispose(Signal::CHILD, libc::SIG_DFL)
 }
 
-/// Lets files grow as far as this process is allowed to at all: the soft limit of file sizes becomes the hard one, and what
-/// goes beyond it fails with `EFBIG`, where SIGXFSZ would end the process.
-pub fn lift_file_size_limit() -> Result<()> {
+/// Lets files grow as far as this process is allowed to at all, and lets it run as long: the soft limits of file sizes and of
+/// processor time become the hard ones. What goes beyond the former fails with `EFBIG`, where SIGXFSZ would end the process.
+///
+/// With `CAP_SYS_RESOURCE` there is no limit of time any more. Without, the kernel ends the process at the hard one.
+pub fn lift_limits() -> Result<()> {
     dispose(Signal::XFSZ, libc::SIG_IGN)?;
-    let Rlimit { maximum, .. } = rustix::process::getrlimit(Resource::Fsize);
-    let raised = Rlimit { current: maximum, maximum };
-    rustix::process::setrlimit(Resource::Fsize, raised).map_err(|errno| Error { call: "setrlimit", errno })
+    dispose(Signal::XCPU, libc::SIG_IGN)?;
+    let set = |resource, limit| rustix::process::setrlimit(resource, limit);
+    let failed = |errno| Error { call: "setrlimit", errno };
+    for resource in [Resource::Fsize, Resource::Cpu] {
+        let Rlimit { maximum, .. } = rustix::process::getrlimit(resource);
+        set(resource, Rlimit { current: maximum, maximum }).map_err(failed)?;
+    }
+    match set(Resource::Cpu, Rlimit { current: None, maximum: None }) {
+        Err(Errno::PERM) => Ok(()),
+        done => done.map_err(failed),
+    }
 }
 
 /// Closes what the caller had open besides the standard streams and passed on: a lock or the end of a pipe among it would be

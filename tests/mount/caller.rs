@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use rustix::thread::{CapabilitySet, capabilities};
+
 use super::harness::{
     Bed, PATIENCE, PROGRAM, Setup, alive, entries, laminafs, mkdir, mount_line, put, read, run, sh_in, start, text_of,
     until, wait_within,
@@ -103,6 +105,30 @@ fn a_limit_of_the_size_of_files_is_not_the_daemons() {
     assert_eq!(fs::write(bed.p("y"), vec![1; 3 << 20]).unwrap_err().raw_os_error(), Some(libc::EFBIG));
     fs::write(bed.p("z"), "small").unwrap();
     assert_eq!((read(&bed.p("z")), fs::metadata(bed.p("x")).unwrap().len()), ("small".to_owned(), 3 << 20));
+}
+
+/// A dead mount would be all that is left. Only the hard limit of an ordinary user's caller cannot be lifted.
+#[test]
+fn a_limit_of_processor_time_is_not_the_daemons() {
+    let mut bed = Bed::unmounted(Setup::default(), |_| {});
+    let mount = format!("\"{PROGRAM}\" mount -o {} m", bed.option_string());
+    let limit = |pid: u32| {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max cpu time")).unwrap();
+        line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+    };
+    // Root of a container often may not.
+    let may_lift = capabilities(None).unwrap().effective.contains(CapabilitySet::SYS_RESOURCE);
+    sh_in(&bed.dir, &format!("ulimit -S -t 7; ulimit -H -t 999; {mount}"));
+    bed.mounted();
+    let pid = bed.pid.unwrap();
+    assert_eq!(limit(pid), if may_lift { "unlimited unlimited" } else { "999 999" });
+    signal(pid, libc::SIGXCPU);
+    fs::write(bed.p("x"), "still there").unwrap();
+    bed.unmount();
+    sh_in(&bed.dir, &format!("ulimit -S -t 7; ulimit -H -t 999; setpriv --bounding-set=-sys_resource {mount}"));
+    bed.mounted();
+    assert_eq!(limit(bed.pid.unwrap()), "999 999");
 }
 
 /// What cannot be said is left out; what was asked for is done, and the exit code is that of every other time.

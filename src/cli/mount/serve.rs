@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Opens the layers, mounts, calls `started` when the mount answers, and serves it to its end.
 pub fn serve(request: &Request, started: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let fd_limit = process::raise_nofile_limit();
-    caller::lift_file_size_limit()?;
+    caller::lift_limits()?;
     if !request.kernel
         && let Err(error) = process::reserve_descriptors(overlay::descriptors(&request.layers))
     {
