@@ -139,6 +139,32 @@ pub fn read_dir_markers(fd: Fd<'_>) -> Result<DirMarkers> {
     Ok(found)
 }
 
+/// An attribute by which a directory hides what is below it, or says that it lies elsewhere, and which is not looked for by
+/// kernel overlayfs whose markers are in `read`. None where one that is looked for says the same.
+pub fn unread_by_kernel(fd: Fd<'_>, read: Namespace) -> Result<Option<&'static CStr>> {
+    let at = At::Fd(fd);
+    let mut found = None;
+    each_name(at, &mut |listed| {
+        let (name, marker) = match recognise(listed) {
+            // A redirect of users is not believed here either.
+            Some((ns, marker @ Marker::Opaque)) | Some((ns @ Namespace::Trusted, marker @ Marker::Redirect))
+                if ns != read =>
+            {
+                (ns.name(marker), marker)
+            }
+            None if listed == FUSE_OVERLAYFS_OPAQUE.to_bytes() => (FUSE_OVERLAYFS_OPAQUE, Marker::Opaque),
+            _ => return Ok(()),
+        };
+        let value = sys::xattr::get(at, name)?;
+        let says = marker == Marker::Redirect || value.as_deref().is_some_and(|value| matches!(value, b"x" | b"y"));
+        if says && sys::xattr::get(at, read.name(marker))? != value {
+            found = Some(name);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// Reads the markers of anything that is not a directory; errors like [`read_dir_markers`].
 pub fn read_file_markers(at: At<'_>) -> Result<FileMarkers> {
     let mut found = FileMarkers::default();

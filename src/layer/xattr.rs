@@ -67,6 +67,11 @@ const MARKERS: [(Marker, &CStr, &CStr); 12] = [
 ];
 
 impl Namespace {
+    /// That of mounts with the option `userxattr`, or without.
+    pub fn of_mount(userxattr: bool) -> Self {
+        if userxattr { Self::User } else { Self::Trusted }
+    }
+
     /// The full name of an attribute.
     #[inline]
     pub fn name(self, marker: Marker) -> &'static CStr {

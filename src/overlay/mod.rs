@@ -66,7 +66,7 @@ pub use options::{OpenError, Options, RedirectMode};
 pub use readdir::{Listed, Sink};
 pub use rename::RenameMode;
 pub use stack::descriptors;
-pub use upper::{hides_from_kernel, make_upper, whiteout_beside};
+pub use upper::{Unread, hides_from_kernel, make_upper, unread_by_kernel};
 
 /// Who asks, where it matters for what is made: new objects belong to the caller.
 #[derive(Clone, Copy, Debug)]

@@ -1,11 +1,12 @@
 //! New upper directories, and what is in one that was used.
 
 use super::work::BESIDE;
-use crate::layer::markers::read_dir_markers;
+use crate::layer::markers::{self, read_dir_markers};
 use crate::layer::root::copy_attributes;
 use crate::layer::whiteout::reserved;
+use crate::layer::xattr::Namespace;
 use crate::sys::{self, At, Errno, Fd};
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -37,8 +38,17 @@ pub fn hides_from_kernel(upper: &Path, work: &Path) -> sys::Result<bool> {
     }
 }
 
-/// Looks through a layer directory, which any program may have written, for a name that begins with `.wh.`: kernel overlayfs
-/// shows it as a file, and what it hides as well. The path of one below `layer`.
+/// What kernel overlayfs does not take for what it is in a layer directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// A name that begins with `.wh.`, by its path below the layer: it is shown as a file, and what it hides as well.
+    Name(PathBuf),
+    /// A mark of the directory at this path below the layer: what it hides is shown, what it says to lie elsewhere is not.
+    Mark(PathBuf, &'static CStr),
+}
+
+/// Looks through a layer directory, which any program may have written, for names and marks that kernel overlayfs, mounted with
+/// `userxattr` or without, does not read.
 ///
 /// What is mounted in the layer is left out, as it is by the kernel, and so is a directory that may be neither listed nor
 /// searched: the kernel looks into layers with the rights of who mounts, finds nothing there, and says so (`EACCES`). Reads every
@@ -48,7 +58,8 @@ pub fn hides_from_kernel(upper: &Path, work: &Path) -> sys::Result<bool> {
 /// # Errors
 /// With the path of the directory below `layer`: `EACCES` for one that may be searched and not listed, since the kernel finds
 /// by name what it is asked for there; `ENAMETOOLONG` for one whose path is too long to be opened (4096 bytes).
-pub fn whiteout_beside(layer: &Path) -> Result<Option<PathBuf>, (PathBuf, sys::Error)> {
+pub fn unread_by_kernel(layer: &Path, userxattr: bool) -> Result<Option<Unread>, (PathBuf, sys::Error)> {
+    let read = Namespace::of_mount(userxattr);
     let public = match sys::open_root(layer) {
         Err(e) if e.is(Errno::NOENT) => return Ok(None),
         public => public.map_err(|e| (PathBuf::new(), e))?,
@@ -57,7 +68,7 @@ pub fn whiteout_beside(layer: &Path) -> Result<Option<PathBuf>, (PathBuf, sys::E
     let root = sys::private_clone(public.as_fd(), true).map_or(public, |clone| clone.root);
     let mut waiting = vec![PathBuf::new()];
     while let Some(dir) = waiting.pop() {
-        match find_beside(root.as_fd(), &dir, &mut waiting) {
+        match find_unread(root.as_fd(), &dir, read, &mut waiting) {
             Ok(None) => {}
             Ok(found) => return Ok(found),
             // Removed meanwhile.
@@ -69,13 +80,18 @@ pub fn whiteout_beside(layer: &Path) -> Result<Option<PathBuf>, (PathBuf, sys::E
 }
 
 /// Looks into one directory, and adds those in it to `subdirectories`.
-fn find_beside(root: Fd<'_>, dir: &Path, subdirectories: &mut Vec<PathBuf>) -> sys::Result<Option<PathBuf>> {
+fn find_unread(
+    root: Fd<'_>,
+    dir: &Path,
+    read: Namespace,
+    subdirectories: &mut Vec<PathBuf>,
+) -> sys::Result<Option<Unread>> {
     let fd = sys::open_dir_path(root, dir.as_os_str())?;
     let (mut found, mut untyped) = (None, Vec::<OsString>::new());
     let listed = sys::read_dir(fd.as_fd(), &mut |entry| {
         let name = OsStr::from_bytes(entry.name);
         match entry.kind {
-            _ if reserved(entry.name) => found = Some(dir.join(name)),
+            _ if reserved(entry.name) => found = Some(Unread::Name(dir.join(name))),
             libc::DT_DIR => subdirectories.push(dir.join(name)),
             libc::DT_UNKNOWN => untyped.push(name.to_owned()),
             _ => {}
@@ -95,6 +111,9 @@ fn find_beside(root: Fd<'_>, dir: &Path, subdirectories: &mut Vec<PathBuf>) -> s
             Err(e) if e.is(Errno::NOENT) => {} // removed meanwhile
             Err(e) => return Err(e),
         }
+    }
+    if found.is_none() {
+        found = markers::unread_by_kernel(fd.as_fd(), read)?.map(|mark| Unread::Mark(dir.to_owned(), mark));
     }
     Ok(found)
 }

@@ -1,6 +1,7 @@
 //! Directories mounted with `--kernel`: what kernel overlayfs wants, and how such a mount is known again.
 
 use std::io::Read as _;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use super::harness::{Bed, PROGRAM, Setup, exists, laminafs, mount_line, put, read, sh_in, text_of};
@@ -89,6 +90,49 @@ fn whiteouts_that_the_kernel_does_not_know_are_refused_in_every_directory() {
         assert!(why.ends_with("mount without --kernel") && mount_line(&bed.m).is_none(), "{why}");
         bed.mount();
         assert!(!exists(&bed.p("d/e/f")), "{name} hides it");
+    }
+}
+
+/// The kernel reads the attributes of one name only, ours all that say that something is hidden.
+#[test]
+fn marks_that_the_kernel_does_not_read_are_refused_in_every_directory() {
+    let (trusted, user) = ("trusted.overlay.opaque", "user.overlay.opaque");
+    for (mark, options, in_lower) in [
+        (user, "", false),
+        (user, "", true),
+        ("user.fuseoverlayfs.opaque", "", false),
+        (trusted, ",userxattr", false),
+        ("trusted.overlay.redirect", ",userxattr", true),
+    ] {
+        let setup = Setup { lowers: 2, ..Setup::default() };
+        let set = |dir: &Path, name: &str| {
+            std::fs::create_dir_all(dir).unwrap();
+            let value: &[u8] = if name.ends_with("redirect") { b"d" } else { b"y" };
+            os::set_xattr(dir, name, value).unwrap();
+        };
+        let mut bed = Bed::unmounted(setup, |l| {
+            put(&l[1], "d/e/f", "lower");
+            if in_lower {
+                set(&l[0].join("d/e"), mark);
+            }
+        });
+        if !in_lower {
+            set(&bed.u("d/e"), mark);
+        }
+        let dir = if in_lower { bed.l("d/e") } else { bed.u("d/e") };
+        let why = said(mount(&bed, options), 1);
+        assert!(why.contains(&format!("the mark {mark} of {}, and show", dir.display())), "{why}");
+        assert!(why.ends_with("mount without --kernel") && mount_line(&bed.m).is_none(), "{why}");
+        bed.mount();
+        assert!(!exists(&bed.p("d/e/f")), "{mark} counts");
+        bed.unmount();
+        // Whoever reads either finds the same.
+        if mark == user && !in_lower && is_known(&bed) {
+            set(&dir, trusted);
+            said(mount(&bed, ""), 0);
+            assert!(!exists(&bed.p("d/e/f")));
+            unmount(&bed);
+        }
     }
 }
 

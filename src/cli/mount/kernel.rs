@@ -8,7 +8,7 @@ use super::image::{Ground, OVERRIDE_STAT};
 use super::serve::Stopper;
 use crate::cli::options::{MountOptions, NAME};
 use crate::fuse::Ids;
-use crate::overlay::{RedirectMode, hides_from_kernel, reserve_upper, whiteout_beside};
+use crate::overlay::{RedirectMode, Unread, hides_from_kernel, reserve_upper, unread_by_kernel};
 use crate::sys::process::is_root;
 use crate::sys::{self, EndOfMount, Errno, MountAttrFlags, MountId, Parameter, Refusal};
 use anyhow::{Context as _, anyhow, bail};
@@ -58,15 +58,22 @@ pub fn check(ground: &Ground, options: &MountOptions) -> anyhow::Result<()> {
     if layers > MOST_LAYERS {
         bail!("kernel overlayfs takes {MOST_LAYERS} layers at most, there are {layers}; mount without --kernel");
     }
-    // Layers of the store have none, nor do writable layers but those with the note that was looked for above.
-    options.upper.iter().chain(&options.lower).try_for_each(|layer| check_names(layer))
+    // Layers of the store have only what the kernel reads.
+    ground.layers.upper.iter().chain(&options.lower).try_for_each(|layer| check_layer(layer, options.userxattr))
 }
 
-/// Refuses a directory that has whiteouts of the form `.wh.NAME`, from whatever program: what is deleted would be there again.
-fn check_names(layer: &Path) -> anyhow::Result<()> {
-    match whiteout_beside(layer) {
+/// Refuses a directory in which something is said, by whatever program, that the kernel does not read: what is deleted would be
+/// there again.
+fn check_layer(layer: &Path, userxattr: bool) -> anyhow::Result<()> {
+    match unread_by_kernel(layer, userxattr) {
         Ok(None) => Ok(()),
-        Ok(Some(name)) => bail!(
+        Ok(Some(Unread::Mark(dir, mark))) => bail!(
+            "kernel overlayfs would not read the mark {} of {}, and show what it hides or lose what it leads to; mount without \
+             --kernel",
+            mark.to_string_lossy(),
+            layer.join(dir).display()
+        ),
+        Ok(Some(Unread::Name(name))) => bail!(
             "kernel overlayfs would show {} as a file, and with it what it says is deleted: to it .wh. is the beginning of a \
              name like any other; mount without --kernel",
             layer.join(name).display()

@@ -410,7 +410,7 @@ fn changes_are_old_or_new_at_every_crash_without_devices_and_attributes() {
 /// What goes while a layer is looked through is passed over, and only that.
 #[test]
 fn a_directory_that_goes_meanwhile_does_not_end_the_look_for_whiteouts() {
-    use crate::overlay::whiteout_beside;
+    use crate::overlay::unread_by_kernel;
     use crate::sys::seam::Plan;
 
     let dir = tempfile::tempdir().unwrap();
@@ -420,18 +420,18 @@ fn a_directory_that_goes_meanwhile_does_not_end_the_look_for_whiteouts() {
     }
     let look = |plan| {
         seam::plan(plan);
-        (whiteout_beside(dir.path()).map_err(|(path, e)| (path, e.errno)), seam::take().readings)
+        (unread_by_kernel(dir.path(), false).map_err(|(path, e)| (path, e.errno)), seam::take().readings)
     };
     let calls = look(Plan::Count).1;
     let lists: Vec<_> = (0..calls.len()).filter(|&n| calls[n] == "getdents64").collect();
-    // The layer itself is listed from the first to the second.
+    // The layer itself is listed from the first to the second, and then its marks are.
     let [_, end_of_root, first, _] = lists[..] else { panic!("{calls:?}") };
-    for (n, call) in calls.iter().enumerate().take(first + 1).skip(end_of_root + 1) {
+    for (n, call) in calls.iter().enumerate().take(first + 1).skip(end_of_root + 2) {
         let (found, _) = look(Plan::FailNthReading { n: n + 1, errno: Errno::NOENT });
         assert!(found.unwrap().is_some(), "{call}");
         let (found, _) = look(Plan::FailNthReading { n: n + 1, errno: Errno::IO });
         let (path, errno) = found.unwrap_err();
         assert!(errno == Errno::IO && ["a", "b"].contains(&path.to_str().unwrap()), "{call}, {path:?}");
     }
-    assert_eq!(whiteout_beside(&dir.path().join("none")).unwrap(), None, "for mounting to say");
+    assert_eq!(unread_by_kernel(&dir.path().join("none"), false).unwrap(), None, "for mounting to say");
 }
