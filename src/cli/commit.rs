@@ -81,7 +81,7 @@ struct Base {
 pub fn run(args: &CommitArgs, context: &Context) -> anyhow::Result<()> {
     let reference = args.image.as_deref().map(new_name).transpose()?;
     let epoch = output::source_date()?;
-    let store = context.store()?;
+    let store = context.store_to_read(|| Error::NoWritable(args.name.clone()))?;
     let tree = WritableTree::open(&store, &args.name)?;
     let record = &tree.reading().writable().record;
     let base = base(&store, &tree)?;

@@ -1,6 +1,6 @@
 //! What commands that use the store have in common: where it is.
 
-use crate::store::Store;
+use crate::store::{Error, Store};
 use crate::sys::process::is_root;
 use anyhow::{Context as _, bail};
 use std::path::{Path, PathBuf};
@@ -47,6 +47,11 @@ impl Context {
             Err(e) => e.kind() == std::io::ErrorKind::NotFound,
         };
         if nothing { Ok(None) } else { self.store().map(Some) }
+    }
+
+    /// The same for what reads something in it: without a store that is missing, which `missing` says.
+    pub fn store_to_read(&self, missing: impl FnOnce() -> Error) -> anyhow::Result<Store> {
+        self.store_to_list()?.ok_or_else(|| missing().into())
     }
 
     /// Opens the store, which is made if there is none.

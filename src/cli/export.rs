@@ -1,6 +1,7 @@
 //! `laminafs export`: a merged tree as one tar.
 
 use super::context::Context;
+use super::names::nothing_named;
 use super::output::{Kind, OutputFile};
 use super::reading::{WritableTree, stack_of};
 use crate::changes::{Stack, Union};
@@ -33,7 +34,7 @@ pub struct ExportArgs {
 
 /// Writes the tree.
 pub fn run(args: &ExportArgs, context: &Context) -> anyhow::Result<()> {
-    let store = context.store()?;
+    let store = context.store_to_list()?.ok_or_else(|| nothing_named(&args.name))?;
     match store.writable(&args.name) {
         Err(Error::NoWritable(_)) => {}
         found => {
@@ -51,9 +52,7 @@ fn image(args: &ExportArgs, store: &Store) -> anyhow::Result<()> {
         _ => bail!("{0} is not in the store; bring it in with: laminafs load {0}", args.name),
     };
     let image = match store.find(&name) {
-        Err(Error::NoImage(_)) if layers.is_none() => bail!(
-            "there is no writable layer and no image {name}; `laminafs ps -a` and `laminafs images` list what there is"
-        ),
+        Err(Error::NoImage(_)) if layers.is_none() => return Err(nothing_named(&name)),
         found => found?,
     };
     let pin = store.pin(&image.record.id, layers)?;

@@ -1,7 +1,7 @@
 //! `laminafs history`: how an image came about.
 
 use super::context::Context;
-use super::names::find_image;
+use super::names::{find_image, store_with_image};
 use super::output::{self, ListArgs, SCHEMA, Shape, Table};
 use crate::image::config::{LayerOf, Step};
 use crate::image::format::{ago, ellipsis, printable, size3};
@@ -36,7 +36,7 @@ struct Row<'a> {
 
 /// Lists the steps, the newest first.
 pub fn run(args: &HistoryArgs, context: &Context) -> anyhow::Result<()> {
-    let store = context.store()?;
+    let store = store_with_image(context, &args.image)?;
     let image = find_image(&store, &args.image)?;
     let id = image.record.id;
     let config: Document<Config> = Document::parse_config(store.config(&image.record)?)?;

@@ -37,10 +37,14 @@ enum Kind {
 
 /// Prints what is found, also when something is not.
 pub fn run(args: &InspectArgs, context: &Context) -> Result<(), Failure> {
-    let store = context.store()?;
+    let store = context.store_to_list()?;
     let mut found = Vec::new();
     let result = for_each(&args.names, |name| {
-        found.push(look(&store, name, args.kind)?);
+        let missing = || match args.kind {
+            Some(Kind::Writable) => Error::NoWritable(name.to_owned()),
+            _ => Error::NoImage(name.to_owned()),
+        };
+        found.push(look(store.as_ref().ok_or_else(missing)?, name, args.kind)?);
         Ok(())
     });
     output::indented(&found)?;

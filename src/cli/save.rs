@@ -1,7 +1,7 @@
 //! `laminafs save`: images go into an archive.
 
 use super::context::Context;
-use super::names::find_image;
+use super::names::{find_image, store_with_image};
 use super::output::{Kind, OutputFile};
 use crate::image::document::ManifestOrIndex;
 use crate::image::writer::{self, ArchiveFormat, ImageToSave};
@@ -52,8 +52,9 @@ struct Saved {
 
 /// Writes all of them, or nothing.
 pub fn run(args: &SaveArgs, context: &Context) -> anyhow::Result<()> {
-    let store = context.store()?;
     let mut images: Vec<Saved> = Vec::new();
+    let [first, ..] = args.images.as_slice() else { return Ok(()) };
+    let store = store_with_image(context, first)?;
     for text in &args.images {
         add(&store, text, &mut images)?;
     }

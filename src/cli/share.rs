@@ -1,7 +1,7 @@
 //! `laminafs share`: which images of the store have layers in common, and what that saves.
 
 use super::context::Context;
-use super::names::find_image;
+use super::names::{find_image, store_with_image};
 use super::output::{self, SCHEMA, Table};
 use super::{Failure, tell_damaged};
 use crate::image::format::{size3, size4};
@@ -51,7 +51,13 @@ impl Shared<'_> {
 
 /// Lists the shared layers.
 pub fn run(args: &ShareArgs, context: &Context) -> Result<(), Failure> {
-    let store = context.store()?;
+    let store = match args.images.first() {
+        Some(name) => store_with_image(context, name)?,
+        None => match context.store_to_list()? {
+            Some(store) => store,
+            None => return Ok(print(&[], args)?),
+        },
+    };
     let mut chosen = Vec::new();
     for name in &args.images {
         let image = find_image(&store, name)?;

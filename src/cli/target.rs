@@ -4,6 +4,7 @@ use super::complain;
 use super::context::Context;
 use super::mount::engine_root;
 use super::mounted::{Mounted, is_path};
+use super::names::nothing_named;
 use super::options::layers;
 use super::reading::WritableTree;
 use crate::archive::Limits;
@@ -15,7 +16,7 @@ use crate::image::{Config, Document, Platform, Reference};
 use crate::provenance::{LayerDirectory, Merged, Number, Stack, facts};
 use crate::store::{Error, Image, Pin, Store};
 use crate::sys::process::raise_nofile_limit;
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
@@ -254,7 +255,17 @@ fn mounted(path: &Path, layers: Option<usize>, context: &Context) -> anyhow::Res
 
 fn in_store(name: &str, layers: Option<usize>, context: &Context) -> anyhow::Result<Target> {
     allow_descriptors();
-    let store = context.store()?;
+    find_in_store(name, layers, context).map_err(|error| match error.downcast_ref() {
+        Some(Error::NoImage(_)) if Path::new(name).is_file() => anyhow!(
+            "there is no image {name}, but a file: name an archive as docker-archive:{name} or oci-archive:{name}"
+        ),
+        Some(Error::NoImage(_)) => nothing_named(name),
+        _ => error,
+    })
+}
+
+fn find_in_store(name: &str, layers: Option<usize>, context: &Context) -> anyhow::Result<Target> {
+    let store = context.store_to_read(|| Error::NoImage(name.to_owned()))?;
     match store.writable(name) {
         Err(Error::NoWritable(_)) => {}
         found => {
@@ -266,17 +277,7 @@ fn in_store(name: &str, layers: Option<usize>, context: &Context) -> anyhow::Res
             return Ok(Target { merged, config, held: Held::Writable { store, tree } });
         }
     }
-    let image = match store.find(name) {
-        Err(Error::NoImage(_)) if Path::new(name).is_file() => {
-            bail!(
-                "there is no image {name}, but a file: name an archive as docker-archive:{name} or oci-archive:{name}"
-            )
-        }
-        Err(Error::NoImage(_)) => bail!(
-            "there is no writable layer and no image {name}; `laminafs ps -a` and `laminafs images` list what there is"
-        ),
-        found => found?,
-    };
+    let image = store.find(name)?;
     let pin = store.pin(&image.record.id, layers)?;
     let merged = Merged::of_image(name, &store, &image, layers)?;
     let config = Some(config(&store, &image)?);

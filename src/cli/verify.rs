@@ -28,10 +28,10 @@ pub struct VerifyArgs {
 
 /// Tells what is wrong, a line each, and fails if anything is.
 pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
-    let store = context.store()?;
-    let repaired = match args.repair {
-        true => store.repair()?,
-        false => Repaired { left: store.verify()?, ..Repaired::default() },
+    let repaired = match context.store_to_list()? {
+        None => Repaired::default(),
+        Some(store) if args.repair => store.repair()?,
+        Some(store) => Repaired { left: store.verify()?, ..Repaired::default() },
     };
     match args.json {
         true => output::document(&document(&repaired))?,
@@ -44,7 +44,7 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
         true => "; it could not all be repaired: load the images again that are missing something",
         false => "; `laminafs verify --repair` takes out what is damaged",
     };
-    complain(&format!("the store {} is not sound{advice}", store.path().display()));
+    complain(&format!("the store {} is not sound{advice}", context.root()?.display()));
     Err(Failure::Told)
 }
 

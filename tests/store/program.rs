@@ -22,10 +22,12 @@ fn the_store_is_where_it_was_said_to_be() {
     assert_eq!(run(&["--root=root", "images", "-q"], ""), 1);
     assert!(!bed.p("other").exists());
     run(&["--root", "other", "verify"], "root");
+    assert!(!bed.p("other").exists());
+    run(&["--root", "other", "prune", "-f"], "root");
     assert!(bed.p("other/format").is_file());
     let user = |data: Option<&str>| {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", PROGRAM, "verify"]).current_dir("/");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", PROGRAM, "prune", "-f"]).current_dir("/");
         command.env_clear().env("HOME", "/nonexistent").envs(data.map(|data| ("XDG_DATA_HOME", data)));
         String::from_utf8(command.stdin(Stdio::null()).output().unwrap().stderr).unwrap()
     };

@@ -129,7 +129,22 @@ fn listing_what_is_not_there_makes_no_store() {
     assert_eq!(bed.ok("images -q"), "");
     assert_eq!(bed.json("ps -a --json")["writable"], json!([]));
     assert_eq!(bed.json("df --json")["images"], json!([]));
-    assert!(!bed.root().exists());
+    let verified = bed.json("verify --json");
+    assert_eq!((&verified["sound"], &verified["layers"]), (&json!(true), &json!(0)));
+    assert!(bed.ok("verify --repair").contains("0 layers"));
+    assert_eq!(bed.json("share --json")["layers"], json!([]));
+    for line in ["inspect no", "inspect --type image no", "history no", "share no", "share no one", "save -o f no"] {
+        assert!(bed.fails(line).contains("no such image: no"), "{line}");
+    }
+    for line in ["inspect --type writable no", "diff no", "commit no"] {
+        assert!(bed.fails(line).contains("no such writable layer: no"), "{line}");
+    }
+    for line in ["layers no", "whence no /", "ls no", "diff no other", "report no", "export no"] {
+        assert!(bed.fails(line).contains("there is no writable layer and no image no"), "{line}");
+    }
+    bed.write("web.tar", b"");
+    assert!(bed.fails("layers web.tar").contains("docker-archive:web.tar"));
+    assert!(!bed.root().exists() && !bed.p("f").exists());
     // What is no store is told, and not taken for an empty one.
     bed.write("root", b"");
     assert!(bed.fails("images").contains("cannot open the image store"));

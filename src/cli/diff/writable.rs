@@ -7,6 +7,7 @@ use crate::cli::output::{self, SCHEMA};
 use crate::cli::reading::WritableTree;
 use crate::image::format::printable;
 use crate::overlay;
+use crate::store;
 use crate::sys::process::raise_nofile_limit;
 use anyhow::bail;
 use serde_json::{Value, json};
@@ -34,7 +35,7 @@ pub fn run(name: &OsStr, json: bool, context: &Context) -> anyhow::Result<()> {
 }
 
 fn of_writable(name: &str, json: bool, context: &Context) -> anyhow::Result<()> {
-    let store = context.store()?;
+    let store = context.store_to_read(|| store::Error::NoWritable(name.to_owned()))?;
     let tree = WritableTree::open(&store, name)?;
     print(name, &Union::of_changes(&tree.stack())?, json, || Ok(store.still_there(tree.reading())?))
 }
