@@ -45,6 +45,8 @@ pub struct Work {
     noted: OnceLock<()>,
     /// Held while the shared whiteout is made or replaced.
     sharing: Mutex<()>,
+    /// Temporary names that could not be removed yet.
+    left: Mutex<Vec<OsString>>,
 }
 
 impl Work {
@@ -60,6 +62,7 @@ impl Work {
             lock,
             noted: OnceLock::new(),
             sharing: Mutex::new(()),
+            left: Mutex::default(),
         }
     }
 
@@ -134,11 +137,24 @@ impl Work {
         Ok(name)
     }
 
-    /// Removes a temporary name and what is under it. Best effort: what stays is swept at the next mount.
+    /// Removes a temporary name and what is under it. Best effort: what stays is tried again with the next one and at the end,
+    /// and swept at the next mount.
     pub fn discard(&self, name: &OsStr) {
+        self.discard_left();
         if let Err(e) = remove_tree(self.fd(), name) {
-            log::warn!("temporary {} stays in the work directory: {e}", name.display());
+            log::warn!("temporary {} stays in the work directory for now: {e}", name.display());
+            self.left.lock().push(name.to_owned());
         }
+    }
+
+    fn discard_left(&self) {
+        self.left.lock().retain(|name| remove_tree(self.fd(), name).is_err());
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.discard_left();
     }
 }
 

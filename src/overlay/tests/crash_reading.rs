@@ -2,9 +2,9 @@
 //! must not guess.
 
 use super::crash::{Case, Forgive, canonical, common, differs, run};
-use super::harness::{difference, lasting};
+use super::harness::{Stack, difference, lasting};
 use crate::sys::Errno;
-use crate::sys::seam::Plan;
+use crate::sys::seam::{self, Plan};
 
 /// Fails each reading call of a case with `EIO`: either the error is reported and the state is the old one (or the new
 /// one, when only the answer could not be read), or the call was not needed and the state is the new one.
@@ -58,4 +58,27 @@ fn hard_links_stay_one_file_when_a_call_that_reads_fails() {
     let mut problems = Vec::new();
     cases.iter().for_each(|case| enumerate_readings(case, &mut problems));
     assert!(problems.is_empty(), "{}\n{} problems", problems.join("\n"), problems.len());
+}
+
+/// A removed directory is moved aside when it holds whiteouts, which are removed with it.
+#[test]
+fn nothing_of_a_removed_directory_stays_when_a_call_that_reads_fails() {
+    let mut stayed = 0;
+    for n in 1.. {
+        let mut stack = Stack::in_memory(2);
+        common(&mut stack);
+        stack.upper().whiteout("uempty/x");
+        let fs = stack.mount();
+        seam::plan(Plan::FailNthReading { n, errno: Errno::IO });
+        let done = fs.rmdir("uempty");
+        let report = seam::take();
+        if n > report.readings.len() {
+            assert!(done.is_ok() && stayed > 0, "{stayed} of {n}");
+            break;
+        }
+        let call = report.readings[n - 1];
+        stayed += usize::from(!stack.temporaries().is_empty());
+        drop(fs);
+        assert!(stack.temporaries().is_empty(), "{call} failing as reading call {n}: {:?}", stack.temporaries());
+    }
 }
