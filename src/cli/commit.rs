@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::import::media_type;
+use super::interrupt::Interrupt;
 use super::names::new_name;
 use super::output;
 use super::progress::{self, Layers};
@@ -94,7 +95,9 @@ pub fn run(args: &CommitArgs, context: &Context) -> anyhow::Result<()> {
     };
     let config = commit.config(&base.config, record.layers, &args.change, !changed)?;
     let work = Work { args, store: &store, tree: &tree, union: &union, base: &base, epoch, layers: record.layers };
-    let loaded = if changed { work.with_layer(config, reference)? } else { work.load(config, None, reference)? };
+    let interrupt = Interrupt::watch(&store)?;
+    let loaded = if changed { work.with_layer(config, reference) } else { work.load(config, None, reference) };
+    let loaded = interrupt.heed(loaded)??;
     output::line(&loaded.id.to_string())
 }
 

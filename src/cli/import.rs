@@ -1,6 +1,7 @@
 //! `laminafs import`: a root file system in a tar becomes an image of one layer.
 
 use super::context::Context;
+use super::interrupt::Interrupt;
 use super::limits::{LimitArgs, advise};
 use super::names::new_name;
 use super::progress::{self, Layers};
@@ -73,7 +74,8 @@ pub fn run(args: &ImportArgs, context: &Context) -> anyhow::Result<()> {
     };
     let bars = progress::wanted(false).then(|| Layers::new([None]));
     let step = |layer, step: Step| bars.iter().for_each(|bars| bars.step(layer, step));
-    let loaded = store.load(incoming, Some(&step)).map_err(advise);
+    let interrupt = Interrupt::watch(&store)?;
+    let loaded = interrupt.heed(store.load(incoming, Some(&step)))?.map_err(advise);
     drop(bars);
     let loaded = loaded.with_context(|| format!("cannot import {}", args.file.display()))?;
     let layer = loaded.layers.first().map(|(chain, _)| store.layer(chain)).transpose()?.flatten();

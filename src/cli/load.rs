@@ -1,6 +1,7 @@
 //! `laminafs load`: images from archives and layouts come into the store.
 
 use super::context::Context;
+use super::interrupt::Interrupt;
 use super::limits::{LimitArgs, advise};
 use super::progress::{self, Layers};
 use super::{Failure, complain, for_each, output};
@@ -64,8 +65,9 @@ pub fn run(args: &LoadArgs, context: &Context) -> Result<(), Failure> {
         }
     };
     let images = source.images(Wanted { platform: args.platform.as_ref(), reference: place.name.as_deref() })?;
+    let interrupt = Interrupt::watch(&store)?;
     for_each(&images, |image| {
-        let loaded = load(&store, &source, image, args)?;
+        let loaded = interrupt.heed(load(&store, &source, image, args))??;
         report(image, &loaded, args.quiet)
     })
 }

@@ -16,6 +16,7 @@ mod history;
 mod images;
 mod import;
 mod inspect;
+mod interrupt;
 mod layers;
 mod limits;
 mod load;

@@ -136,8 +136,9 @@ pub enum Error {
         /// Why.
         source: crate::archive::Error,
     },
-    /// A layer was given up because another of the same image failed, which is the error that is told.
-    #[error("given up, as another layer of the image failed")]
+    /// Given up because another layer of the same image failed, which is the error that is told; or because of
+    /// [`super::Stop::ask`].
+    #[error("given up before it was done")]
     GivenUp,
     /// A thread that unpacked a layer broke down; this is a fault in laminafs.
     #[error("a thread that unpacked a layer ended unexpectedly; please report this")]

@@ -34,10 +34,11 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Layer`] names the layer whose blob is not what it should be or cannot be unpacked, [`Error::Mismatch`]
-    /// documents that do not fit the layers. On every error before the image is published nothing is left behind.
+    /// documents that do not fit the layers, [`Error::GivenUp`] that [`Store::stop`] was asked for. On every error before the image is published nothing is left behind.
     pub fn load(&self, incoming: Incoming<'_>, progress: Option<Progress<'_>>) -> Result<Loaded> {
         let Incoming { documents, layers, references, limits } = incoming;
         references.iter().try_for_each(super::image::check_tag)?;
+        self.stop.check()?;
         let mut load = Load::new(self, layers)?;
         let known = match &documents {
             Documents::Given { config, .. } => load.pin_image(Digest::of(config))?,
@@ -242,7 +243,8 @@ impl<'s, 'i> Load<'s, 'i> {
         let form = probe.map_err(|source| Error::Layer { what: "the store".into(), source })?;
         self.form = Some(form);
         let temp = &self.temp.as_ref().ok_or(Error::Thread)?.dir;
-        let unpacking = Unpacking { temp, form, limits, progress, stop: AtomicBool::new(false) };
+        let unpacking =
+            Unpacking { temp, form, limits, progress, failed: AtomicBool::new(false), stop: &self.store.stop };
         let layers = &self.layers;
         let read = in_parallel(threads, tasks.len(), &|n| {
             let task = tasks.get(n).copied().ok_or(Error::Thread)?;
@@ -289,6 +291,7 @@ impl<'s, 'i> Load<'s, 'i> {
         let (published, temp) = (self.store.layers()?, self.temp()?.open(".")?);
         let mut done: Vec<Dir> = Vec::new();
         for (number, layer) in self.layers.iter_mut().enumerate() {
+            self.store.stop.check()?;
             let dir = if layer.unpacked {
                 temp.open(format!("{number}/diff"))?
             } else {
@@ -304,7 +307,7 @@ impl<'s, 'i> Load<'s, 'i> {
         }
         let fresh: Vec<usize> =
             (0..self.layers.len()).filter(|n| self.layers.get(*n).is_some_and(|l| l.unpacked)).collect();
-        let measured = measure(self.store.threads, &temp, &fresh, &done)?;
+        let measured = measure(self.store, &temp, &fresh, &done)?;
         for (number, facts) in fresh.into_iter().zip(measured) {
             let record = self.layer_record(number, facts, form)?;
             let dir = temp.open(number.to_string())?;
@@ -371,6 +374,7 @@ impl<'s, 'i> Load<'s, 'i> {
     /// Makes all durable, then gives blobs and layers their places.
     fn publish(&mut self) -> Result<()> {
         let Some(temp) = self.temp.as_ref().map(|t| &t.dir) else { return Ok(()) };
+        self.store.stop.check()?;
         sys::syncfs(temp.fd()).map_err(io("sync", temp.path()))?;
         let (blobs, layers) = (self.store.blobs()?, self.store.layers()?);
         for (name, digest) in &self.blobs {
@@ -413,13 +417,13 @@ impl<'s, 'i> Load<'s, 'i> {
 }
 
 /// Measures finished layers while the disk writes them.
-fn measure(threads: usize, temp: &Dir, fresh: &[usize], dirs: &[Dir]) -> Result<Vec<Facts>> {
+fn measure(store: &Store, temp: &Dir, fresh: &[usize], dirs: &[Dir]) -> Result<Vec<Facts>> {
     let all = || {
-        in_parallel(threads, fresh.len(), &|n| {
-            tree::facts(fresh.get(n).and_then(|n| dirs.get(*n)).ok_or(Error::Thread)?)
+        in_parallel(store.threads, fresh.len(), &|n| {
+            tree::facts(fresh.get(n).and_then(|n| dirs.get(*n)).ok_or(Error::Thread)?, &store.stop)
         })
     };
-    if threads <= 1 {
+    if store.threads <= 1 {
         return all();
     }
     std::thread::scope(|scope| {

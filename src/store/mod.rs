@@ -15,6 +15,7 @@
 //! | what goes with rmi and prune | `garbage` |
 //! | sizes | `usage` |
 //! | is everything as recorded; repair | `verify`, `repair`, `tree` |
+//! | giving up | `stop` |
 //! | temporaries, and what killed processes left | `temp` |
 //!
 //! All operations may be called from several threads and processes at once. What is reported done is durable.
@@ -33,6 +34,7 @@ mod names;
 mod record;
 mod repair;
 mod source;
+mod stop;
 mod temp;
 mod tree;
 mod unpack;
@@ -51,6 +53,7 @@ pub use lease::{Lease, NewWritable, Pin, Reading};
 pub use load::Loaded;
 pub use record::{ImageLayer, ImageRecord, LayerRecord};
 pub use repair::Repaired;
+pub use stop::Stop;
 pub use usage::{ImageUsage, Usage, WritableUsage};
 pub use verify::{Fault, Verified};
 pub use writable::{MountRecord, Writable, WritableRecord};
@@ -58,6 +61,7 @@ pub use writable::{MountRecord, Writable, WritableRecord};
 use dir::Dir;
 use lock::Locks;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A store that is open.
 #[derive(Debug)]
@@ -65,6 +69,7 @@ pub struct Store {
     root: Dir,
     /// How many layers are unpacked at once; with 1 all work is done by the calling thread.
     threads: usize,
+    stop: Arc<Stop>,
 }
 
 impl Store {
@@ -90,13 +95,19 @@ impl Store {
         let path = std::path::absolute(path);
         let path = path.map_err(|source| Error::Io { doing: "find", path: "the working directory".into(), source })?;
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Ok(Self { root: layout::open(&path)?, threads })
+        Ok(Self { root: layout::open(&path)?, threads, stop: Arc::default() })
     }
 
     /// Where the store is.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.root.path()
+    }
+
+    /// By which another thread asks loads to give up.
+    #[must_use]
+    pub fn stop(&self) -> Arc<Stop> {
+        Arc::clone(&self.stop)
     }
 
     /// A new description of the lock file; see [`Locks`].

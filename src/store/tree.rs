@@ -2,6 +2,7 @@
 
 use super::dir::Dir;
 use super::error::{Result, io};
+use super::stop::Stop;
 use crate::image::digest::{Digest, Hashing};
 use crate::sys::{self, Access, At, Fd, Stat, xattr};
 use rustc_hash::FxHashMap;
@@ -29,9 +30,10 @@ const SYSTEM: [&[u8]; 3] = [b"security.selinux", b"security.ima", b"security.evm
 const BUFFER: usize = 128 << 10;
 
 /// Walks `dir` and reads every file in it.
-pub(super) fn facts(dir: &Dir) -> Result<Facts> {
+pub(super) fn facts(dir: &Dir, stop: &Stop) -> Result<Facts> {
     let mut walk = Walk {
         hash: Some(Hashing::new()),
+        stop,
         seen: FxHashMap::default(),
         buffer: vec![0; BUFFER],
         entries: 0,
@@ -47,7 +49,9 @@ pub(super) fn facts(dir: &Dir) -> Result<Facts> {
 
 /// The bytes allocated for a directory and all in it, each inode once; contents are not read.
 pub(super) fn disk(dir: &Dir) -> Result<u64> {
-    let mut walk = Walk { hash: None, seen: FxHashMap::default(), buffer: Vec::new(), entries: 0, content: 0, disk: 0 };
+    let stop = &Stop::default();
+    let mut walk =
+        Walk { hash: None, stop, seen: FxHashMap::default(), buffer: Vec::new(), entries: 0, content: 0, disk: 0 };
     let stat = sys::stat(At::Fd(dir.fd())).map_err(io("look at", dir.path()))?;
     walk.disk = stat.blocks * 512;
     walk.directory(dir, &mut Vec::new())?;
@@ -90,9 +94,10 @@ fn read_block(file: Fd<'_>, buffer: &mut [u8], at: u64) -> sys::Result<usize> {
     Ok(have)
 }
 
-struct Walk {
+struct Walk<'a> {
     /// Absent when only sizes are wanted.
     hash: Option<Hashing>,
+    stop: &'a Stop,
     /// Files with several names, by device and inode: the number of the entry that was first.
     seen: FxHashMap<(u64, u64), u64>,
     buffer: Vec<u8>,
@@ -101,10 +106,11 @@ struct Walk {
     disk: u64,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// Everything below `dir`, in byte order, parents before their children.
     fn directory(&mut self, dir: &Dir, path: &mut Vec<u8>) -> Result<()> {
         for name in dir.names()? {
+            self.stop.check()?;
             let length = path.len();
             path.extend_from_slice(name.as_bytes());
             let at = At::Name(dir.fd(), &name);

@@ -4,6 +4,7 @@ use super::blob::BlobFile;
 use super::dir::Dir;
 use super::error::{Error, Result};
 use super::incoming::{IncomingLayer, Progress, Step};
+use super::stop::Stop;
 use crate::archive::{self, Digests, Expected, Form, Limits, Pending};
 use parking_lot::Mutex;
 use std::io::{self, Read};
@@ -74,7 +75,9 @@ pub(super) struct Unpacking<'a> {
     pub limits: &'a Limits,
     pub progress: Option<Progress<'a>>,
     /// Set when a layer failed: the others give up.
-    pub stop: AtomicBool,
+    pub failed: AtomicBool,
+    /// All are to give up.
+    pub stop: &'a Stop,
 }
 
 impl Unpacking<'_> {
@@ -82,7 +85,7 @@ impl Unpacking<'_> {
     pub fn run(&self, task: Task, layer: &IncomingLayer<'_>) -> Result<Read1> {
         let result = self.read(task, layer);
         if result.is_err() {
-            self.stop.store(true, Ordering::Relaxed);
+            self.failed.store(true, Ordering::Relaxed);
         } else {
             self.report(task.number, Step::Read);
         }
@@ -95,7 +98,7 @@ impl Unpacking<'_> {
         let stream = stream.map_err(|e| Error::Layer { what: what(), source: archive::Error::Read(e) })?;
         let file = if task.blob { Some(BlobFile::create(self.temp, &format!("{}.blob", task.number))?) } else { None };
         let fault = Mutex::new(None);
-        let tee = Tee { stream, file, fault: &fault, stop: &self.stop };
+        let tee = Tee { stream, file, fault: &fault, failed: &self.failed, stop: self.stop };
         let expected = Expected { blob: layer.blob, size: layer.size, diff_id: layer.diff_id };
         let result = if task.tree {
             self.unpack(task.number, layer, tee, expected)?
@@ -135,14 +138,15 @@ struct Tee<'a> {
     file: Option<BlobFile>,
     /// Why writing failed: the reader's error type could not carry it.
     fault: &'a Mutex<Option<Error>>,
-    stop: &'a AtomicBool,
+    failed: &'a AtomicBool,
+    stop: &'a Stop,
 }
 
 impl Read for Tee<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.failed.load(Ordering::Relaxed) || self.stop.check().is_err() {
             *self.fault.lock() = Some(Error::GivenUp);
-            return Err(io::Error::other("another layer of the image failed"));
+            return Err(io::Error::other(Error::GivenUp.to_string()));
         }
         let n = self.stream.read(buf)?;
         let bytes = buf.get(..n).unwrap_or_default();

@@ -359,7 +359,7 @@ fn check_layer(store: &Store, locks: &Locks, chain: &ChainId) -> Result<Option<S
     if let Some(parent) = record.parent.filter(|p| !store.layers().and_then(|l| l.has(p.0.hex())).unwrap_or(true)) {
         return Ok(Some(format!("the layer {parent} below it is missing")));
     }
-    let facts = store.layers()?.open(format!("{}/diff", chain.0.hex())).and_then(|dir| tree::facts(&dir));
+    let facts = store.layers()?.open(format!("{}/diff", chain.0.hex())).and_then(|dir| tree::facts(&dir, &store.stop));
     Ok(match facts {
         Err(e) => Some(format!("it cannot be read: {e}")),
         Ok(facts) if facts.entries != record.entries => {

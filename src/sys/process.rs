@@ -3,6 +3,7 @@
 //! None of these calls changes a file system, so they do not go through the seam.
 #![allow(unsafe_code)]
 
+use super::raw::check;
 use super::{Errno, Error, Fd, Result};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -301,6 +302,20 @@ impl HeldSignals {
         match unsafe { libc::sigwait(&raw const self.set, &raw mut signal) } {
             0 => Ok(signal),
             code => Err(Error { call: "sigwait", errno: Errno::from_raw_os_error(code) }),
+        }
+    }
+}
+
+impl HeldSignals {
+    /// The same, for as long as `limit`; none when no signal came.
+    pub fn wait_for(&self, limit: Duration) -> Result<Option<i32>> {
+        let nsec = limit.subsec_nanos().into();
+        let limit = libc::timespec { tv_sec: limit.as_secs().try_into().unwrap_or(libc::time_t::MAX), tv_nsec: nsec };
+        // SAFETY: the set is initialised, no details are asked for, and the time outlives the call.
+        match check(unsafe { libc::sigtimedwait(&raw const self.set, std::ptr::null_mut(), &raw const limit) }.into()) {
+            Ok(signal) => Ok(i32::try_from(signal).ok()),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(errno) => Err(Error { call: "sigtimedwait", errno }),
         }
     }
 }

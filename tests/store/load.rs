@@ -1,7 +1,14 @@
 //! `load`.
 
 use super::harness::Bed;
-use super::sample::{APP, BASE, DATA, Sample, docker_archive, gzip, multi_platform, oci_archive, oci_layout, short};
+use super::sample::{
+    APP, BASE, DATA, Entry, Sample, docker_archive, gzip, multi_platform, oci_archive, oci_layout, short,
+};
+use std::fs;
+use std::hash::BuildHasher;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::time::Duration;
 
 #[test]
 fn images_come_from_all_kinds_of_places() {
@@ -138,4 +145,38 @@ fn a_terminal_is_nothing_to_load_from() {
     let (code, _, shown) = Bed::new().on_terminal("load", "", false);
     assert_eq!(code, Some(2));
     assert!(shown.contains("nothing to load: give an archive with -i FILE"), "{shown}");
+}
+
+/// Whatever it was doing: the signal has its effect, and what was unfinished is gone.
+#[test]
+fn a_load_that_is_told_to_end_leaves_nothing() {
+    let names: Vec<String> = (0..300).flat_map(|n| [format!("{n}/"), format!("{n}/file")]).collect();
+    let entries =
+        |text| names.iter().map(|name| (name.as_str(), if name.ends_with('/') { "" } else { text })).collect();
+    let layers: [Vec<Entry<'_>>; 3] = [entries("one"), entries("two"), entries("three")];
+    let image = Sample::new(1, &layers.each_ref().map(Vec::as_slice));
+    let bed = Bed::new();
+    bed.write("i.tar", &docker_archive(&[(&image, &["a:latest"])]));
+    let tmp = bed.root().join("tmp");
+    let left = || fs::read_dir(&tmp).map_or(0, Iterator::count);
+    let mut ended = 0;
+    for round in 0..6 {
+        let signal = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP][round % 3];
+        let delay = Duration::from_micros(std::collections::hash_map::RandomState::new().hash_one(round) % 200_000);
+        let mut command = bed.command(["load", "-q", "-i", "i.tar"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        while left() == 0 && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(delay);
+        assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+        assert!(output.status.signal() == Some(signal) || output.status.success(), "{}", output.status);
+        assert_eq!(left(), 0, "{delay:?}");
+        ended += usize::from(!output.status.success());
+        bed.run("rmi a");
+    }
+    assert!(ended > 0, "none was ended");
+    assert!(bed.ok("verify").ends_with(": sound\n"));
 }
