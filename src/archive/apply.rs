@@ -7,7 +7,7 @@ use super::error::{Error, Result};
 use super::form::{Form, Owners};
 use super::names::{self, Kind};
 use super::pending::{Pending, Task};
-use super::tree::{Tree, remove_all};
+use super::tree::Tree;
 use crate::layer::xattr::Marker;
 use crate::sys::{self, At, Errno, Fd, Time, xattr};
 use std::ffi::OsStr;
@@ -114,10 +114,9 @@ impl<'a> Applier<'a> {
     }
 
     /// Makes an object in the current directory, in place of whatever has its name.
-    fn anew<T>(&self, entry: &Entry, name: &OsStr, make: impl Fn(Fd<'_>) -> sys::Result<T>) -> Result<T> {
-        let dir = self.tree.fd();
-        let made = match make(dir) {
-            Err(e) if e.is(Errno::EXIST) => remove_all(dir, name).and_then(|()| make(dir)),
+    fn anew<T>(&mut self, entry: &Entry, name: &OsStr, make: impl Fn(Fd<'_>) -> sys::Result<T>) -> Result<T> {
+        let made = match make(self.tree.fd()) {
+            Err(e) if e.is(Errno::EXIST) => self.tree.remove(name).and_then(|()| make(self.tree.fd())),
             other => other,
         };
         made.map_err(|e| Error::write(&entry.name, e))
@@ -144,20 +143,20 @@ impl<'a> Applier<'a> {
     }
 
     fn directory(&mut self, entry: &Entry, name: &OsStr) -> Result<()> {
-        let dir = self.tree.fd();
-        let at = At::Name(dir, name);
         let wrong = |e| Error::write(&entry.name, e);
-        match sys::mkdir(dir, name, 0o700) {
+        let make = |tree: &Tree<'_>| sys::mkdir(tree.fd(), name, 0o700);
+        match make(&self.tree) {
             Err(e) if e.is(Errno::EXIST) => {
+                let at = At::Name(self.tree.fd(), name);
                 if sys::stat(at).map_err(wrong)?.is_dir() {
                     attributes::clear(at, self.form.implied()).map_err(wrong)?;
                 } else {
-                    remove_all(dir, name).and_then(|()| sys::mkdir(dir, name, 0o700)).map_err(wrong)?;
+                    self.tree.remove(name).and_then(|()| make(&self.tree)).map_err(wrong)?;
                 }
             }
             other => other.map_err(wrong)?,
         }
-        let fd = sys::open_dir(dir, name).map_err(wrong)?;
+        let fd = sys::open_dir(self.tree.fd(), name).map_err(wrong)?;
         let path = names::join(&self.tree.path(), name.as_bytes());
         self.describe(At::Fd(fd.as_fd()), path, entry)
     }

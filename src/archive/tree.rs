@@ -25,6 +25,8 @@ pub(super) struct Tree<'a> {
     linked: u64,
     /// The way from the root to the current directory: real directories, none of them a link.
     way: Vec<(Vec<u8>, OwnedFd)>,
+    /// The way to the directory in which something was looked for last: targets of hard links lie side by side as a rule.
+    sought: Vec<(Vec<u8>, OwnedFd)>,
 }
 
 /// An object of the layer.
@@ -55,7 +57,7 @@ enum Step {
 
 impl<'a> Tree<'a> {
     pub fn new(root: Fd<'a>, limits: &'a Limits) -> Self {
-        Self { root, limits, linked: 0, way: Vec::new() }
+        Self { root, limits, linked: 0, way: Vec::new(), sought: Vec::new() }
     }
 
     pub fn root(&self) -> Fd<'a> {
@@ -90,11 +92,18 @@ impl<'a> Tree<'a> {
     /// What is at `path` in the layer, with all components but the last resolved; the root is not found this way.
     pub fn find(&mut self, path: &[u8], entry: &[u8]) -> Result<Option<Found>> {
         let Some((dir, name)) = names::split(path) else { return Ok(None) };
-        let before = std::mem::take(&mut self.way);
+        std::mem::swap(&mut self.way, &mut self.sought);
         let walk = self.walk(dir, entry, true, &mut |_, _| Ok(false));
         let found = walk.and_then(|walk| self.found(walk, name, entry));
-        self.way = before;
+        std::mem::swap(&mut self.way, &mut self.sought);
         found
+    }
+
+    /// Removes `name` of the current directory, with everything in it.
+    pub fn remove(&mut self, name: &OsStr) -> sys::Result<()> {
+        // The way may have led through it.
+        self.sought.clear();
+        remove_all(self.fd(), name)
     }
 
     fn found(&self, walk: Walk, name: &[u8], entry: &[u8]) -> Result<Option<Found>> {
@@ -190,7 +199,7 @@ impl<'a> Tree<'a> {
 const BATCH: usize = 32 << 10;
 
 /// Removes `name` of `dir`, with everything in it. Depth is limited by what [`Tree`] lets in.
-pub(super) fn remove_all(dir: Fd<'_>, name: &OsStr) -> sys::Result<()> {
+fn remove_all(dir: Fd<'_>, name: &OsStr) -> sys::Result<()> {
     match sys::unlink(dir, name) {
         Err(e) if e.is(Errno::ISDIR) || e.is(Errno::PERM) => {}
         Err(e) if e.is(Errno::NOENT) => return Ok(()),

@@ -1,6 +1,6 @@
 //! What a layer takes from those below: attributes of implied directories, targets of hard links.
 
-use super::build::{Layer, head, layer, refused_over, tar};
+use super::build::{Layer, Tar, head, layer, refused_over, tar};
 use crate::sys::Time;
 use crate::sys::seam::{Plan, plan, take};
 
@@ -180,4 +180,31 @@ fn implied_directories_and_links_of_many_paths() {
         assert_eq!(upper.stat(name).uid, n, "{name}");
         assert_eq!(upper.read(format!("{name}/l")), name.as_bytes());
     }
+}
+
+/// The targets of hard links are looked for from where the one before was found.
+#[test]
+fn hard_links_deep_down_are_not_walked_to_from_the_root() {
+    let dir = "d/".repeat(200);
+    let name = |n: usize| format!("{dir}{n}");
+    let link = |tar: Tar, n: usize, of: usize| {
+        tar.pax(&[("path", name(n).as_bytes()), ("linkpath", name(of).as_bytes())]).link("x", "x")
+    };
+    let first = tar().pax(&[("path", name(0).as_bytes())]).file("x", "text");
+    // Behind their target, and before it.
+    let tar = (1..200).fold(first, |tar, n| link(tar, n, 0));
+    let tar = (201..400).fold(tar, |tar, n| link(tar, n, 400));
+    let tar = tar.pax(&[("path", name(400).as_bytes())]).file("x", "text");
+    let (layer, count) = calls(|| layer(tar, &[]));
+    assert_eq!((layer.stat(name(0)).nlink, layer.stat(name(400)).nlink), (200, 200));
+    assert!(count < 400 * 30, "{count}");
+}
+
+/// Nor are they found where something was that is there no more.
+#[test]
+fn a_hard_link_to_what_was_replaced_meanwhile() {
+    let tar = tar().file("a/b/file", "old").link("one", "a/b/file").file("a/b", "").dir("a/b").file("a/b/file", "new");
+    let layer = layer(tar.link("two", "a/b/file"), &[]);
+    assert_eq!((layer.read("one"), layer.read("two")), (b"old".to_vec(), b"new".to_vec()));
+    assert_eq!(layer.stat("two").nlink, 2);
 }
