@@ -26,8 +26,16 @@ pub(super) fn roots(layers: &[Layer]) -> Directories {
     found
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How many names were looked up in directories of layers.
+    pub(super) static LOOKED_UP: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// Those that merge at the name `part` in the merged directory `dirs`; none when it is no directory.
 pub(super) fn enter(layers: &[Layer], dirs: &[(usize, EntryId)], part: &[u8]) -> Directories {
+    #[cfg(test)]
+    LOOKED_UP.set(LOOKED_UP.get() + dirs.len());
     let mut found = Vec::new();
     for (at, dir) in dirs {
         let Some(child) = layers[*at].child(*dir, part) else { continue };

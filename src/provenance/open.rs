@@ -100,6 +100,17 @@ impl Merged {
         layers: Option<usize>,
         limits: &Limits,
     ) -> Result<Self> {
+        Self::of_image_within(name, source, image, layers, (limits, &Budget::default()))
+    }
+
+    /// The same with another budget of memory.
+    pub(super) fn of_image_within(
+        name: &str,
+        source: &Arc<Source>,
+        image: &ImageInSource,
+        layers: Option<usize>,
+        (limits, budget): (&Limits, &Budget),
+    ) -> Result<Self> {
         let has = image.layers.len();
         let wanted = layers.unwrap_or(has);
         let chosen = image.layers.get(..wanted).ok_or(Error::NoSuchLayer { name: name.to_owned(), has, wanted })?;
@@ -110,14 +121,14 @@ impl Merged {
             .iter()
             .map(|layer| Blob { source: source.clone(), layer: layer.clone(), limits: limits.clone() })
             .collect();
-        let (mut layers, facts, budget) = (Vec::new(), facts(&image.config), Budget::default());
-        for ((read, blob), facts) in in_parallel(&blobs, &budget)?.into_iter().zip(blobs).zip(facts) {
+        let (mut layers, facts) = (Vec::new(), facts(&image.config));
+        for ((read, blob), facts) in in_parallel(&blobs, budget)?.into_iter().zip(blobs).zip(facts) {
             let facts = Facts { blob: Some(read.read.blob), compressed: Some(read.read.size), ..facts };
             let Unsettled { entries, text, digests, links, .. } = read;
             let sources = FxHashMap::default();
             let (named, origin) = (entries.len(), Origin::Blob(blob));
             layers.push(Layer { facts, entries, named, text, digests, sources, origin });
-            settle::settle(&mut layers, links, &budget)?;
+            settle::settle(&mut layers, links, budget)?;
         }
         Self::new(name.to_owned(), Some(image.config.digest()), layers, Index::default())
     }

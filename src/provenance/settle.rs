@@ -4,9 +4,8 @@ use super::entry::{Entry, Kind, NONE, Text};
 use super::error::{Error, Result};
 use super::follow::{self, Directories, Lookups};
 use super::layer::{EntryId, Layer, add_text};
-use super::tar::Budget;
+use super::tar::{Budget, DIGEST};
 use crate::archive;
-use crate::image::digest::Digest;
 use crate::sys::Time;
 use rustc_hash::FxHashMap;
 
@@ -17,8 +16,7 @@ pub(super) fn settle(layers: &mut [Layer], links: Vec<(EntryId, Vec<u8>)>, budge
     if !links.is_empty() {
         copy_links(layer, below, links, budget)?;
     }
-    describe_all(layer, below);
-    Ok(())
+    describe_all(layer, below, budget)
 }
 
 fn failed(below: &[Layer], source: archive::Error) -> Error {
@@ -47,20 +45,27 @@ fn copy_links(layer: &mut Layer, below: &[Layer], mut links: Vec<(EntryId, Vec<u
         copies.entry((at, below[at].first_name(source))).or_default().extend(names);
     }
     for ((at, source), names) in copies {
-        // Text and digests that are written once more.
-        let bytes = below[at].target(source).len() + 2 * size_of::<Digest>();
-        budget.take(bytes).map_err(|source| failed(below, source))?;
-        let first = copy(layer, &below[at], source, &names)?;
+        // Text that is written once more.
+        budget.take(below[at].target(source).len()).map_err(|source| failed(below, source))?;
+        let (content, xattrs) = (below[at].entry(source).content, below[at].entry(source).xattrs);
+        let content = copy_digest(layer, below, at, content, budget)?;
+        let xattrs = copy_digest(layer, below, at, xattrs, budget)?;
+        let first = copy(layer, &below[at], source, &names, (content, xattrs))?;
         layer.sources.insert(first, (at, source));
     }
     Ok(())
 }
 
-fn copy(layer: &mut Layer, from: &Layer, source: EntryId, names: &[EntryId]) -> Result<EntryId> {
+fn copy(
+    layer: &mut Layer,
+    from: &Layer,
+    source: EntryId,
+    names: &[EntryId],
+    (content, xattrs): (u32, u32),
+) -> Result<EntryId> {
     let original = *from.entry(source);
     let target = if original.kind == Kind::Symlink { from.target(source).to_vec() } else { Vec::new() };
     let target = add_text(&mut layer.text, &target)?;
-    let (content, xattrs) = (copy_digest(layer, from, original.content), copy_digest(layer, from, original.xattrs));
     let first = names.iter().copied().min_by_key(|id| layer.path(*id)).unwrap_or(EntryId::ROOT);
     let shared = if names.len() > 1 { first.0 } else { NONE };
     for id in names {
@@ -72,15 +77,17 @@ fn copy(layer: &mut Layer, from: &Layer, source: EntryId, names: &[EntryId]) -> 
     Ok(first)
 }
 
-fn copy_digest(layer: &mut Layer, from: &Layer, index: u32) -> u32 {
-    let Some(digest) = from.digest(index) else { return NONE };
+/// Writes a digest of the layer `at` once more.
+fn copy_digest(layer: &mut Layer, below: &[Layer], at: usize, index: u32, budget: &Budget) -> Result<u32> {
+    let Some(digest) = below[at].digest(index) else { return Ok(NONE) };
+    budget.take(DIGEST).map_err(|source| failed(below, source))?;
     layer.digests.push(digest);
-    u32::try_from(layer.digests.len() - 1).unwrap_or(NONE)
+    Ok(u32::try_from(layer.digests.len() - 1).unwrap_or(NONE))
 }
 
 /// Describes all directories that no entry describes, on one walk through those that lead to them: so much as the walk of a
 /// merged tree costs, however deep they are.
-fn describe_all(layer: &mut Layer, below: &[Layer]) {
+fn describe_all(layer: &mut Layer, below: &[Layer], budget: &Budget) -> Result<()> {
     let mut leads = vec![false; layer.len()];
     for id in layer.ids().rev() {
         if layer.entry(id).implied || leads[id.index()] {
@@ -98,19 +105,26 @@ fn describe_all(layer: &mut Layer, below: &[Layer]) {
             None => follow::roots(below),
         };
         if layer.entry(id).implied {
-            describe(layer, below, id, found.first().copied());
+            describe(layer, below, id, found.first().copied(), budget)?;
         }
         way.push(found);
         work.extend(layer.children(id).filter(|child| leads[child.index()]).map(|child| (child, depth + 1)));
     }
+    Ok(())
 }
 
 /// Gives a directory the attributes of the one below; without one it is 0755 of root from 1970.
-fn describe(layer: &mut Layer, below: &[Layer], id: EntryId, found: Option<(usize, EntryId)>) {
+fn describe(
+    layer: &mut Layer,
+    below: &[Layer],
+    id: EntryId,
+    found: Option<(usize, EntryId)>,
+    budget: &Budget,
+) -> Result<()> {
     let (mode, uid, gid, mtime, xattrs) = match found {
         Some((at, lower)) => {
             let entry = *below[at].entry(lower);
-            let xattrs = copy_digest(layer, &below[at], entry.xattrs);
+            let xattrs = copy_digest(layer, below, at, entry.xattrs, budget)?;
             (entry.mode, entry.uid, entry.gid, entry.mtime, xattrs)
         }
         None => (0o755, 0, 0, Time::default(), NONE),
@@ -118,4 +132,5 @@ fn describe(layer: &mut Layer, below: &[Layer], id: EntryId, found: Option<(usiz
     let own = &mut layer.entries[id.index()];
     (own.mode, own.uid, own.gid, own.mtime, own.xattrs) = (mode, uid, gid, mtime, xattrs);
     own.target = Text::default();
+    Ok(())
 }

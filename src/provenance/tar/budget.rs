@@ -14,10 +14,10 @@ pub(super) const MOST: u64 = 3 << 30;
 pub(super) const OBJECT: usize = size_of::<Object>() + KEPT;
 /// The name of an object in its directory, beside its bytes: a box in a map, whose nodes are not all full.
 pub(super) const NAME: usize = 56;
-/// A directory beside its object: a map with a node, and the digest that it may get from the directory below.
-pub(super) const DIRECTORY: usize = 320 + DIGEST;
-/// A digest.
-pub(super) const DIGEST: usize = size_of::<Digest>();
+/// A directory beside its object: a map with a node.
+pub(super) const DIRECTORY: usize = 320;
+/// A digest, also one that is taken over from a layer below.
+pub(in crate::provenance) const DIGEST: usize = size_of::<Digest>();
 /// A path in a list, beside its bytes.
 pub(super) const PATH: usize = 48;
 /// An entry, and what the merged tree has for it.
@@ -57,6 +57,12 @@ impl Budget {
             )
             .into(),
         ))
+    }
+
+    /// How many bytes are taken.
+    #[cfg(test)]
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Gives back what is not needed any more.

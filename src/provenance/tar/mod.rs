@@ -8,7 +8,7 @@ mod budget;
 mod finish;
 mod way;
 
-pub(super) use budget::Budget;
+pub(super) use budget::{Budget, DIGEST};
 
 use super::contents::{Content, xattrs_digest};
 use super::entry::{Entry, Kind, NONE};

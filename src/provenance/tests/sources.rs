@@ -1,7 +1,7 @@
 //! The same layers as directories and as an archive.
 
 use crate::archive::{Expected, Form, Limits, Options, complete, unpack};
-use crate::image::container::{Source, Spool, Wanted};
+use crate::image::container::{ImageInSource, Source, Spool, Wanted};
 use crate::image::digest::Digest;
 use crate::provenance::{LayerDirectory, Merged};
 use crate::sys;
@@ -35,6 +35,12 @@ pub fn archive(dir: &Path, tars: &[Vec<u8>]) -> Merged {
 
 /// The same with other limits.
 pub fn archive_within(dir: &Path, tars: &[Vec<u8>], limits: &Limits) -> Merged {
+    let (source, image) = image(dir, tars);
+    Merged::of_image_in("archive", &source, &image, None, limits).unwrap()
+}
+
+/// The image in a docker-archive of these layers.
+pub fn image(dir: &Path, tars: &[Vec<u8>]) -> (Arc<Source>, ImageInSource) {
     let ids: Vec<String> = tars.iter().map(|tar| Digest::of(tar).to_string()).collect();
     let history: Vec<_> = (1..=tars.len()).map(|n| json!({"created_by": format!("step {n}")})).collect();
     let rootfs = json!({"type": "layers", "diff_ids": ids});
@@ -56,5 +62,5 @@ pub fn archive_within(dir: &Path, tars: &[Vec<u8>], limits: &Limits) -> Merged {
     std::fs::write(&path, builder.into_inner().unwrap()).unwrap();
     let source = Arc::new(Source::open(&path, None, Spool::new(dir)).unwrap());
     let image = source.images(Wanted::default()).unwrap().remove(0);
-    Merged::of_image_in("archive", &source, &image, None, limits).unwrap()
+    (source, image)
 }
