@@ -136,10 +136,6 @@ fn touch_objects(merged: &Merged, node: NodeId, top: Number) -> anyhow::Result<V
 
 fn touch_object(merged: &Merged, node: NodeId, top: Number, touch: &Touch<'_>) -> anyhow::Result<TouchObject> {
     let found = touch.found;
-    let mut changed = touch.difference.attributes();
-    if touch.difference.content {
-        changed.insert(0, "content");
-    }
     let was = match touch.action {
         Action::ChangesType(kind) => Some(kind.word()),
         _ => None,
@@ -148,7 +144,7 @@ fn touch_object(merged: &Merged, node: NodeId, top: Number, touch: &Touch<'_>) -
         layer: touch.layer.get(),
         action: word(touch.action),
         was,
-        changed,
+        changed: touch.difference.words().into_iter().filter(|word| *word != "type").collect(),
         at: absolute(&touch.at),
         moved_from: touch.moved_from.as_deref().map(absolute),
         moved_to: touch.moved_to.as_deref().map(absolute),
@@ -235,6 +231,7 @@ pub fn words(touch: &Touch<'_>) -> String {
     let mut text = match touch.action {
         Action::Adds => "added".to_owned(),
         Action::ChangesType(was) => format!("replaces a {}", was.word()),
+        Action::ChangesContent if touch.difference.changing => "is being changed".to_owned(),
         Action::ChangesContent if touch.difference.attributes().is_empty() => "content changed".to_owned(),
         Action::ChangesContent => format!("content changed, and {}", attributes()),
         Action::ChangesAttributes => format!("only {} changed", attributes()),

@@ -10,32 +10,46 @@ use super::tree::{NodeId, Number, Occurrence};
 use crate::archive;
 use rustc_hash::FxHashMap;
 
+/// What was read of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// All that is in it.
+    Bytes(Vec<u8>),
+    /// Nothing: it is longer than the limit, or no regular file.
+    Left,
+    /// Nothing: it was removed or exchanged since it was listed.
+    Changed,
+}
+
 impl Merged {
-    /// The contents of regular files of at most `limit` bytes; `None` for what is longer or no regular file, by the lengths
-    /// of their entries: of a file that grew since only so much is read. The caller takes care that they fit into memory
-    /// together.
+    /// The contents of regular files of at most `limit` bytes by the lengths of their entries: of a file that grew since only
+    /// so much is read. The caller takes care that they fit into memory together.
     ///
     /// # Errors
     /// Those of reading.
-    pub fn contents(&self, files: &[(NodeId, &Occurrence)], limit: u64) -> Result<Vec<Option<Vec<u8>>>> {
+    pub fn contents(&self, files: &[(NodeId, &Occurrence)], limit: u64) -> Result<Vec<Content>> {
         let mut contents = Vec::new();
         // Of each layer in an archive, the files that are wanted by the number of their tar entry.
         let mut wanted: FxHashMap<Number, FxHashMap<u64, Vec<usize>>> = FxHashMap::default();
         for (at, (node, found)) in files.iter().enumerate() {
             let entry = self.entry(found);
             if entry.kind != Kind::File || entry.size > limit {
-                contents.push(None);
+                contents.push(Content::Left);
                 continue;
             }
             let mut content = Vec::new();
-            match self.data(*node, found)? {
+            let read = match self.data(*node, found)? {
                 Data::Layer(number, id) if matches!(self.layer(number).origin, Origin::Blob(_)) => {
                     let ordinal = self.ordinal(number, id);
                     wanted.entry(number).or_default().entry(ordinal).or_default().push(at);
+                    Ok(())
                 }
-                _ => self.write_some(*node, found, entry.size, &mut content)?,
-            }
-            contents.push(Some(content));
+                _ => self.write_some(*node, found, entry.size, &mut content),
+            };
+            contents.push(match read {
+                Err(Error::Changed { .. }) => Content::Changed,
+                read => read.map(|()| Content::Bytes(content))?,
+            });
         }
         for (number, files) in wanted {
             self.read_blob(number, files, limit, &mut contents)?;
@@ -53,7 +67,7 @@ impl Merged {
         number: Number,
         mut files: FxHashMap<u64, Vec<usize>>,
         limit: u64,
-        contents: &mut [Option<Vec<u8>>],
+        contents: &mut [Content],
     ) -> Result<()> {
         let Origin::Blob(blob) = &self.layer(number).origin else { return Ok(()) };
         let reader = blob.source.open_layer(&blob.layer)?;
@@ -71,7 +85,7 @@ impl Merged {
                 Ok(())
             })?;
             for place in places {
-                contents[place] = Some(content.clone());
+                contents[place] = Content::Bytes(content.clone());
             }
             if files.is_empty() { Err(archive::Error::Stopped) } else { Ok(()) }
         });

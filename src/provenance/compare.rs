@@ -2,7 +2,7 @@
 
 use super::contents;
 use super::entry::{Entry, Kind};
-use super::error::Result;
+use super::error::{Error, Result};
 use super::layer::{EntryId, Layer};
 use super::merged::Merged;
 use super::read::Data;
@@ -25,6 +25,8 @@ pub struct Difference {
     pub mtime: bool,
     /// The extended attributes.
     pub xattrs: bool,
+    /// Of a live mount: one was removed or exchanged while it was read, so that nothing else was compared.
+    pub changing: bool,
 }
 
 impl Difference {
@@ -32,6 +34,14 @@ impl Difference {
     #[must_use]
     pub fn any(self) -> bool {
         self != Self::default()
+    }
+
+    /// What differs, as JSON documents have it: `type`, `content`, `changing` and [`Self::attributes`].
+    #[must_use]
+    pub fn words(self) -> Vec<&'static str> {
+        let all = [(self.kind, "type"), (self.content, "content"), (self.changing, "changing")];
+        let words = all.into_iter().filter_map(|(differs, word)| differs.then_some(word));
+        words.chain(self.attributes()).collect()
     }
 
     /// The attributes that differ, as words: `mode`, `owner`, `mtime`, `xattrs`.
@@ -76,7 +86,11 @@ pub fn compare(a: Place<'_>, b: Place<'_>) -> Result<Difference> {
     if a.entry().kind != b.entry().kind {
         return Ok(Difference { kind: true, ..Difference::default() });
     }
-    Ok(Difference { content: content_differs(a, b)?, ..compare_attributes(a, b)? })
+    let content = content_differs(a, b);
+    match content.and_then(|content| Ok(Difference { content, ..compare_attributes(a, b)? })) {
+        Err(Error::Changed { .. }) => Ok(Difference { changing: true, ..Difference::default() }),
+        compared => compared,
+    }
 }
 
 /// Compares what two entries of one type hold.
@@ -94,12 +108,11 @@ pub(super) fn content_differs(a: Place<'_>, b: Place<'_>) -> Result<bool> {
 pub(super) fn compare_attributes(a: Place<'_>, b: Place<'_>) -> Result<Difference> {
     let (one, other) = (a.entry(), b.entry());
     Ok(Difference {
-        kind: false,
-        content: false,
         mode: one.mode != other.mode,
         owner: (one.uid, one.gid) != (other.uid, other.gid),
         mtime: one.mtime != other.mtime,
         xattrs: !same_entry(a, b) && a.layer().xattrs(a.found.entry)? != b.layer().xattrs(b.found.entry)?,
+        ..Difference::default()
     })
 }
 
@@ -257,7 +270,7 @@ impl Merged {
                 match () {
                     () if difference.kind => Action::ChangesType(self.entry(before).kind),
                     () if entry.is_dir() && (entry.opaque || moved_from.is_some()) => Action::Replaces,
-                    () if difference.content => Action::ChangesContent,
+                    () if difference.content || difference.changing => Action::ChangesContent,
                     () if difference.any() => Action::ChangesAttributes,
                     () => Action::Repeats,
                 }

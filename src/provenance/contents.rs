@@ -104,9 +104,8 @@ impl Layer {
             Origin::Directory(directory) => directory,
         };
         let (root, path, aside) = (self.root_of(directory, id), self.path(id), !directory.dialects.is_empty());
-        let read = sys::open_path_rel(root.fd(), OsStr::from_bytes(&path))
-            .and_then(|fd| read_xattrs(At::Fd(fd.as_fd()), aside));
-        read.map_err(|source| root.failed(&path, source))
+        let fd = root.find(&path)?;
+        read_xattrs(At::Fd(fd.as_fd()), aside).map_err(|source| root.failed(&path, source))
     }
 
     /// The error of reading the content of an entry.

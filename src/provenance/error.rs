@@ -34,6 +34,12 @@ pub enum Error {
         /// Why.
         what: String,
     },
+    /// Of a live mount: what was listed is not there any more.
+    #[error("{path} was removed or exchanged while it was read", path = path.display())]
+    Changed {
+        /// What.
+        path: PathBuf,
+    },
     /// A file of metadata only, whose data are not to be found.
     #[error("{path} has its data in a layer that is not here")]
     NoData {

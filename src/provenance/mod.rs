@@ -74,6 +74,7 @@ mod tree;
 mod walk;
 mod waste;
 
+pub use batch::Content;
 pub use compare::{Action, Difference, Place, Touch, compare};
 pub use difference::{Delta, Seen, Side, differences};
 pub use entry::{Entry, Kind};

@@ -4,7 +4,7 @@ use super::error::{Error, Result};
 use crate::archive::Limits;
 use crate::image::container::{LayerBlob, Source};
 use crate::layer::override_stat::Dialect;
-use crate::sys::{self, Access, At, Fd};
+use crate::sys::{self, Access, At, Errno, Fd};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -72,14 +72,21 @@ impl Root {
         if path.is_empty() { self.path.clone() } else { self.path.join(OsStr::from_bytes(path)) }
     }
 
+    /// A descriptor that only stands for something that was listed.
+    pub fn find(&self, path: &[u8]) -> Result<OwnedFd> {
+        sys::open_path_rel(self.fd(), OsStr::from_bytes(path)).map_err(|source| match source.errno {
+            Errno::NOENT | Errno::NOTDIR | Errno::LOOP => Error::Changed { path: self.shown(path) },
+            _ => self.failed(path, source),
+        })
+    }
+
     /// Opens a file that was a regular one when it was listed. If it was exchanged since, it is not opened: opening a pipe
     /// waits for a writer, and opening a device can do anything.
     pub fn open_file(&self, path: &[u8]) -> Result<OwnedFd> {
         let failed = |source| self.failed(path, source);
-        let file = sys::open_path_rel(self.fd(), OsStr::from_bytes(path)).map_err(failed)?;
+        let file = self.find(path)?;
         if !sys::stat(At::Fd(file.as_fd())).map_err(failed)?.is_file() {
-            let what = "was exchanged while it was read: it is no regular file any more".to_owned();
-            return Err(Error::Entry { path: self.shown(path).display().to_string(), what });
+            return Err(Error::Changed { path: self.shown(path) });
         }
         sys::reopen(file.as_fd(), Access::Read).map_err(failed)
     }

@@ -167,7 +167,11 @@ impl Merged {
         std::thread::scope(|scope| {
             let work = |part: &mut [Hidden]| {
                 for file in part.iter_mut().filter(|file| file.reason == Reason::Superseded) {
-                    file.reason = self.superseded(file)?;
+                    file.reason = match self.superseded(file) {
+                        // What is being changed is not the same again.
+                        Err(Error::Changed { .. }) => Reason::Superseded,
+                        reason => reason?,
+                    };
                 }
                 Ok(())
             };

@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Kind, size, mode, owner and link target of everything below a directory.
 pub fn walk(dir: &Path) -> BTreeMap<String, String> {
@@ -323,5 +324,40 @@ fn every_command_looks_into_mounts_and_the_storages_of_engines() {
     let images = &bed.json("layers --json w")["layers"][0]["images"];
     assert_eq!(images.as_array().unwrap().len(), 2, "the image below is another than the writable layer: {images}");
     bed.ok("umount m");
+    bed.ok("umount n");
+}
+
+/// Files that come and go are told of, and keep nobody from reading the others.
+#[test]
+fn a_mount_is_compared_while_it_is_written() {
+    let bed = Mounts::new();
+    ["l", "u", "w"].iter().for_each(|name| fs::create_dir(bed.p(name)).unwrap());
+    let (dir, names) = (bed.dir().display().to_string(), 0..40);
+    names.clone().for_each(|n| bed.write(&format!("l/{n}"), "one"));
+    bed.write("l/stays", "one");
+    bed.ok(&format!("mount -o lowerdir={dir}/l,upperdir={dir}/u,workdir={dir}/w {dir}/n"));
+    bed.write("n/stays", "two");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for n in names.clone() {
+                    bed.write(&format!("n/{n}"), "two");
+                    fs::remove_file(bed.p(&format!("n/{n}"))).unwrap();
+                }
+            }
+        });
+        let run = |line: &str| (line.to_owned(), bed.run(line));
+        let all: Vec<_> = (0..10).flat_map(|_| ["diff --content ./n@1 ./n", "waste ./n"]).map(run).collect();
+        stop.store(true, Ordering::Relaxed);
+        for (line, output) in all {
+            assert!(output.status.success(), "{line}: {output:?}");
+            let said = String::from_utf8(output.stderr).unwrap();
+            let told = |said: &str| said.ends_with("while it was read; its lines are left out");
+            assert!(said.lines().all(told), "{line}: {said}");
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert!(line.starts_with("waste") || text.contains("+++ b/stays\n@@ -1 +1 @@\n-one\n"), "{line}: {text}");
+        }
+    });
     bed.ok("umount n");
 }

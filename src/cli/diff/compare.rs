@@ -2,12 +2,13 @@
 
 use super::DiffArgs;
 use super::unified::{self, File};
+use crate::cli::complain;
 use crate::cli::context::Context;
 use crate::cli::entries::{EntryObject, absolute};
 use crate::cli::output::{self, Pieces, SCHEMA};
 use crate::cli::target::Target;
 use crate::image::format::{printable, size4};
-use crate::provenance::{Delta, Kind, Merged, Seen, Side, View, differences, total};
+use crate::provenance::{Content, Delta, Kind, Merged, Seen, Side, View, differences, total};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
@@ -93,23 +94,10 @@ fn letter(delta: &Delta<'_>) -> char {
     }
 }
 
-/// In what the two differ, as words.
-fn words(delta: &Delta<'_>) -> Vec<&'static str> {
-    let difference = delta.difference;
-    let mut words = difference.attributes();
-    if difference.content {
-        words.insert(0, "content");
-    }
-    if difference.kind {
-        words.insert(0, "type");
-    }
-    words
-}
-
 fn lines(deltas: &[Delta<'_>]) -> anyhow::Result<()> {
     let mut out = Pieces::default();
     for delta in deltas {
-        let words = words(delta);
+        let words = delta.difference.words();
         let path = printable(&absolute(&delta.path));
         match words.as_slice() {
             [] | ["content"] => out.line(&format!("{} {path}", letter(delta)))?,
@@ -129,7 +117,7 @@ fn object(a: Side<'_>, b: Side<'_>, delta: &Delta<'_>) -> DeltaObject {
             _ => "changed",
         },
         path: absolute(&delta.path),
-        differs: words(delta),
+        differs: delta.difference.words(),
         before: entry(a, delta.before),
         after: entry(b, delta.after),
     }
@@ -198,7 +186,8 @@ fn contents(a: Side<'_>, b: Side<'_>, deltas: &[Delta<'_>]) -> anyhow::Result<()
     let is_file =
         |merged: &Merged, seen: Option<Seen<'_>>| seen.is_none_or(|(_, found)| merged.entry(found).kind == Kind::File);
     let differs = |delta: &&Delta<'_>| {
-        let changed = delta.before.is_none() || delta.after.is_none() || delta.difference.content;
+        let changed =
+            delta.before.is_none() || delta.after.is_none() || delta.difference.content || delta.difference.changing;
         changed && is_file(a.merged, delta.before) && is_file(b.merged, delta.after)
     };
     let mut rest: Vec<&Delta<'_>> = deltas.iter().filter(differs).collect();
@@ -222,10 +211,15 @@ fn contents(a: Side<'_>, b: Side<'_>, deltas: &[Delta<'_>]) -> anyhow::Result<()
         let olds = read(a, |d| d.before.is_some(), batch.iter().filter_map(|d| d.before).collect())?;
         let news = read(b, |d| d.after.is_some(), batch.iter().filter_map(|d| d.after).collect())?;
         for ((delta, old), new) in batch.iter().zip(olds).zip(news) {
+            if [&old, &new].contains(&&Some(Content::Changed)) {
+                let path = absolute(&delta.path);
+                complain(&format!("note: {path} was removed or exchanged while it was read; its lines are left out"));
+                continue;
+            }
             let [old, new] = [old, new].map(|content| match content {
                 None => File::Absent,
-                Some(None) => File::Long,
-                Some(Some(bytes)) => File::Bytes(bytes),
+                Some(Content::Left | Content::Changed) => File::Long,
+                Some(Content::Bytes(bytes)) => File::Bytes(bytes),
             });
             for line in unified::lines(&delta.path, &old, &new) {
                 out.content(&line, terminal)?;

@@ -2,7 +2,9 @@
 
 use super::sources;
 use crate::provenance::layer::add_text;
-use crate::provenance::{LayerDirectory, Lost, Merged, NodeId, Reason, Stack, Touch, View};
+use crate::provenance::{
+    Action, Content, Delta, LayerDirectory, Lost, Merged, NodeId, Reason, Side, Stack, Touch, View, differences,
+};
 use crate::sys::{self, RenameFlags};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -331,18 +333,38 @@ fn files_that_are_exchanged_before_they_are_read_are_not_opened() {
     };
     for name in ["fifo", "link", "dir", "gone"] {
         let (node, file) = found(name);
-        let wanted = if name == "gone" { "No such file" } else { "was exchanged while it was read" };
-        let errors = [
-            merged.write_content(node, file, &mut Vec::new()).unwrap_err(),
-            merged.content(node, file).unwrap_err(),
-            merged.contents(&[(node, file)], 100).unwrap_err(),
-        ];
+        let errors =
+            [merged.write_content(node, file, &mut Vec::new()).unwrap_err(), merged.content(node, file).unwrap_err()];
         for error in errors.map(|error| error.to_string()) {
-            assert!(error.contains(wanted) && error.contains(&format!("1/{name}")), "{name}: {error}");
+            assert!(error.ends_with(&format!("1/{name} was removed or exchanged while it was read")), "{error}");
         }
+        assert_eq!(merged.contents(&[(node, file)], 100).unwrap(), [Content::Changed]);
     }
     let contents = merged.contents(&[found("grown")], 100).unwrap();
-    assert_eq!(contents, [Some(b"text".to_vec())], "no more than was told");
+    assert_eq!(contents, [Content::Bytes(b"text".to_vec())], "no more than was told");
+}
+
+#[test]
+fn what_goes_while_it_is_compared_is_told_to_be_changing() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    for layer in ["1", "2"] {
+        write(dir, &format!("{layer}/gone"), layer);
+        write(dir, &format!("{layer}/here"), layer);
+    }
+    let merged = merged(dir, &["1", "2"]);
+    fs::remove_file(dir.join("2/gone")).unwrap();
+    let side = |number| Side { merged: &merged, view: merged.number(number).unwrap().into() };
+    let mut told = Vec::new();
+    let each = &mut |delta: Delta<'_>| {
+        told.push((delta.path, delta.difference.content, delta.difference.changing));
+        Ok(())
+    };
+    differences(side(1), side(2), each).unwrap();
+    assert_eq!(told, [(b"gone".to_vec(), false, true), (b"here".to_vec(), true, false)]);
+    let touches = merged.touches(merged.find(b"gone").unwrap()).unwrap();
+    assert_eq!(touches[0].action, Action::ChangesContent);
+    assert_eq!(merged.waste().unwrap().bytes(Reason::Superseded), 2);
 }
 
 #[test]

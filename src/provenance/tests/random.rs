@@ -3,7 +3,7 @@
 use super::brute::{Brute, Hidden, Object, View};
 use super::generate::{Layer, Rng};
 use super::sources;
-use crate::provenance::{Action, Kind, Mark, Merged, NodeId, Number, Occurrence, Side, differences};
+use crate::provenance::{Action, Content, Kind, Mark, Merged, NodeId, Number, Occurrence, Side, differences};
 use std::collections::{BTreeMap, BTreeSet};
 
 const STACKS: u64 = 100;
@@ -37,9 +37,12 @@ fn random_stacks_are_what_applying_their_layers_one_by_one_gives() {
     }
 }
 
-fn object(merged: &Merged, found: &Occurrence, content: Option<Vec<u8>>) -> Object {
+fn object(merged: &Merged, found: &Occurrence, content: Content) -> Object {
     let (entry, layer) = (merged.entry(found), merged.layer(found.layer()));
-    let data = content.unwrap_or_else(|| layer.target(found.entry).to_vec());
+    let data = match content {
+        Content::Bytes(bytes) => bytes,
+        _ => layer.target(found.entry).to_vec(),
+    };
     Object {
         kind: entry.kind.word(),
         mode: entry.mode.into(),
