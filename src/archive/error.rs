@@ -101,21 +101,9 @@ impl fmt::Display for Found {
     }
 }
 
-/// A name fit for a message: unprintable bytes escaped, and not endless.
+/// A name fit for a message ([`name`](crate::image::format::name)), and not endless.
 pub(crate) fn shown(name: &[u8]) -> String {
     const LONGEST: usize = 300;
-    let cut = &name[..name.len().min(LONGEST)];
-    let mut text = String::new();
-    for chunk in cut.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
-        }
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    if cut.len() < name.len() {
-        text.push_str("...");
-    }
-    text
+    let text = crate::image::format::name(&name[..name.len().min(LONGEST)]);
+    if name.len() > LONGEST { format!("{text}...") } else { text.into_owned() }
 }

@@ -1,18 +1,29 @@
 //! Entries of layers as the inspecting commands print them.
 
-use crate::image::format::printable;
+use crate::image::format;
 use crate::image::time::Timestamp;
 use crate::provenance::{Entry, Kind, Merged, NodeId, Occurrence};
 use crate::sys::Time;
 use serde::Serialize;
+use std::borrow::Cow;
 
-/// A path with a slash in front; bytes that are no text are replaced.
+/// A path with a slash in front, as JSON documents have it: bytes that are no text are replaced.
 pub fn absolute(path: &[u8]) -> String {
     format!("/{}", String::from_utf8_lossy(path))
 }
 
+/// The same as people see it ([`format::name`]).
+pub fn shown(path: &[u8]) -> String {
+    format!("/{}", format::name(path))
+}
+
 /// `-rwxr-xr-x`, as `ls -l` has it.
 pub fn mode_text(entry: &Entry) -> String {
+    mode_letters(entry).into_iter().collect()
+}
+
+/// The same, letter by letter.
+pub fn mode_letters(entry: &Entry) -> [char; 10] {
     let bit = |shift: u16, letter| if entry.mode >> shift & 1 == 1 { letter } else { '-' };
     let special = |shift: u16, execute: u16, letter: char| match (entry.mode >> shift & 1, entry.mode >> execute & 1) {
         (0, 0) => '-',
@@ -20,7 +31,7 @@ pub fn mode_text(entry: &Entry) -> String {
         (_, 0) => letter.to_ascii_uppercase(),
         _ => letter,
     };
-    let letters = [
+    [
         entry.kind.letter(),
         bit(8, 'r'),
         bit(7, 'w'),
@@ -31,8 +42,7 @@ pub fn mode_text(entry: &Entry) -> String {
         bit(2, 'r'),
         bit(1, 'w'),
         special(9, 0, 't'),
-    ];
-    letters.iter().collect()
+    ]
 }
 
 /// A time as JSON documents have it.
@@ -42,8 +52,10 @@ pub fn time(time: Time) -> String {
 
 /// A time as tables have it: `2024-01-31 12:00`.
 pub fn short_time(time: Time) -> String {
-    let text = Timestamp::from_unix(time.sec).to_string();
-    text.get(..16).unwrap_or(&text).replace('T', " ")
+    let mut text = Timestamp::from_unix(time.sec).to_string();
+    text.truncate("2024-01-31".len() + "T12:00".len());
+    text.replace_range(10..11, " ");
+    text
 }
 
 /// The length of a file or link; the numbers of a device.
@@ -54,12 +66,12 @@ pub fn size_text(entry: &Entry) -> String {
     }
 }
 
-/// A name with what `ls -l` puts behind it, fit for a terminal.
-pub fn name_text(merged: &Merged, name: &[u8], found: &Occurrence) -> String {
+/// A name, fit for a terminal, with what `ls -l` puts behind it.
+pub fn name_text<'a>(merged: &Merged, name: &'a [u8], found: &Occurrence) -> Cow<'a, str> {
     let target = merged.layer(found.layer()).target(found.entry);
-    let name = printable(&String::from_utf8_lossy(name));
+    let name = format::name(name);
     match merged.entry(found).kind {
-        Kind::Symlink => format!("{name} -> {}", printable(&String::from_utf8_lossy(target))),
+        Kind::Symlink => Cow::Owned(format!("{name} -> {}", format::name(target))),
         _ => name,
     }
 }
@@ -84,10 +96,15 @@ pub struct EntryObject {
 impl EntryObject {
     /// The entry of an occurrence at a path.
     pub fn new(merged: &Merged, node: NodeId, found: &Occurrence) -> Self {
+        Self::at(merged, absolute(&merged.path(node)), found)
+    }
+
+    /// The same where the path is at hand.
+    pub fn at(merged: &Merged, path: String, found: &Occurrence) -> Self {
         let (entry, layer) = (merged.entry(found), merged.layer(found.layer()));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self {
-            path: absolute(&merged.path(node)),
+            path,
             layer: found.layer().get(),
             kind: entry.kind.word(),
             size: entry.size,

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::names::{find_image, store_with_image};
 use super::output::{self, ListArgs, SCHEMA, Shape, Table};
 use crate::image::config::{LayerOf, Step};
-use crate::image::format::{ago, ellipsis, printable, size3};
+use crate::image::format::{ago, ellipsis, one_line, size3};
 use crate::image::time::Timestamp;
 use crate::image::{Config, Digest, Document};
 use crate::store::Store;
@@ -76,7 +76,7 @@ struct Cells {
 fn row_cells(row: &Row<'_>, id: Option<Digest>, args: &HistoryArgs) -> Cells {
     let trunc = !args.list.no_trunc;
     let history = row.step.history;
-    let created_by = history.map(|h| printable(h.created_by.as_deref().unwrap_or_default()));
+    let created_by = history.map(|h| one_line(h.created_by.as_deref().unwrap_or_default()));
     let created_by = created_by.unwrap_or_else(|| "<missing>".into());
     let missing = || "<missing>".to_owned();
     Cells {
@@ -84,7 +84,7 @@ fn row_cells(row: &Row<'_>, id: Option<Digest>, args: &HistoryArgs) -> Cells {
         created: history.and_then(|h| h.created.as_deref()?.parse().ok()),
         created_by: if trunc { ellipsis(&created_by, COMMAND_WIDTH) } else { created_by },
         size: row.size.map_or_else(missing, |size| if args.human { size3(size) } else { size.to_string() }),
-        comment: history.and_then(|h| h.comment.clone()).unwrap_or_default(),
+        comment: one_line(history.and_then(|h| h.comment.as_deref()).unwrap_or_default()),
     }
 }
 

@@ -3,12 +3,13 @@
 use super::context::Context;
 use super::output::{self, SCHEMA, Table};
 use super::target::{Sharing, TARGETS, TargetArgs};
-use crate::image::format::{ellipsis, printable, size3};
+use crate::image::format::{ellipsis, name, one_line, size3};
 use crate::provenance::{Facts, Merged, Number, Summary};
 use crate::store::Image;
 use clap::Args;
 use serde_json::{Value, json};
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 
 /// The width of the column with the commands.
 const COMMAND_WIDTH: usize = 45;
@@ -99,9 +100,9 @@ pub fn run(args: &LayersArgs, context: &Context) -> anyhow::Result<()> {
 /// What the last column says of a layer.
 pub fn made_by(facts: &Facts) -> String {
     match (&facts.command, &facts.directory) {
-        (Some(command), _) => printable(command),
+        (Some(command), _) => one_line(command),
         (None, _) if facts.writable => "(writable)".to_owned(),
-        (None, Some(directory)) if facts.diff_id.is_none() => directory.display().to_string(),
+        (None, Some(directory)) if facts.diff_id.is_none() => name(directory.as_os_str().as_bytes()).into_owned(),
         (None, _) => "<missing>".to_owned(),
     }
 }

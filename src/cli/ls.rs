@@ -1,7 +1,7 @@
 //! `laminafs ls`: what a merged view shows, and which layer gives it.
 
 use super::context::Context;
-use super::entries::{EntryObject, absolute, mode_text, name_text, short_time, size_text};
+use super::entries::{EntryObject, mode_letters, name_text, short_time, shown, size_text};
 use super::output::{self, Pieces, SCHEMA, Stream};
 use super::target::{TARGETS, Target, TargetArgs};
 use crate::provenance::{Lost, Merged, NodeId, Number, Occurrence, View};
@@ -9,6 +9,7 @@ use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
+use std::fmt::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
 /// Arguments of `laminafs ls`.
@@ -71,14 +72,14 @@ impl ViewArgs {
     pub fn view(&self, target: &Target) -> anyhow::Result<View> {
         match self.layer {
             Some(number) => Ok(View::Alone(target.merged.number(number)?)),
-            None => Ok(View::UpTo(target.top()?)),
+            None => Ok(View::UpTo(target.merged.top())),
         }
     }
 }
 
 /// Finds a path in a view. A symbolic link is followed on the way, and at the end if `follow`.
 pub fn find(merged: &Merged, path: &[u8], view: View, follow: bool) -> anyhow::Result<NodeId> {
-    let shown = absolute(path.strip_prefix(b"/").unwrap_or(path));
+    let asked = shown(path.strip_prefix(b"/").unwrap_or(path));
     let lost = match view {
         View::UpTo(number) => match merged.resolve(path, number, follow) {
             Ok(node) => return Ok(node),
@@ -86,7 +87,7 @@ pub fn find(merged: &Merged, path: &[u8], view: View, follow: bool) -> anyhow::R
         },
         View::Alone(number) => match merged.find(path) {
             Some(node) if merged.seen(node, view).is_some() => return Ok(node),
-            _ => bail!("layer {number} of {} has no {shown}", merged.name),
+            _ => bail!("layer {number} of {} has no {asked}", merged.name),
         },
     };
     let name = &merged.name;
@@ -97,15 +98,15 @@ pub fn find(merged: &Merged, path: &[u8], view: View, follow: bool) -> anyhow::R
         (lost, _) => lost,
     };
     match lost {
-        Lost::Never => bail!("no layer of {name} has {shown}"),
+        Lost::Never => bail!("no layer of {name} has {asked}"),
         Lost::Hidden(node, _) => {
-            let hidden = absolute(&merged.path(node));
+            let hidden = shown(&merged.path(node));
             let by = merged.occurrences(node).iter().filter_map(Occurrence::hidden_by).max();
             let by = by.map_or(String::new(), |by: Number| format!(" since layer {by}"));
-            bail!("{shown} is not seen in {name}: {hidden} is hidden{by}; try: laminafs whence {name} {hidden}")
+            bail!("{asked} is not seen in {name}: {hidden} is hidden{by}; try: laminafs whence {name} {hidden}")
         }
-        Lost::NotADirectory(node) => bail!("{shown}: {} is not a directory", absolute(&merged.path(node))),
-        Lost::TooManyLinks => bail!("{shown}: too many symbolic links"),
+        Lost::NotADirectory(node) => bail!("{asked}: {} is not a directory", shown(&merged.path(node))),
+        Lost::TooManyLinks => bail!("{asked}: too many symbolic links"),
     }
 }
 
@@ -139,7 +140,7 @@ pub fn run(args: &LsArgs, context: &Context) -> anyhow::Result<()> {
     out.line("MODE       LAYER OWNER              SIZE MODIFIED         NAME")?;
     for top in tops {
         for (node, found, name) in listing.entries(top) {
-            out.line(&listing.line(node, found, &name))?;
+            out.add(|text| listing.line(text, node, found, &name))?;
         }
     }
     out.end()
@@ -160,7 +161,7 @@ impl Listing<'_> {
         let depth = if self.args.recursive { self.args.depth } else { Some(1) };
         let skip = usize::from(is_dir && !(self.args.recursive && self.args.json));
         let walk = merged.walk(top, self.view, depth).skip(skip);
-        let short = !self.args.recursive && is_dir;
+        let short = !self.args.recursive && is_dir && !self.args.json;
         // A walk goes depth first: of each directory on the way, how long its path is.
         let mut path = [b"/", merged.path(top).as_slice()].concat();
         let mut ends = vec![if top == NodeId::ROOT { 0 } else { path.len() }];
@@ -191,13 +192,18 @@ impl Listing<'_> {
         self.sizes.as_ref().filter(|_| self.args.cumulative).map(|sizes| sizes[node.index()])
     }
 
-    fn line(&self, node: NodeId, found: &Occurrence, name: &[u8]) -> String {
+    fn line(&self, text: &mut String, node: NodeId, found: &Occurrence, name: &[u8]) -> fmt::Result {
         let entry = self.merged.entry(found);
-        let owner = format!("{}:{}", entry.uid, entry.gid);
-        let size = self.size(node).filter(|_| entry.is_dir()).map_or_else(|| size_text(entry), |size| size.to_string());
-        let (mode, time) = (mode_text(entry), short_time(entry.mtime));
-        let name = name_text(self.merged, name, found);
-        format!("{mode} {:>5} {owner:<11} {size:>11} {time} {name}", found.layer())
+        text.extend(mode_letters(entry));
+        write!(text, " {:>5} ", found.layer().get())?;
+        let start = text.len();
+        write!(text, "{}:{}", entry.uid, entry.gid)?;
+        let owner = text.len() - start;
+        match self.size(node).filter(|_| entry.is_dir()) {
+            Some(size) => write!(text, "{:pad$} {size:>11}", "", pad = 11usize.saturating_sub(owner))?,
+            None => write!(text, "{:pad$} {:>11}", "", size_text(entry), pad = 11usize.saturating_sub(owner))?,
+        }
+        write!(text, " {} {}", short_time(entry.mtime), name_text(self.merged, name, found))
     }
 
     fn document(&self, tops: &[NodeId]) -> anyhow::Result<()> {
@@ -207,8 +213,8 @@ impl Listing<'_> {
             target: &'a str,
             entries: E,
         }
-        let listed = tops.iter().flat_map(|top| self.entries(*top)).map(|(node, found, _)| Listed {
-            entry: EntryObject::new(self.merged, node, found),
+        let listed = tops.iter().flat_map(|top| self.entries(*top)).map(|(node, found, path)| Listed {
+            entry: EntryObject::at(self.merged, String::from_utf8_lossy(&path).into_owned(), found),
             cumulative: self.size(node),
         });
         output::document(&Document { schema: SCHEMA, target: &self.merged.name, entries: Stream::new(listed) })

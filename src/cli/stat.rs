@@ -1,12 +1,13 @@
 //! `laminafs stat`: everything about a path in a merged view.
 
 use super::context::Context;
-use super::entries::{EntryObject, absolute, mode_text, time};
+use super::entries::{EntryObject, mode_text, shown, time};
 use super::layers::made_by;
 use super::ls::{ViewArgs, find};
 use super::output::{self, SCHEMA};
 use super::target::{TARGETS, TargetArgs};
 use super::whence;
+use crate::image::format::name;
 use crate::provenance::{self, Kind, Merged, NodeId, Number, Occurrence};
 use anyhow::bail;
 use clap::Args;
@@ -77,7 +78,9 @@ pub fn run(args: &StatArgs, context: &Context) -> anyhow::Result<()> {
     let (mut objects, mut text) = (Vec::new(), Vec::new());
     for path in paths {
         let node = find(merged, path.as_bytes(), view, args.dereference)?;
-        let Some(found) = merged.seen(node, view) else { bail!("{} is not seen", absolute(&merged.path(node))) };
+        let Some(found) = merged.seen(node, view) else {
+            bail!("no layer of {} has {}", merged.name, shown(&merged.path(node)))
+        };
         let digest = whence::digest(merged, node, found)?.map(|digest| digest.to_string());
         let layer = merged.layer(found.layer());
         let (links, data) = (merged.links(found), DataObject::new(merged, node, found)?);
@@ -107,10 +110,9 @@ pub fn run(args: &StatArgs, context: &Context) -> anyhow::Result<()> {
 
 fn lines(merged: &Merged, node: NodeId, found: &Occurrence, links: usize, digest: Option<String>) -> Vec<String> {
     let (entry, layer) = (merged.entry(found), merged.layer(found.layer()));
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut lines = vec![format!("  File: {}", absolute(&merged.path(node)))];
+    let mut lines = vec![format!("  File: {}", shown(&merged.path(node)))];
     if entry.kind == Kind::Symlink {
-        lines.push(format!("    To: {}", text(layer.target(found.entry))));
+        lines.push(format!("    To: {}", name(layer.target(found.entry))));
     }
     lines.push(format!("  Type: {}{}", entry.kind.word(), if entry.opaque { ", opaque" } else { "" }));
     if matches!(entry.kind, Kind::Char | Kind::Block) {

@@ -79,11 +79,6 @@ impl Target {
         Self { merged, config: None, held: Held::Nothing }
     }
 
-    /// The view that is meant; a stack without layers has none.
-    pub fn top(&self) -> anyhow::Result<Number> {
-        self.merged.top().with_context(|| format!("{} has no layers", self.merged.name))
-    }
-
     /// Whether the writable layer that was read is still there: else what was read was just being deleted.
     pub fn check(&self) -> anyhow::Result<()> {
         match &self.held {
@@ -113,7 +108,10 @@ impl TargetArgs {
         if let Some(word) = rest.get(*paths.end()) {
             return Err(usage(&format!("{} is one argument too many", word.display())));
         }
-        Ok((target.map_or_else(|| self.directories(), |target| self.places.read(target, context))?, rest))
+        Ok((
+            target.map_or_else(|| self.directories(), |target| self.places.read(&Place::parse(target)?, context))?,
+            rest,
+        ))
     }
 
     /// The same for commands that take nothing else.
@@ -135,33 +133,81 @@ pub fn usage(sentence: &str) -> anyhow::Error {
     clap::Error::raw(clap::error::ErrorKind::WrongNumberOfValues, sentence).into()
 }
 
+/// What the text of a target says, before anything is looked at.
+#[derive(Debug)]
+pub struct Place {
+    text: String,
+    at: At,
+    layers: Option<usize>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum At {
+    /// The path of a mount.
+    Mount(PathBuf),
+    /// Anything with a name.
+    Image(Location),
+}
+
+impl Place {
+    /// Reads the text.
+    pub fn parse(text: &OsStr) -> anyhow::Result<Self> {
+        let (at, layers) = if is_path(text) {
+            let (path, layers) = first_layers(Path::new(text));
+            (At::Mount(path), layers)
+        } else {
+            let ImageArg { mut location, mut layers } = ImageArg::parse(text)?;
+            if let Location::Oci { path, reference }
+            | Location::OciArchive { path, reference }
+            | Location::DockerArchive { path, reference } = &mut location
+            {
+                layers = first_layers_in_archive(path, reference);
+            }
+            (At::Image(location), layers)
+        };
+        Ok(Self { text: text.to_string_lossy().into_owned(), at, layers })
+    }
+
+    /// How many layers are wanted; all of them for `None`.
+    pub fn layers(&self) -> Option<usize> {
+        self.layers
+    }
+
+    /// Whether it is the same as another but for the layers.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
 impl PlaceArgs {
     /// Reads a target.
-    pub fn read(&self, text: &OsStr, context: &Context) -> anyhow::Result<Target> {
-        if is_path(text) {
-            let (place, layers) = first_layers(Path::new(text));
-            return mounted(&place, layers, context);
-        }
-        let ImageArg { location, layers } = ImageArg::parse(text)?;
-        let shown = text.to_string_lossy();
+    pub fn read(&self, place: &Place, context: &Context) -> anyhow::Result<Target> {
+        let Place { text, at, layers } = place;
+        let layers = *layers;
+        let location = match at {
+            At::Mount(path) => return mounted(path, layers, context),
+            At::Image(location) => location,
+        };
         match location {
             Location::Store(name) => {
-                let target = in_store(&name, layers, context)?;
+                let target = in_store(name, layers, context)?;
                 if let (Some(wanted), Some(config)) = (&self.platform, &target.config) {
                     wanted.choose([(&config.platform(), ())]).with_context(|| name.clone())?;
                 }
                 Ok(target)
             }
             Location::ContainersStorage(name) => {
-                self.in_engine(&shown, "containers/storage", |root| engine::containers_storage(root, &name, layers))
+                self.in_engine(text, "containers/storage", |root| engine::containers_storage(root, name, layers))
             }
             Location::DockerStore(name) => {
-                self.in_engine(&shown, "docker", |root| engine::docker_store(root, &name, layers))
+                self.in_engine(text, "docker", |root| engine::docker_store(root, name, layers))
             }
             Location::Oci { path, reference } | Location::OciArchive { path, reference } => {
-                self.in_archive(&shown, &path, Format::Oci, reference)
+                self.in_archive(place, path, Format::Oci, reference.as_deref())
             }
-            Location::DockerArchive { path, reference } => self.in_archive(&shown, &path, Format::Docker, reference),
+            Location::DockerArchive { path, reference } => {
+                self.in_archive(place, path, Format::Docker, reference.as_deref())
+            }
         }
     }
 
@@ -186,30 +232,40 @@ impl PlaceArgs {
         Ok(Target { config: found.config, ..Target::new(Merged::of_directories(name, image, layers)?) })
     }
 
-    fn in_archive(&self, name: &str, path: &Path, format: Format, reference: Option<String>) -> anyhow::Result<Target> {
-        let (path, layers) = first_layers(path);
-        let numbered = reference.as_deref().and_then(|text| text.rsplit_once('@'));
-        let numbered =
-            numbered.and_then(|(name, number)| Some((name, number.parse().ok().filter(|number| *number > 0)?)));
-        let (reference, layers) = match numbered {
-            Some((name, number)) => (Some(name.to_owned()).filter(|name| !name.is_empty()), Some(number)),
-            None => (reference, layers),
-        };
+    fn in_archive(
+        &self,
+        place: &Place,
+        path: &Path,
+        format: Format,
+        reference: Option<&str>,
+    ) -> anyhow::Result<Target> {
+        let name = &place.text;
         let spool_dir = std::env::temp_dir();
-        let source = Arc::new(Source::open(&path, Some(format), Spool::new(&spool_dir))?);
-        let wanted = Wanted { platform: self.platform.as_ref(), reference: reference.as_deref() };
+        let source = Arc::new(Source::open(path, Some(format), Spool::new(&spool_dir))?);
+        let wanted = Wanted { platform: self.platform.as_ref(), reference };
         let images = source.images(wanted)?;
         let [image] = images.as_slice() else {
             let names: Vec<String> = images.iter().map(display).collect();
             bail!("{name} holds several images: add a colon and one of {}", names.join(", "));
         };
-        let merged = Merged::of_image_in(name, &source, image, layers, &Limits::default())?;
+        let merged = Merged::of_image_in(name, &source, image, place.layers, &Limits::default())?;
         Ok(Target { config: Some(image.config.clone()), ..Target::new(merged) })
     }
 }
 
 fn display(image: &ImageInSource) -> String {
     image.references.first().map_or_else(|| image.config.digest().short(), Reference::familiar)
+}
+
+/// Takes the number off `FILE[:NAME]@N`.
+fn first_layers_in_archive(path: &mut PathBuf, reference: &mut Option<String>) -> Option<usize> {
+    let (file, of_file) = first_layers(path);
+    *path = file;
+    let numbered = reference.as_deref().and_then(|text| text.rsplit_once('@'));
+    let numbered = numbered.and_then(|(name, number)| Some((name, number.parse().ok().filter(|number| *number > 0)?)));
+    let Some((name, number)) = numbered else { return of_file };
+    *reference = Some(name.to_owned()).filter(|name| !name.is_empty());
+    Some(number)
 }
 
 /// `FILE@N` or `MOUNTPOINT@N`, unless there is a file of that very name.

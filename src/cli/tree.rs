@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::entries::{EntryObject, name_text};
 use super::ls::{Sort, ViewArgs, find};
-use super::output::{self, Pieces, SCHEMA};
+use super::output::{self, Pieces, SCHEMA, Stream};
 use super::target::{TARGETS, TargetArgs};
 use crate::image::format::size3;
 use crate::provenance::{Kind, Merged, NodeId, Occurrence, View};
@@ -51,16 +51,16 @@ struct Printer<'a> {
     sizes: Vec<u64>,
 }
 
-/// An entry with what is in it.
+/// An entry with what is in it, made when it is printed.
 #[derive(Serialize)]
-struct Branch {
+struct Branch<'a> {
     name: String,
     cumulative: u64,
     #[serde(flatten)]
     entry: EntryObject,
     /// Left out of what is no directory, and below [`MAX_DEPTH`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    children: Option<Vec<Branch>>,
+    children: Option<Stream<Box<dyn Iterator<Item = Branch<'a>> + 'a>>>,
 }
 
 /// Deeper than this JSON is not nested: readers refuse it.
@@ -80,7 +80,7 @@ pub fn run(args: &TreeArgs, context: &Context) -> anyhow::Result<()> {
         struct Document<'a> {
             schema: u32,
             target: &'a str,
-            tree: Option<Branch>,
+            tree: Option<Branch<'a>>,
         }
         return output::document(&Document { schema: SCHEMA, target: &merged.name, tree });
     }
@@ -101,9 +101,11 @@ impl Printer<'_> {
     fn print(&self, top: NodeId) -> anyhow::Result<()> {
         let mut out = Pieces::default();
         let most = self.args.depth.unwrap_or(usize::MAX);
-        if let Some(found) = self.merged.seen(top, self.view) {
-            let path = [b"/", self.merged.path(top).as_slice()].concat();
-            out.line(&self.line("", &path, top, found))?;
+        let path = [b"/", self.merged.path(top).as_slice()].concat();
+        match self.merged.seen(top, self.view) {
+            Some(found) => out.line(&self.line("", &path, top, found))?,
+            // Only where there are no layers.
+            None => out.line(&format!("/  {}", size3(0)))?,
         }
         // Each with the branches before it; directories with what is in them come apart from the end.
         let mut work: Vec<(NodeId, String, bool, usize)> = Vec::new();
@@ -138,11 +140,12 @@ impl Printer<'_> {
         format!("{indent}{name}{whiteout}  {} [{}]", size3(size), found.layer())
     }
 
-    fn branch(&self, node: NodeId, found: &Occurrence, depth: usize) -> Branch {
+    fn branch(&self, node: NodeId, found: &Occurrence, depth: usize) -> Branch<'_> {
         let is_dir = self.merged.entry(found).is_dir() && depth > 0;
         let children = is_dir.then(|| {
             let children = self.children(node).into_iter();
-            children.map(|(node, found)| self.branch(node, found, depth - 1)).collect()
+            let branches = children.map(move |(node, found)| self.branch(node, found, depth - 1));
+            Stream::new(Box::new(branches) as Box<dyn Iterator<Item = Branch<'_>>>)
         });
         Branch {
             name: String::from_utf8_lossy(self.merged.name(node)).into_owned(),

@@ -1,12 +1,12 @@
 //! `laminafs waste`: bytes that nobody can see.
 
 use super::context::Context;
-use super::entries::absolute;
+use super::entries::{absolute, shown};
 use super::layers::made_by;
 use super::output::{self, SCHEMA, Table};
 use super::target::{TARGETS, TargetArgs};
 use super::{Failure, complain};
-use crate::image::format::{ellipsis, printable, size3, size4};
+use crate::image::format::{ellipsis, size3, size4};
 use crate::provenance::{Hidden, Merged, Reason, Waste};
 use clap::Args;
 use serde_json::{Value, json};
@@ -131,7 +131,7 @@ fn print(merged: &Merged, waste: &Waste, largest: &[&Hidden]) -> anyhow::Result<
         let mut table = Table::new(&["SIZE", "LAYER", "HIDDEN BY", "REASON", "PATH", "COMMAND OF THE LAYER"]);
         for hidden in largest {
             let command = ellipsis(&made_by(&merged.layer(hidden.layer).facts), COMMAND_WIDTH);
-            let path = printable(&absolute(&merged.path(hidden.node)));
+            let path = shown(&merged.path(hidden.node));
             let (layer, by) = (hidden.layer.to_string(), hidden.by.to_string());
             table.row([&size3(hidden.bytes), &layer, &by, label(hidden.reason), &path, &command]);
         }

@@ -1,13 +1,13 @@
 //! `laminafs whence`: which layer gives a path, and what all the others do to it.
 
 use super::context::Context;
-use super::entries::{EntryObject, absolute, mode_text, short_time, size_text};
+use super::entries::{EntryObject, absolute, mode_text, short_time, shown, size_text};
 use super::ls::find;
 use super::output::{self, SCHEMA, Table};
 use super::target::{TARGETS, TargetArgs};
 use super::{Failure, complain};
 use crate::image::Digest;
-use crate::image::format::printable;
+use crate::image::format::{name, printable};
 use crate::provenance::{self, Action, End, Merged, NodeId, Number, Occurrence, Touch};
 use clap::Args;
 use serde::Serialize;
@@ -82,19 +82,21 @@ struct TouchObject {
 /// Tells where the paths come from.
 pub fn run(args: &WhenceArgs, context: &Context) -> Result<(), Failure> {
     let (target, paths) = args.target.open(&args.words, 1..=usize::MAX, context)?;
-    let (merged, top) = (&target.merged, target.top()?);
+    let (merged, top) = (&target.merged, target.merged.top());
     let (mut objects, mut text, mut result) = (Vec::new(), Vec::new(), Ok(()));
     for asked in paths {
-        let shown = absolute(asked.as_bytes().strip_prefix(b"/").unwrap_or(asked.as_bytes()));
+        let bare = asked.as_bytes().strip_prefix(b"/").unwrap_or(asked.as_bytes());
         let Some((node, itself)) = merged.trace(asked.as_bytes(), top, args.dereference) else {
             let why = find(merged, asked.as_bytes(), top.into(), args.dereference).err();
-            complain(&why.map_or_else(|| format!("no layer of {} has {shown}", merged.name), |why| why.to_string()));
+            let never = || format!("no layer of {} has {}", merged.name, shown(bare));
+            complain(&why.map_or_else(never, |why| why.to_string()));
             result = Err(Failure::Told);
-            objects.push(PathObject { asked: shown, path: None, layer: None, layers: Vec::new(), literal: None });
+            let asked = absolute(bare);
+            objects.push(PathObject { asked, path: None, layer: None, layers: Vec::new(), literal: None });
             continue;
         };
         if args.json {
-            objects.push(object(merged, (node, itself), top, shown)?);
+            objects.push(object(merged, (node, itself), top, absolute(bare))?);
         } else {
             text.push(table(merged, node, top, "")?);
             text.extend(itself.map(|node| table(merged, node, top, " itself, without following links")).transpose()?);
@@ -198,7 +200,7 @@ pub fn digest(merged: &Merged, node: NodeId, found: &Occurrence) -> provenance::
 
 /// A line that says where the path comes from, with `which` behind it, and a table of all layers.
 fn table(merged: &Merged, node: NodeId, top: Number, which: &str) -> anyhow::Result<String> {
-    let path = printable(&absolute(&merged.path(node))) + which;
+    let path = shown(&merged.path(node)) + which;
     let visible = merged.visible(node, top);
     let head = match visible {
         Some(found) if merged.entry(found).is_dir() => {
@@ -253,12 +255,12 @@ pub fn words(touch: &Touch<'_>) -> String {
 
 /// What a layer does, and what becomes of it, in words.
 pub fn sentence(merged: &Merged, node: NodeId, touch: &Touch<'_>) -> String {
-    let at = absolute(&touch.at);
+    let at = shown(&touch.at);
     let Some(found) = touch.found else {
         return match (touch.action, &touch.moved_from, &touch.moved_to) {
             (Action::HidesParent(End::ParentOpaque), ..) => format!("makes {at} opaque"),
-            (_, Some(from), _) => format!("moves {} to {at}", absolute(from)),
-            (_, _, Some(to)) => format!("moves {at} to {}", absolute(to)),
+            (_, Some(from), _) => format!("moves {} to {at}", shown(from)),
+            (_, _, Some(to)) => format!("moves {at} to {}", shown(to)),
             (Action::HidesParent(End::ParentDeleted), ..) => format!("deletes {at}"),
             _ => format!("replaces {at}"),
         };
@@ -269,7 +271,7 @@ pub fn sentence(merged: &Merged, node: NodeId, touch: &Touch<'_>) -> String {
     }
     let entry = merged.entry(found);
     if let Some(path) = merged.hard_link(found) {
-        text += &format!(", hard link to {}", absolute(&path));
+        text += &format!(", hard link to {}", shown(&path));
     }
     if found.is_by_index() {
         text += ", by the index of hard links";
@@ -281,12 +283,12 @@ pub fn sentence(merged: &Merged, node: NodeId, touch: &Touch<'_>) -> String {
         text += ", attributes only";
         text += &match merged.data_of_metacopy(node, found) {
             Ok(Some((Some(number), _))) => format!(", data of layer {number}"),
-            Ok(Some((None, path))) => format!(", data of {}", String::from_utf8_lossy(&path)),
+            Ok(Some((None, path))) => format!(", data of {}", name(&path)),
             _ => ", its data are in no layer".to_owned(),
         };
     }
     let (Some(by), Some((above, culprit))) = (found.hidden_by(), merged.culprit(node, found)) else { return text };
-    let culprit = absolute(&merged.path_in_layer(above, culprit));
+    let culprit = shown(&merged.path_in_layer(above, culprit));
     match found.end {
         End::ParentDeleted => text + &format!("; hidden: layer {by} deletes {culprit}"),
         End::ParentOpaque => text + &format!("; hidden: {culprit} is opaque in layer {by}"),

@@ -1,6 +1,7 @@
 //! Ages, sizes and texts as Docker prints them.
 
 use super::time::Timestamp;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// How long something took or is ago, in Docker's words: `About a minute`, `3 weeks`.
@@ -99,7 +100,8 @@ fn significant(bytes: u64, divisor: u64, digits: u32) -> (String, bool) {
 /// of writing.
 #[must_use]
 pub fn steers_terminal(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Whether text is printable ASCII and nothing else, as nearly all is: that is seen many times faster than the rest.
@@ -108,22 +110,52 @@ pub fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// Replaces what [`steers_terminal`], so that text from an image cannot; tabs and newlines become spaces.
+/// Text from an image on one line: what [`steers_terminal`] stands as Rust writes it, `\n` or `\u{1b}`.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    if is_plain(text) {
-        return text.to_owned();
+    if is_plain(text) { text.to_owned() } else { escaped(text, steers_terminal) }
+}
+
+/// A command or a comment on one line, as Docker prints it: tabs and newlines become blanks, the rest is as in [`printable`].
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    printable(&text.replace(['\t', '\n', '\r'], " "))
+}
+
+/// A name or path as text in which no two of them look alike: a backslash is doubled, bytes that are no UTF-8 stand as
+/// `\xNN`, and what cannot be seen as Rust writes it (`\n`, `\u{a0}`): all that [`steers_terminal`], blanks other than the
+/// usual one, and characters that Unicode gives no meaning. What it returns passes [`printable`] unchanged.
+#[must_use]
+pub fn name(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && is_plain(text)
+        && !text.contains('\\')
+    {
+        return Cow::Borrowed(text);
     }
-    text.chars()
-        .flat_map(|c| {
-            let (plain, escaped) = match c {
-                '\t' | '\n' | '\r' => (Some(' '), None),
-                c if steers_terminal(c) => (None, Some(c.escape_default())),
-                c => (Some(c), None),
-            };
-            plain.into_iter().chain(escaped.into_iter().flatten())
-        })
-        .collect()
+    let mut shown = String::new();
+    for chunk in bytes.utf8_chunks() {
+        shown += &escaped(chunk.valid(), |c| c == '\\' || cannot_be_seen(c));
+        shown.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    Cow::Owned(shown)
+}
+
+/// Whether a character does not show as what it is.
+#[must_use]
+pub fn cannot_be_seen(c: char) -> bool {
+    let means_nothing = u32::from(c) & 0xfffe == 0xfffe || matches!(c, '\u{feff}' | '\u{fdd0}'..='\u{fdef}');
+    steers_terminal(c) || (c.is_whitespace() && c != ' ') || means_nothing
+}
+
+/// Text in which some characters stand as Rust writes them.
+#[must_use]
+pub fn escaped(text: &str, which: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if which(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
 }
 
 /// Cuts text to `width` characters, the last of them `…` when something was cut.
@@ -211,9 +243,44 @@ mod tests {
         }
     }
 
+    /// The bytes that [`name`] shows so.
+    fn unescaped(mut shown: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while let Some((plain, escape)) = shown.split_once('\\') {
+            bytes.extend_from_slice(plain.as_bytes());
+            let (kind, rest) = escape.split_at(1);
+            let (byte, rest) = match kind {
+                "t" => (vec![b'\t'], rest),
+                "n" => (vec![b'\n'], rest),
+                "r" => (vec![b'\r'], rest),
+                "x" => (vec![u8::from_str_radix(&rest[..2], 16).unwrap()], &rest[2..]),
+                "u" => {
+                    let (code, rest) = rest[1..].split_once('}').unwrap();
+                    let c = char::from_u32(u32::from_str_radix(code, 16).unwrap()).unwrap();
+                    (c.to_string().into_bytes(), rest)
+                }
+                _ => (kind.as_bytes().to_vec(), rest),
+            };
+            bytes.extend(byte);
+            shown = rest;
+        }
+        bytes.extend_from_slice(shown.as_bytes());
+        bytes
+    }
+
+    #[test]
+    fn no_two_names_look_alike() {
+        assert_eq!(name("usr/ordnung-é-日本 x".as_bytes()), "usr/ordnung-é-日本 x");
+        assert_eq!(name(b"a\xff\xfeb\n\x1b[31m"), "a\\xff\\xfeb\\n\\u{1b}[31m");
+        assert_eq!(name(b"a\\n"), "a\\\\n");
+        assert_eq!(name("\u{a0}\u{fffe}\u{1ffff}\u{fdd0}".as_bytes()), "\\u{a0}\\u{fffe}\\u{1ffff}\\u{fdd0}");
+        assert_eq!(name("x\u{202e}gnp.exe\u{2028}".as_bytes()), "x\\u{202e}gnp.exe\\u{2028}");
+    }
+
     #[test]
     fn texts() {
-        assert_eq!(printable("a\tb\u{1b}[31m\u{202e}c é"), "a b\\u{1b}[31m\\u{202e}c é");
+        assert_eq!(printable("a\tb\u{1b}[31m\u{202e}c é\\"), "a\\tb\\u{1b}[31m\\u{202e}c é\\");
+        assert_eq!(one_line("RUN a \\\n\tb\u{7}"), "RUN a \\  b\\u{7}");
         assert_eq!(ellipsis("abcdef", 6), "abcdef");
         assert_eq!(ellipsis("abcdefg", 6), "abcde…");
         assert_eq!(ellipsis("ééé", 2), "é…");
@@ -231,7 +298,17 @@ mod tests {
 
         #[test]
         fn nothing_printed_steers(text in any::<String>()) {
-            prop_assert!(!printable(&text).chars().any(char::is_control));
+            prop_assert!(!printable(&text).contains(steers_terminal));
+            prop_assert!(!one_line(&text).contains(steers_terminal));
+        }
+
+        #[test]
+        fn a_name_can_be_read_back(bytes in any::<Vec<u8>>(), text in any::<String>()) {
+            for bytes in [bytes.as_slice(), text.as_bytes()] {
+                let shown = name(bytes);
+                prop_assert_eq!(&printable(&shown), &shown);
+                prop_assert_eq!(unescaped(&shown), bytes);
+            }
         }
     }
 }

@@ -19,10 +19,8 @@ pub struct Side<'a> {
 pub type Seen<'a> = (NodeId, &'a Occurrence);
 
 /// A path at which the two differ.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Delta<'a> {
-    /// The path, without a slash at either end.
-    pub path: Vec<u8>,
     /// What the first has; `None` when it was added.
     pub before: Option<Seen<'a>>,
     /// What the second has; `None` when it was deleted.
@@ -31,12 +29,26 @@ pub struct Delta<'a> {
     pub difference: Difference,
 }
 
+impl Delta<'_> {
+    /// The path, without a slash at either end. `a` and `b` are the sides that were compared.
+    #[must_use]
+    pub fn path(&self, a: Side<'_>, b: Side<'_>) -> Vec<u8> {
+        match (self.before, self.after) {
+            (_, Some((node, _))) => b.merged.path(node),
+            (Some((node, _)), None) => a.merged.path(node),
+            (None, None) => Vec::new(),
+        }
+    }
+}
+
+/// What two sides have under one name.
+type Pair<'a> = (Option<Seen<'a>>, Option<Seen<'a>>);
+
 /// A directory on the way.
 struct Frame<'a> {
     /// Told if something in it differs; `None` when it was told already.
     untold: Option<Delta<'a>>,
-    path: usize,
-    rest: std::vec::IntoIter<(Vec<u8>, Option<Seen<'a>>, Option<Seen<'a>>)>,
+    rest: std::vec::IntoIter<Pair<'a>>,
 }
 
 impl<'a> Side<'a> {
@@ -67,22 +79,21 @@ pub fn differences<'a>(a: Side<'a>, b: Side<'a>, each: &mut dyn FnMut(Delta<'a>)
     if let (Some(old), Some(new)) = (before, after) {
         let difference = Difference { mtime: false, ..compare(a.place(old), b.place(new))? };
         if difference.any() {
-            each(Delta { path: Vec::new(), before, after, difference })?;
+            each(Delta { before, after, difference })?;
         }
     }
-    let mut path = Vec::new();
-    let mut frames = vec![Frame { untold: None, path: 0, rest: pairs(a.children(before), b.children(after)) }];
+    // In two moments of one stack, what both show from one layer differs in nothing; and nothing in it does, as a layer has
+    // the directories of what it has.
+    let moments = matches!((a.view, b.view), (View::UpTo(_), View::UpTo(_)));
+    let one_stack = moments && std::ptr::eq(a.merged, b.merged) && !a.merged.has_copies();
+    let mut frames = vec![Frame { untold: None, rest: pairs(a.children(before), b.children(after)) }];
     while let Some(frame) = frames.last_mut() {
-        path.truncate(frame.path);
-        let Some((name, before, after)) = frame.rest.next() else {
+        let Some((before, after)) = frame.rest.next() else {
             frames.pop();
             continue;
         };
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(&name);
         let difference = match (before, after) {
+            _ if one_stack && before == after => continue,
             (Some(before), Some(after)) => {
                 let found = compare(a.place(before), b.place(after))?;
                 let is_dir = a.is_dir(Some(before)) && b.is_dir(Some(after));
@@ -90,28 +101,24 @@ pub fn differences<'a>(a: Side<'a>, b: Side<'a>, each: &mut dyn FnMut(Delta<'a>)
             }
             _ => Difference::default(),
         };
-        let delta = Delta { path: path.clone(), before, after, difference };
+        let delta = Delta { before, after, difference };
         let differs = difference.any() || before.is_none() || after.is_none();
         if differs {
             for untold in frames.iter_mut().filter_map(|frame| frame.untold.take()) {
                 each(untold)?;
             }
-            each(delta.clone())?;
+            each(delta)?;
         }
         if b.is_dir(after) {
             let old = if a.is_dir(before) { a.children(before) } else { Vec::new() };
-            let untold = (!differs).then_some(delta);
-            frames.push(Frame { untold, path: path.len(), rest: pairs(old, b.children(after)) });
+            frames.push(Frame { untold: (!differs).then_some(delta), rest: pairs(old, b.children(after)) });
         }
     }
     Ok(())
 }
 
 /// Joins two sorted lists by name.
-fn pairs<'a>(
-    a: Vec<(&'a [u8], Seen<'a>)>,
-    b: Vec<(&'a [u8], Seen<'a>)>,
-) -> std::vec::IntoIter<(Vec<u8>, Option<Seen<'a>>, Option<Seen<'a>>)> {
+fn pairs<'a>(a: Vec<(&'a [u8], Seen<'a>)>, b: Vec<(&'a [u8], Seen<'a>)>) -> std::vec::IntoIter<Pair<'a>> {
     let (mut a, mut b) = (a.into_iter().peekable(), b.into_iter().peekable());
     let mut all = Vec::new();
     loop {
@@ -122,6 +129,6 @@ fn pairs<'a>(
         };
         let before = a.next_if(|(own, _)| *own == name).map(|(_, seen)| seen);
         let after = b.next_if(|(own, _)| *own == name).map(|(_, seen)| seen);
-        all.push((name.to_vec(), before, after));
+        all.push((before, after));
     }
 }

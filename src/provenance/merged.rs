@@ -20,6 +20,7 @@ pub struct Merged {
     layers: Vec<Layer>,
     data_only: Vec<Root>,
     tree: Tree,
+    has_copies: bool,
 }
 
 /// Which layers one looks at.
@@ -44,10 +45,11 @@ impl Merged {
     /// [`Error::TooLarge`].
     pub(super) fn new(name: String, image: Option<Digest>, mut layers: Vec<Layer>, mut index: Index) -> Result<Self> {
         let tree = Tree::new(&layers, &mut index)?;
+        let has_copies = !index.is_empty();
         if let Some(top) = layers.last_mut() {
             index.complete(top)?;
         }
-        Ok(Self { name, image, layers, data_only: Vec::new(), tree })
+        Ok(Self { name, image, layers, data_only: Vec::new(), tree, has_copies })
     }
 
     /// The same on layers below that only hold data of metacopy files, topmost first. They are no part of the merged tree.
@@ -63,6 +65,11 @@ impl Merged {
     /// Layers that only hold data.
     pub(super) fn data_only(&self) -> &[Root] {
         &self.data_only
+    }
+
+    /// Whether the topmost layer shows files at paths that it does not have ([`Occurrence::is_by_index`]).
+    pub(super) fn has_copies(&self) -> bool {
+        self.has_copies
     }
 
     /// The layers, the lowest first.
@@ -82,10 +89,10 @@ impl Merged {
         (0..u16::try_from(self.layers.len()).unwrap_or(0)).map(Number::at)
     }
 
-    /// The topmost layer; `None` when there are none.
+    /// The topmost layer: the view up to it is that of all. Where there are no layers it is 1, and the view shows nothing.
     #[must_use]
-    pub fn top(&self) -> Option<Number> {
-        self.numbers().next_back()
+    pub fn top(&self) -> Number {
+        self.numbers().next_back().unwrap_or(Number::at(0))
     }
 
     /// How many paths there are, the root included: ids are below this.

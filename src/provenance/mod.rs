@@ -19,8 +19,7 @@
 //! use laminafs::provenance::{LayerDirectory, Merged, NodeId};
 //! let layers = ["/layers/base", "/layers/app"].map(|path| LayerDirectory::new(path.into()));
 //! let merged = Merged::of_directories("app", None, layers.into())?;
-//! let Some(top) = merged.top() else { return Ok(()) };
-//! for (node, found) in merged.seen_children(NodeId::ROOT, top) {
+//! for (node, found) in merged.seen_children(NodeId::ROOT, merged.top()) {
 //!     println!("{} comes from layer {}", merged.name(node).escape_ascii(), found.layer());
 //! }
 //! # Ok(()) }

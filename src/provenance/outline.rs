@@ -64,7 +64,7 @@ pub struct Loss {
 }
 
 /// What is listed of a tree by name, and what is summed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outline {
     /// The paths, parents before what is in them, the root first.
     pub listed: Vec<NodeId>,
@@ -106,7 +106,7 @@ impl<'a> Bytes<'a> {
     #[must_use]
     pub fn new(merged: &'a Merged, hidden: &[Hidden]) -> Self {
         let hidden = hidden.iter().map(|file| ((file.node, file.layer), *file)).collect();
-        let counting = merged.top().map(|top| Counting::of(merged, top)).unwrap_or_default();
+        let counting = Counting::of(merged, merged.top());
         Self { merged, hidden, counting }
     }
 
@@ -139,9 +139,6 @@ impl Merged {
     /// about it. The same tree gives the same outline.
     #[must_use]
     pub fn outline(&self, bytes: &Bytes<'_>, bounds: Bounds) -> Outline {
-        if self.top().is_none() {
-            return Outline::default();
-        }
         let losses = self.losses(bytes, bounds.losses);
         let weights = self.weights(bytes);
         let mut budget = bounds.cost;

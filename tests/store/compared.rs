@@ -18,6 +18,20 @@ fn two_targets_differ_in_lines_bytes_and_texts() {
     let content = bed.ok("diff --content web:1@2 docker-archive:web.tar");
     assert!(content.contains("--- a/app/run\n+++ /dev/null\n") && content.contains("\n-one\n"), "{content}");
     assert!(content.contains("\n+two!\n"), "{content}");
+    for target in ["web:1", "docker-archive:web.tar", "oci:layout"] {
+        assert_eq!(bed.ok(&format!("diff {target}@2 {target}@3")), expected, "{target}");
+        assert_eq!(bed.ok(&format!("diff {target} {target}@2")), "C /app\nA /app/run\nC /etc\nC /etc/os\n", "{target}");
+        assert_eq!(
+            bed.ok(&format!("diff {target}#2 {target}")),
+            bed.ok(&format!("diff {target}#2 {target}@3")),
+            "{target}"
+        );
+        assert_eq!(bed.ok(&format!("diff {target}@1#1 {target}@1")), "", "{target}");
+        for wrong in ["diff {}@4 {}", "diff {} {}@4", "diff {}@1#2 {}@1"] {
+            let why = bed.fails(&wrong.replace("{}", target));
+            assert!(why.contains("layer"), "{why}");
+        }
+    }
     let alone = bed.ok("diff web:1#1 web:1#3");
     assert_eq!(alone, "A /app\nA /app/run\nC /etc\nC /etc/os\n");
     let document = bed.json("diff --json web:1@2 web:1");
@@ -67,5 +81,5 @@ fn texts_come_through_a_diff_as_they_are_and_names_forge_none() {
     ];
     assert_eq!(content.split_terminator('\n').collect::<Vec<_>>(), expected);
     let (code, _, shown) = bed.on_terminal("diff --content web:1@1 web:1", "", true);
-    assert!(code == Some(0) && shown.contains("\n+\tdone\r\n") && shown.contains("\n-\tmake \r\n"), "{shown:?}");
+    assert!(code == Some(0) && shown.contains("\n+\tdone\r\n") && shown.contains("\n-\tmake\\r\r\n"), "{shown:?}");
 }

@@ -279,3 +279,57 @@ fn names_and_commands_never_reach_the_terminal_raw() {
     let output = bed.command(["whence", "evil:1", "/a\u{1b}[2J", "/\u{1b}[3J"]).output().unwrap();
     assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b));
 }
+
+#[test]
+fn an_image_without_layers_is_an_empty_root() {
+    let image = Sample::new(3, &[]);
+    let bed = Bed::with(&[(&image, &["nothing:1"])]);
+    bed.write("nothing.tar", &docker_archive(&[(&image, &["nothing:1"])]));
+    for target in ["nothing:1", "docker-archive:nothing.tar"] {
+        let listing = bed.ok(&format!("ls -R {target}"));
+        assert_eq!((listing.lines().count(), bed.ok(&format!("ls {target} /"))), (1, listing), "{target}");
+        assert_eq!(bed.json(&format!("ls --json {target}"))["entries"], json!([]), "{target}");
+        assert_eq!(bed.ok(&format!("tree {target}")), "/  0B\n", "{target}");
+        assert_eq!(bed.json(&format!("tree --json {target}"))["tree"], Value::Null, "{target}");
+        assert!(bed.ok(&format!("waste {target}")).starts_with("0B of 0B wasted"), "{target}");
+        assert_eq!(bed.ok(&format!("layers {target}")).lines().count(), 1, "{target}");
+        for line in ["stat {} /", "stat {} /etc", "cat {} /etc", "whence {} /etc"] {
+            let why = bed.fails(&line.replace("{}", target));
+            assert!(why.contains("no layer of ") && why.contains(" has /"), "{why}");
+        }
+        assert!(bed.fails(&format!("ls --layer 1 {target}")).contains("has 0 layers"), "{target}");
+        let page = bed.ok(&format!("report {target}"));
+        assert!(page.contains(r#""nodes":[[0,""]]"#), "{target}");
+        assert!(bed.ok(&format!("report --svg {target}")).ends_with("</svg>\n"), "{target}");
+    }
+    let other = Sample::new(3, &[APP]);
+    bed.load(&[(&other, &["other:1"])]);
+    assert_eq!(bed.ok("diff nothing:1 other:1"), "A /app\nA /app/run\n");
+    assert_eq!(bed.ok("diff other:1 nothing:1"), "D /app\n");
+}
+
+#[test]
+fn no_two_names_look_alike() {
+    let odd: &[Entry] =
+        &[("a b", "1"), ("a\nb", "22"), ("a\\nb", "333"), ("a\u{a0}b", "4444"), ("\u{1b}[31m\r", "55555")];
+    let gone: &[Entry] = &[(".wh.a\nb", ""), (".wh.a\\nb", "")];
+    let bed = Bed::with(&[(&Sample::new(3, &[odd, gone]), &["odd:1"])]);
+    let ends = |text: &str| text.lines().map(|line| line.rsplit('/').next().unwrap().to_owned()).collect::<Vec<_>>();
+    let all = [r"\u{1b}[31m\r", r"a\nb", "a b", r"a\\nb", r"a\u{a0}b"];
+    assert_eq!(ends(&bed.ok("ls -R odd:1@1"))[1..], all);
+    let shown: Vec<String> =
+        bed.ok("tree odd:1@1").lines().skip(1).map(|l| l[10..].rsplit_once("  ").unwrap().0.to_owned()).collect();
+    assert_eq!(shown, all);
+    assert_eq!(ends(&bed.ok("diff odd:1@1 odd:1")), [r"a\nb", r"a\\nb"]);
+    let waste = bed.ok("waste odd:1");
+    assert!(waste.contains(r" /a\nb  ") && waste.contains(r" /a\\nb "), "{waste}");
+    let output = bed.command(["whence", "odd:1", "/a\nb", "/a\\nb", "/none\u{1b}"]).output().unwrap();
+    let (text, why) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(text.contains("/a\\nb: not seen") && text.contains("/a\\\\nb: not seen"), "{text}");
+    assert!(why.contains(r"has /none\u{1b}"), "{why}");
+    let stat = bed.command(["stat", "odd:1@1", "/a\nb"]).output().unwrap();
+    assert!(String::from_utf8(stat.stdout).unwrap().starts_with("  File: /a\\nb\n"));
+    assert!(bed.ok("report odd:1").contains(r#""a\\nb""#));
+    let paths: Vec<Value> = bed.json("ls -R --json odd:1@1")["entries"].as_array().unwrap().clone();
+    assert!(paths.iter().any(|entry| entry["path"] == "/a\nb") && paths.iter().any(|entry| entry["path"] == "/a\\nb"));
+}

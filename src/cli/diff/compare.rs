@@ -4,10 +4,10 @@ use super::DiffArgs;
 use super::unified::{self, File};
 use crate::cli::complain;
 use crate::cli::context::Context;
-use crate::cli::entries::{EntryObject, absolute};
-use crate::cli::output::{self, Pieces, SCHEMA};
-use crate::cli::target::Target;
-use crate::image::format::{printable, size4};
+use crate::cli::entries::{EntryObject, absolute, shown};
+use crate::cli::output::{self, Pieces, SCHEMA, Stream};
+use crate::cli::target::{Place, Target};
+use crate::image::format::size4;
 use crate::provenance::{Content, Delta, Kind, Merged, Seen, Side, View, differences, total};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
@@ -19,31 +19,36 @@ const TEXT: u64 = 1 << 20;
 /// The most bytes of files that are held at a time.
 const BATCH: u64 = 32 << 20;
 
-/// What is compared.
+/// What is compared: `TARGET[@N]` or `TARGET#N`.
 struct Compared {
-    target: Target,
-    view: View,
+    place: Place,
+    /// The layer behind `#`.
+    alone: Option<usize>,
 }
 
 impl Compared {
-    /// Reads `TARGET[@N]` or `TARGET#N`.
-    fn read(text: &OsStr, args: &DiffArgs, context: &Context) -> anyhow::Result<Self> {
+    fn parse(text: &OsStr) -> anyhow::Result<Self> {
         let bytes = text.as_bytes();
         let hash = bytes.iter().rposition(|b| *b == b'#').and_then(|at| {
             let number: usize = std::str::from_utf8(&bytes[at + 1..]).ok()?.parse().ok()?;
             Some((OsStr::from_bytes(&bytes[..at]), number))
         });
         let (target, alone) = hash.map_or((text, None), |(target, number)| (target, Some(number)));
-        let target = args.places.read(target, context)?;
-        let view = match alone {
-            Some(number) => View::Alone(target.merged.number(number)?),
-            None => View::UpTo(target.top()?),
-        };
-        Ok(Self { target, view })
+        Ok(Self { place: Place::parse(target)?, alone })
     }
 
-    fn side(&self) -> Side<'_> {
-        Side { merged: &self.target.merged, view: self.view }
+    /// Whether all that one looks at for the other is read for this one, too.
+    fn includes(&self, other: &Self) -> bool {
+        let all = |compared: &Self| compared.place.layers().unwrap_or(usize::MAX);
+        self.place.is_beside(&other.place) && all(self) >= all(other)
+    }
+
+    /// What it is in a target that was read for it, or for one that includes it.
+    fn side<'a>(&self, target: &'a Target) -> anyhow::Result<Side<'a>> {
+        let merged = &target.merged;
+        let up_to = || self.place.layers().map_or(Ok(merged.top()), |layers| merged.number(layers)).map(View::UpTo);
+        let view = self.alone.map_or_else(up_to, |number| merged.number(number).map(View::Alone))?;
+        Ok(Side { merged, view })
     }
 }
 
@@ -58,31 +63,35 @@ struct DeltaObject {
 
 /// Prints in what two targets differ.
 pub fn run(args: &DiffArgs, a: &OsString, b: &OsString, context: &Context) -> anyhow::Result<()> {
-    let (one, other) = (Compared::read(a, args, context)?, Compared::read(b, args, context)?);
-    let (before, after) = (one.side(), other.side());
+    let (one, other) = (Compared::parse(a)?, Compared::parse(b)?);
+    // Two moments of one target are read once.
+    let whole = [&one, &other].into_iter().find(|whole| whole.includes(&one) && whole.includes(&other));
+    let old = args.places.read(&whole.unwrap_or(&one).place, context)?;
+    let new = if whole.is_some() { None } else { Some(args.places.read(&other.place, context)?) };
+    let (before, after) = (one.side(&old)?, other.side(new.as_ref().unwrap_or(&old))?);
     let mut deltas = Vec::new();
     differences(before, after, &mut |delta| {
         deltas.push(delta);
         Ok(())
     })?;
-    one.target.check()?;
-    other.target.check()?;
+    old.check()?;
+    new.as_ref().map_or(Ok(()), Target::check)?;
     if args.json {
-        let objects: Vec<DeltaObject> = deltas.iter().map(|delta| object(before, after, delta)).collect();
         #[derive(Serialize)]
-        struct Document {
+        struct Document<C> {
             schema: u32,
             a: String,
             b: String,
-            changes: Vec<DeltaObject>,
+            changes: C,
         }
         let [a, b] = [a, b].map(|text| text.to_string_lossy().into_owned());
-        return output::document(&Document { schema: SCHEMA, a, b, changes: objects });
+        let changes = Stream::new(deltas.iter().map(|delta| object(before, after, delta)));
+        return output::document(&Document { schema: SCHEMA, a, b, changes });
     }
     match () {
         () if args.stat => stat(before, after, &deltas),
         () if args.content => contents(before, after, &deltas),
-        () => lines(&deltas),
+        () => lines(before, after, &deltas),
     }
 }
 
@@ -94,11 +103,11 @@ fn letter(delta: &Delta<'_>) -> char {
     }
 }
 
-fn lines(deltas: &[Delta<'_>]) -> anyhow::Result<()> {
+fn lines(a: Side<'_>, b: Side<'_>, deltas: &[Delta<'_>]) -> anyhow::Result<()> {
     let mut out = Pieces::default();
     for delta in deltas {
         let words = delta.difference.words();
-        let path = printable(&absolute(&delta.path));
+        let path = shown(&delta.path(a, b));
         match words.as_slice() {
             [] | ["content"] => out.line(&format!("{} {path}", letter(delta)))?,
             words => out.line(&format!("{} {path} ({})", letter(delta), words.join(", ")))?,
@@ -116,7 +125,7 @@ fn object(a: Side<'_>, b: Side<'_>, delta: &Delta<'_>) -> DeltaObject {
             'D' => "deleted",
             _ => "changed",
         },
-        path: absolute(&delta.path),
+        path: absolute(&delta.path(a, b)),
         differs: delta.difference.words(),
         before: entry(a, delta.before),
         after: entry(b, delta.after),
@@ -163,7 +172,7 @@ fn stat(a: Side<'_>, b: Side<'_>, deltas: &[Delta<'_>]) -> anyhow::Result<()> {
         let sum = &mut sums[at];
         let both = (total([sum.before, before]), total([sum.after, after]));
         (sum.paths, sum.before, sum.after) = (sum.paths + 1, both.0, both.1);
-        out.line(&format!("{} {:>10} {}", letter(delta), change(before, after), printable(&absolute(&delta.path))))?;
+        out.line(&format!("{} {:>10} {}", letter(delta), change(before, after), shown(&delta.path(a, b))))?;
     }
     let part = |sum: &Sum, what| format!("{} {what} ({})", sum.paths, change(sum.before, sum.after));
     let [added, changed, deleted] = &sums;
@@ -212,7 +221,7 @@ fn contents(a: Side<'_>, b: Side<'_>, deltas: &[Delta<'_>]) -> anyhow::Result<()
         let news = read(b, |d| d.after.is_some(), batch.iter().filter_map(|d| d.after).collect())?;
         for ((delta, old), new) in batch.iter().zip(olds).zip(news) {
             if [&old, &new].contains(&&Some(Content::Changed)) {
-                let path = absolute(&delta.path);
+                let path = shown(&delta.path(a, b));
                 complain(&format!("note: {path} was removed or exchanged while it was read; its lines are left out"));
                 continue;
             }
@@ -221,7 +230,7 @@ fn contents(a: Side<'_>, b: Side<'_>, deltas: &[Delta<'_>]) -> anyhow::Result<()
                 Some(Content::Left | Content::Changed) => File::Long,
                 Some(Content::Bytes(bytes)) => File::Bytes(bytes),
             });
-            for line in unified::lines(&delta.path, &old, &new) {
+            for line in unified::lines(&delta.path(a, b), &old, &new) {
                 out.content(&line, terminal)?;
             }
         }

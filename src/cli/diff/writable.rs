@@ -2,10 +2,10 @@
 
 use crate::changes::{Change, Error, Kind, Rule, Union};
 use crate::cli::context::Context;
+use crate::cli::entries::shown;
 use crate::cli::mounted::{Mounted, is_path};
 use crate::cli::output::{self, SCHEMA};
 use crate::cli::reading::WritableTree;
-use crate::image::format::printable;
 use crate::overlay;
 use crate::store;
 use crate::sys::process::raise_nofile_limit;
@@ -73,7 +73,7 @@ fn line(change: &Change<'_>) -> String {
         Kind::Changed => 'C',
         Kind::Deleted => 'D',
     };
-    format!("{letter} {}\n", printable(&path(change)))
+    format!("{letter} {}\n", shown(change.path))
 }
 
 fn entry(change: &Change<'_>) -> Value {

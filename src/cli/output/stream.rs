@@ -5,6 +5,7 @@ use anyhow::Context as _;
 use serde::{Serialize, Serializer};
 use serde_json::ser::{Formatter, PrettyFormatter};
 use std::cell::Cell;
+use std::fmt;
 use std::io::{self, Write};
 
 /// Text is printed in pieces of about this size.
@@ -22,6 +23,13 @@ impl Pieces {
         } else {
             self.0 += &printable(text);
         }
+        self.0.push('\n');
+        if self.0.len() < PIECE { Ok(()) } else { self.end() }
+    }
+
+    /// Adds a line whose names are those of [`name`](crate::image::format::name) already.
+    pub fn add(&mut self, write: impl FnOnce(&mut String) -> fmt::Result) -> anyhow::Result<()> {
+        write(&mut self.0)?;
         self.0.push('\n');
         if self.0.len() < PIECE { Ok(()) } else { self.end() }
     }

@@ -4,8 +4,8 @@ use super::rows::{Attributes, Row, Rows, state};
 use super::text;
 use crate::cli::layers::made_by;
 use crate::cli::output::SCHEMA;
-use crate::image::{Config, Document};
-use crate::provenance::{Bounds, Bytes, Fate, Loss, Merged, NodeId, Number, Reason, Result, total};
+use crate::image::{Config, Document, format};
+use crate::provenance::{Bounds, Bytes, Fate, Loss, Merged, NodeId, Reason, Result, total};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
@@ -125,7 +125,7 @@ pub fn collect(merged: &Merged, target: Option<String>, config: Option<&Document
     Ok(Data {
         schema: SCHEMA,
         tool: concat!("laminafs ", env!("CARGO_PKG_VERSION")),
-        name: text::name(merged.name.as_bytes()),
+        name: format::name(merged.name.as_bytes()).into_owned(),
         target,
         image: merged.image.map(|id| id.to_string()),
         totals,
@@ -163,8 +163,7 @@ fn totals(merged: &Merged, bytes: &Bytes<'_>) -> (Totals, Vec<Totals>) {
             all.add(fate, size);
             by_layer[one.layer().index()].add(fate, size);
         }
-        let is_seen = |top: Number| merged.visible(node, top).is_some();
-        all.paths += u64::from(node != NodeId::ROOT && merged.top().is_some_and(is_seen));
+        all.paths += u64::from(node != NodeId::ROOT && merged.visible(node, merged.top()).is_some());
     }
     (all, by_layer)
 }

@@ -10,6 +10,7 @@ mod text;
 use super::context::Context;
 use super::output::{Kind, OutputFile};
 use super::target::{TARGETS, TargetArgs};
+use crate::image::format;
 use clap::Args;
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
@@ -46,8 +47,7 @@ pub struct ReportArgs {
 pub fn run(args: &ReportArgs, context: &Context) -> anyhow::Result<()> {
     let mut out = OutputFile::create(args.output.as_deref(), Kind::Page)?;
     let target = args.target.open_alone(&args.words, context)?;
-    target.top()?;
-    let named = args.words.first().map(|word| text::name(word.as_encoded_bytes()));
+    let named = args.words.first().map(|word| format::name(word.as_encoded_bytes()).into_owned());
     let data = data::collect(&target.merged, named, target.config.as_ref())?;
     let written = if args.svg { svg::bars(&data) } else { page::page(&data.name, &data)? };
     target.check()?;

@@ -1,7 +1,7 @@
 //! Paths as model.js reads them.
 
-use super::text;
 use crate::cli::whence::words;
+use crate::image::format;
 use crate::provenance::{Bytes, End, Fate, Kind, Merged, NodeId, Number, Occurrence, Reason, Result};
 use rustc_hash::FxHashMap;
 use serde::ser::SerializeSeq;
@@ -64,7 +64,7 @@ impl<'a> Rows<'a> {
     /// A path; `parent` is the number of the row of its directory.
     pub fn row(&mut self, node: NodeId, parent: usize) -> Result<Row> {
         let found = self.merged.occurrences(node).iter().map(|one| self.found(node, one)).collect::<Result<_>>()?;
-        Ok(Row { parent, name: text::name(self.merged.name(node)), found })
+        Ok(Row { parent, name: format::name(self.merged.name(node)).into_owned(), found })
     }
 
     fn found(&mut self, node: NodeId, one: &Occurrence) -> Result<Found> {
@@ -77,7 +77,7 @@ impl<'a> Rows<'a> {
         let (fate, bytes) = self.bytes.of(node, one);
         let mut does = self.does(node, one)?;
         if let Some(path) = self.merged.hard_link(one) {
-            does += &format!(", hard link to /{}", text::name(&path));
+            does += &format!(", hard link to /{}", format::name(&path));
         }
         let target = layer.target(one.entry);
         Ok(Found(
@@ -93,7 +93,7 @@ impl<'a> Rows<'a> {
             attrs,
             // Directories that no entry of an archive describes were not made in 1970.
             (!(entry.is_whiteout() || entry.is_dir() && entry.mtime.sec == 0)).then_some(entry.mtime.sec),
-            (!target.is_empty()).then(|| text::name(target)),
+            (!target.is_empty()).then(|| format::name(target).into_owned()),
         ))
     }
 

@@ -1,44 +1,18 @@
-//! Names and commands of images as text that can be shown anywhere.
+//! Texts of images in a page.
 
-use crate::image::format::steers_terminal;
+use crate::image::format::{cannot_be_seen, escaped};
 
 /// Characters of a command that are embedded.
 const COMMAND: usize = 6000;
 
-/// A name or path. Bytes that are no UTF-8 become `\xNN`, characters that would steer a terminal or turn the direction of
-/// writing what Rust writes for them: `\n`, `\u{202e}`.
-pub fn name(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        push(&mut text, chunk.valid(), |_| false);
-        for byte in chunk.invalid() {
-            text += &format!("\\x{byte:02x}");
-        }
-    }
-    text
-}
-
-/// A command: as [`name`], but with its lines and tabs, and cut when it is very long.
+/// A command with its lines and tabs; what else [`cannot_be_seen`] stands as Rust writes it. Cut when it is very long.
 pub fn command(text: &str) -> String {
-    let mut shown = String::new();
     let mut chars = text.chars();
-    push(&mut shown, &chars.by_ref().take(COMMAND).collect::<String>(), |c| matches!(c, '\n' | '\t'));
+    let begin: String = chars.by_ref().take(COMMAND).collect();
+    let shown = escaped(&begin, |c| cannot_be_seen(c) && !matches!(c, '\n' | '\t'));
     match chars.count() {
         0 => shown,
         more => shown + &format!(" … ({more} more characters)"),
-    }
-}
-
-fn push(text: &mut String, piece: &str, keep: impl Fn(char) -> bool) {
-    for c in piece.chars() {
-        // Line and paragraph separators are none for terminals, but for JavaScript once were.
-        if (steers_terminal(c) || matches!(c, '\u{2028}' | '\u{2029}' | '\u{61c}' | '\u{feff}') || !is_in_xml(c))
-            && !keep(c)
-        {
-            text.extend(c.escape_default());
-        } else {
-            text.push(c);
-        }
     }
 }
 
@@ -81,14 +55,6 @@ pub fn json_in_script(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_show_what_they_hide() {
-        assert_eq!(name("usr/ordnung-é-日本".as_bytes()), "usr/ordnung-é-日本");
-        assert_eq!(name(b"a\xff\xfeb\n\x1b[31m"), "a\\xff\\xfeb\\n\\u{1b}[31m");
-        assert_eq!(name("\u{fffe}\u{ffff}\u{1fffe}\u{fdd0}".as_bytes()), "\\u{fffe}\\u{ffff}\\u{1fffe}\\u{fdd0}");
-        assert_eq!(name("x\u{202e}gnp.exe\u{2028}".as_bytes()), "x\\u{202e}gnp.exe\\u{2028}");
-    }
 
     #[test]
     fn commands_keep_their_lines_and_an_end() {

@@ -2,13 +2,14 @@
 
 use super::state::State;
 use super::text::wrap;
-use crate::cli::entries::{absolute, mode_text, short_time, size_text};
+use crate::cli::entries::{mode_text, short_time, shown, size_text};
 use crate::cli::layers::made_by;
 use crate::cli::whence::sentence;
-use crate::image::format::{printable, size3};
+use crate::image::format::{name, printable, size3};
 use crate::provenance::{Kind, Merged, NodeId, Number, Occurrence, Touch};
 use ratatui::style::Style;
 use ratatui::text::Line;
+use std::os::unix::ffi::OsStrExt;
 
 /// What a layer does at a path, as `laminafs whence` says it.
 #[derive(Debug)]
@@ -76,7 +77,7 @@ fn about_layer(state: &State<'_>, number: Number, text: &mut Text) {
         ("diff id", facts.diff_id.map(|id| id.to_string())),
         ("chain id", facts.chain_id.map(|id| id.to_string())),
         ("blob", facts.blob.map(|digest| digest.to_string())),
-        ("directory", facts.directory.as_ref().map(|path| path.to_string_lossy().into_owned())),
+        ("directory", facts.directory.as_ref().map(|path| name(path.as_os_str().as_bytes()).into_owned())),
     ];
     for (name, value) in known {
         if let Some(value) = value {
@@ -88,10 +89,10 @@ fn about_layer(state: &State<'_>, number: Number, text: &mut Text) {
 fn about_path(state: &State<'_>, node: NodeId, number: Number, text: &mut Text) {
     let merged = state.merged;
     let visible = merged.visible(node, number);
-    let mut title = absolute(&merged.path(node));
+    let mut title = shown(&merged.path(node));
     let shown = visible.or_else(|| merged.occurrences(node).last());
     if let Some(target) = shown.map(|found| merged.layer(found.layer()).target(found.entry)).filter(|t| !t.is_empty()) {
-        title += &format!(" -> {}", String::from_utf8_lossy(target));
+        title += &format!(" -> {}", name(target));
     }
     text.add(&title, state.theme.strong());
     let unknown: Vec<Touched>;

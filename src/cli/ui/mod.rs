@@ -60,10 +60,9 @@ pub struct UiArgs {
 pub fn run(args: &UiArgs, context: &Context) -> Result<(), Failure> {
     check_terminal()?;
     let target = Arc::new(args.target.open_alone(&args.words, context)?);
-    let top = target.top()?;
     target.check()?;
     let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let mut state = State::new(&target.merged, top, Theme::new(colours));
+    let mut state = State::new(&target.merged, Theme::new(colours));
     let mut screen = Screen::new(target.clone())?;
     let ended = browse(&mut state, &mut screen)?;
     drop(screen);

@@ -9,7 +9,7 @@ use super::theme::Theme;
 use super::tree::TreePane;
 use super::waste::WastePane;
 use super::worker::{Answer, Request};
-use crate::cli::entries::absolute;
+use crate::cli::entries::shown;
 use crate::provenance::{Merged, NodeId, Number, Summary};
 use ratatui::layout::Rect;
 use ratatui::text::Line;
@@ -59,8 +59,9 @@ pub struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    /// Shows the view of all layers; `top` is the topmost.
-    pub fn new(merged: &'a Merged, top: Number, theme: Theme) -> Self {
+    /// Shows the view of all layers.
+    pub fn new(merged: &'a Merged, theme: Theme) -> Self {
+        let top = merged.top();
         Self {
             merged,
             theme,
@@ -272,7 +273,7 @@ impl<'a> State<'a> {
         let below = number.below();
         let before = || below.and_then(|below| self.merged.visible(node, below));
         let Some(found) = self.merged.visible(node, number).or_else(before) else { return };
-        let (provider, path) = (found.since(), absolute(&self.merged.path(node)));
+        let (provider, path) = (found.since(), shown(&self.merged.path(node)));
         self.notice = Some(format!("layer {provider} gives {path}"));
         self.select_layer(provider);
         self.tree.set_layer(provider);

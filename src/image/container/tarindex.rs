@@ -141,8 +141,7 @@ impl TarIndex {
 }
 
 fn shown(name: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&name[..name.len().min(200)]);
-    format!("'{}'", crate::image::format::printable(&text))
+    format!("'{}'", crate::image::format::name(&name[..name.len().min(200)]))
 }
 
 struct Scan<'a> {

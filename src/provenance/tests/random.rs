@@ -1,9 +1,11 @@
 //! Random stacks, read from directories and from archives, against [`Brute`].
 
-use super::brute::{Brute, Hidden, Object, View};
+use super::brute::{self, Brute, Hidden, Object};
 use super::generate::{Layer, Rng};
 use super::sources;
-use crate::provenance::{Action, Content, Kind, Mark, Merged, NodeId, Number, Occurrence, Side, differences};
+use crate::provenance::{
+    Action, Content, Delta, Kind, Mark, Merged, NodeId, Number, Occurrence, Side, View, differences,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 const STACKS: u64 = 100;
@@ -25,6 +27,7 @@ fn random_stacks_are_what_applying_their_layers_one_by_one_gives() {
         let dir = tempfile::tempdir().unwrap();
         let (brute, tars) = stack(seed);
         let read = [sources::directories(dir.path(), &tars), sources::archive(dir.path(), &tars)];
+        check_moments(&read[0], &read[1], &format!("stack {seed}"));
         for merged in read {
             let name = format!("stack {seed}, {}", merged.name);
             check_views(&brute, &merged, &name);
@@ -33,6 +36,26 @@ fn random_stacks_are_what_applying_their_layers_one_by_one_gives() {
             check_waste(&brute, &merged, &name);
             check_whence(&brute, &merged, &name);
             check_trace(&brute, &merged, &name);
+        }
+    }
+}
+
+/// Two moments of one stack, of which not everything is compared, differ in what they differ in when they are of two stacks.
+fn check_moments(one: &Merged, other: &Merged, name: &str) {
+    let told = |a: Side<'_>, b: Side<'_>| {
+        let mut told = Vec::new();
+        let mut each = |delta: Delta<'_>| {
+            told.push((text(&delta.path(a, b)), delta.before.is_some(), delta.after.is_some(), delta.difference));
+            Ok(())
+        };
+        differences(a, b, &mut each).unwrap();
+        told
+    };
+    for from in one.numbers() {
+        for to in one.numbers() {
+            let side = |merged, number| Side { merged, view: View::UpTo(number) };
+            let wanted = told(side(one, from), side(other, to));
+            assert_eq!(told(side(one, from), side(one, to)), wanted, "{name}, {from} and {to}");
         }
     }
 }
@@ -68,7 +91,7 @@ fn check_views(brute: &Brute, merged: &Merged, name: &str) {
             .iter()
             .zip(contents)
             .map(|((node, found), content)| (text(&merged.path(*node)), object(merged, found, content)));
-        assert_eq!(objects.collect::<View>(), brute.views[number.index()], "{name}, up to layer {number}");
+        assert_eq!(objects.collect::<brute::View>(), brute.views[number.index()], "{name}, up to layer {number}");
         let sizes = merged.sizes(number);
         let sizes = seen.iter().map(|(node, _)| (text(&merged.path(*node)), sizes[node.index()]));
         let wanted = Brute::sizes(&brute.views[number.index()]);
@@ -78,7 +101,7 @@ fn check_views(brute: &Brute, merged: &Merged, name: &str) {
 
 /// A step marks what differs between the view with a layer and the one without, and adds up the files of each directory.
 fn check_steps(brute: &Brute, merged: &Merged, name: &str) {
-    let nothing = View::new();
+    let nothing = brute::View::new();
     for number in merged.numbers() {
         let (step, sizes) = (merged.step(number), merged.sizes(number));
         let before = number.index().checked_sub(1).map_or(&nothing, |below| &brute.views[below]);
@@ -117,7 +140,7 @@ fn check_steps(brute: &Brute, merged: &Merged, name: &str) {
 
 /// Counted is what the views of two layers differ in, as `diff` lists it.
 fn check_summaries(brute: &Brute, merged: &Merged, name: &str) {
-    let nothing = View::new();
+    let nothing = brute::View::new();
     for (at, summary) in merged.summaries().iter().enumerate() {
         let before = at.checked_sub(1).map_or(&nothing, |below| &brute.views[below]);
         let after = &brute.views[at];
@@ -163,7 +186,7 @@ fn check_waste(brute: &Brute, merged: &Merged, name: &str) {
     let seen = brute.views.last().unwrap().values().filter(|o| o.kind == "file");
     let files: BTreeSet<(usize, &str, usize)> = seen.map(|o| (o.layer, o.first.as_str(), o.data.len())).collect();
     assert_eq!(waste.total - waste.wasted, files.iter().map(|f| f.2 as u64).sum::<u64>(), "{name}");
-    assert_eq!(waste.total - waste.wasted, merged.sizes(merged.top().unwrap())[0], "{name}");
+    assert_eq!(waste.total - waste.wasted, merged.sizes(merged.top())[0], "{name}");
 }
 
 /// Every layer is said to do at every path what the map shows.
@@ -194,7 +217,7 @@ fn check_whence(brute: &Brute, merged: &Merged, name: &str) {
 
 /// A path is traced to where it leads, and what layers have at the path itself is told if it is not seen.
 fn check_trace(brute: &Brute, merged: &Merged, name: &str) {
-    let (top, view) = (merged.top().unwrap(), brute.views.last().unwrap());
+    let (top, view) = (merged.top(), brute.views.last().unwrap());
     let paths: BTreeSet<&String> = brute.own.iter().flat_map(|own| own.keys()).collect();
     for (path, follow) in paths.into_iter().flat_map(|path| [(path, false), (path, true)]) {
         let (node, itself) = merged.trace(path.as_bytes(), top, follow).unwrap();

@@ -7,7 +7,7 @@ use super::super::text::cut;
 use super::super::theme::letter;
 use super::{border, put};
 use crate::cli::entries::name_text;
-use crate::image::format::{printable, size3};
+use crate::image::format::size3;
 use crate::provenance::{Kind, Mark, NodeId, Number};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -79,11 +79,11 @@ fn line(state: &State<'_>, lines: &Lines<'_>, number: Number, row: Row, area: Re
         true => "▸ ",
     };
     x = put(buffer, area, x + u16::try_from(indent).unwrap_or(0), arrow, theme.dim());
-    let mut name = name_text(merged, merged.name(row.node), found);
+    let mut name = name_text(merged, merged.name(row.node), found).into_owned();
     if is_dir {
         name.push('/');
     }
     let style =
         if is_dir && !matches!(mark, Mark::Added | Mark::Changed | Mark::Removed) { theme.directory() } else { style };
-    put(buffer, area, x, &cut(&printable(&name), usize::from(area.width.saturating_sub(x))), style);
+    put(buffer, area, x, &cut(&name, usize::from(area.width.saturating_sub(x))), style);
 }

@@ -5,7 +5,7 @@ use super::super::state::{Focus, State};
 use super::super::text::{cut, cut_front};
 use super::super::waste::{WastePane, words};
 use super::{border, put};
-use crate::cli::entries::absolute;
+use crate::cli::entries::shown;
 use crate::image::format::{printable, size3};
 use crate::provenance::total;
 use ratatui::buffer::Buffer;
@@ -35,7 +35,7 @@ pub fn files(state: &State<'_>, waste: &WastePane, pane: Pane, buffer: &mut Buff
             let why = format!("{:>5} {:>4} {:<15} ", file.layer.get(), file.by.get(), words(file.reason));
             x = put(buffer, row, x, &why, state.theme.dim());
         }
-        let path = printable(&absolute(&state.merged.path(file.node)));
+        let path = shown(&state.merged.path(file.node));
         put(buffer, row, x, &cut_front(&path, usize::from(row.width.saturating_sub(x))), Style::new());
         if at == waste.cursor.at {
             buffer.set_style(row, state.theme.selected(state.focus == Focus::Tree));

@@ -93,7 +93,7 @@ pub struct Browser<'a> {
 
 impl<'a> Browser<'a> {
     pub fn new(merged: &'a Merged) -> Self {
-        Self { state: State::new(merged, merged.top().unwrap(), Theme::new(true)), size: (80, 24) }
+        Self { state: State::new(merged, Theme::new(true)), size: (80, 24) }
     }
 
     /// Presses keys: characters as they are, others by name in angle brackets, as `<Down>` or `<C-c>`. What goes on without
