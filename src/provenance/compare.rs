@@ -218,8 +218,7 @@ impl Merged {
             touches.push(self.touch(node, found)?);
             let movers = self.movers(node, found).into_iter();
             touches.extend(movers.map(|directory| self.above(directory, Action::MovesParent, None)));
-            let by_parent = matches!(found.end, End::ParentDeleted | End::ParentOpaque | End::ParentReplaced);
-            if let (true, Some((above, by))) = (by_parent, self.culprit(node, found)) {
+            if let (true, Some((above, by))) = (found.end.is_by_parent(), self.culprit(node, found)) {
                 let (directory, moved_to) = ((by.layer(), by.entry), self.moved_to(above, by.layer()));
                 touches.push(self.above(directory, Action::HidesParent(found.end), moved_to));
             }

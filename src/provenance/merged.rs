@@ -6,7 +6,7 @@ use super::index::Index;
 use super::layer::{EntryId, Layer};
 use super::origin::Root;
 use super::total::total;
-use super::tree::{End, NodeId, Number, Occurrence, Tree};
+use super::tree::{NodeId, Number, Occurrence, Tree};
 use super::{Error, Result};
 use crate::image::digest::Digest;
 
@@ -206,7 +206,7 @@ impl Merged {
     #[must_use]
     pub fn culprit(&self, node: NodeId, occurrence: &Occurrence) -> Option<(NodeId, &Occurrence)> {
         let (by, until) = (occurrence.hidden_by()?, occurrence.until()?);
-        let itself = matches!(occurrence.end, End::Superseded | End::Merged | End::Deleted);
+        let itself = !occurrence.end.is_by_parent();
         let mut at = if itself { node } else { self.parent(node) };
         loop {
             let hides = |found: &&Occurrence| {

@@ -154,9 +154,17 @@ impl Merged {
 
     fn losses(&self, bytes: &Bytes<'_>, most: usize) -> Vec<Loss> {
         let mut sums: FxHashMap<(NodeId, Number, Number, Reason), (u64, u64)> = FxHashMap::default();
+        let mut above: FxHashMap<(NodeId, Number, Option<Number>), Option<NodeId>> = FxHashMap::default();
         for Hidden { node, layer, by, reason, bytes } in bytes.hidden.values() {
             let found = self.occurrences(*node).iter().find(|found| found.layer() == *layer && found.since() == *layer);
-            let Some((path, _)) = found.and_then(|found| self.culprit(*node, found)) else { continue };
+            let Some(found) = found else { continue };
+            // What is hidden with its directory is looked for once a directory: trees can be deep.
+            let culprit = || self.culprit(*node, found).map(|(path, _)| path);
+            let path = match found.end.is_by_parent() {
+                true => *above.entry((self.parent(*node), *by, found.until())).or_insert_with(culprit),
+                false => culprit(),
+            };
+            let Some(path) = path else { continue };
             let sum = sums.entry((path, *by, *layer, *reason)).or_default();
             *sum = (sum.0 + 1, total([sum.1, *bytes]));
         }

@@ -91,6 +91,14 @@ pub enum End {
     ParentReplaced,
 }
 
+impl End {
+    /// Whether a directory above is to blame, not the path itself.
+    #[must_use]
+    pub fn is_by_parent(self) -> bool {
+        matches!(self, Self::ParentOpaque | Self::ParentDeleted | Self::ParentReplaced)
+    }
+}
+
 /// What one layer has at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Occurrence {
