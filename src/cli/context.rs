@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const SYSTEM: &str = "/var/lib/laminafs";
 
 /// The global options.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Context {
     /// `--root`.
     pub root: Option<PathBuf>,

@@ -2,7 +2,7 @@
 
 use crate::store::{Stop, Store};
 use crate::sys;
-use crate::sys::process::{HeldSignals, end_by, hold_heeded_termination_signals};
+use crate::sys::process::{HeldSignals, hold_heeded_termination_signals, raise_held};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl Interrupt {
     /// The result of a load; or the end of the program, when a signal had it give up.
     pub fn heed<T, E>(&self, loaded: Result<T, E>) -> anyhow::Result<Result<T, E>> {
         match self.signal.load(Ordering::Relaxed) {
-            signal if signal != 0 && loaded.is_err() => end_by(signal)?,
+            signal if signal != 0 && loaded.is_err() => raise_held(signal)?,
             _ => {}
         }
         Ok(loaded)
@@ -53,5 +53,5 @@ fn wait(stop: &Stop, seen: &AtomicI32) -> sys::Result<()> {
     if second.is_none() && stop.is_heard() {
         second = held.wait_for(REMOVING)?;
     }
-    end_by(second.unwrap_or(first))
+    raise_held(second.unwrap_or(first))
 }

@@ -30,7 +30,7 @@ pub const TARGETS: &str = "TARGET is a writable layer, an image, docker-archive:
     TARGET@N is the view up to layer N; layer 1 is the lowest. --lower A:B takes directories instead.";
 
 /// The options that say how the target is read.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct TargetArgs {
     /// Look into these directories instead of TARGET; topmost first, separated by colons, may be repeated
     #[arg(long, value_name = "DIR[:DIR...]", help_heading = "Where to look")]
@@ -46,7 +46,7 @@ pub struct TargetArgs {
 }
 
 /// The options that say more about a place.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct PlaceArgs {
     /// Take the image for this platform (os/architecture[/variant]) instead of that for this machine
     #[arg(long, value_name = "PLATFORM", help_heading = "Where to look")]

@@ -327,18 +327,22 @@ impl Drop for HeldSignals {
     }
 }
 
-/// Told to go on after a stop; see [`stop_group`].
+/// Told to go on after a stop.
 pub const SIGCONT: i32 = libc::SIGCONT;
+/// Told to stop, as Ctrl-Z on a terminal does.
+pub const SIGTSTP: i32 = libc::SIGTSTP;
+/// Told to end, as Ctrl-\ on a terminal does.
+pub const SIGQUIT: i32 = libc::SIGQUIT;
 
-/// Stops this process and those that were started with it, as Ctrl-Z on a terminal does, and returns when they are told to
-/// go on. At once where nobody could tell them so (POSIX: an orphaned process group).
+/// Sends SIGTSTP to this process and those that were started with it, as Ctrl-Z on a terminal does.
 pub fn stop_group() -> Result<()> {
     call("kill", rustix::process::kill_current_process_group(Signal::TSTP))
 }
 
-/// Ends the process by a signal that is [held back](HeldSignals), with the effect the signal has for programs that know
-/// nothing of it.
-pub fn end_by(signal: i32) -> Result<()> {
+/// Raises a signal that is [held back](HeldSignals) in this thread, with the effect the signal has for programs that know
+/// nothing of it. After SIGTSTP it returns when the process is told to go on; at once where nobody could tell it so (POSIX:
+/// an orphaned process group).
+pub fn raise_held(signal: i32) -> Result<()> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initialises the whole set that it is given; an invalid number is refused by sigaddset.
     unsafe {
@@ -348,7 +352,9 @@ pub fn end_by(signal: i32) -> Result<()> {
     // SAFETY: the set is initialised; only this thread's mask changes, and raise has no preconditions.
     let code = unsafe {
         libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut());
-        libc::raise(signal)
+        let code = libc::raise(signal);
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+        code
     };
     match code {
         0 => Ok(()),

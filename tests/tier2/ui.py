@@ -5,8 +5,8 @@
 
 In tmux, on a socket of its own, a shell starts `laminafs ui` on an image that was loaded and on the archive it came in.
 Keys are sent and the screen is read: walking, the filter, sorting, the layer that gives a file, the waste view, a window
-of 20 by 5 and back. After q, SIGTERM, SIGINT and Ctrl-Z the terminal has to be as it was before: its settings, its cursor
-and the text on it. Names that would steer the terminal are shown, not sent; with NO_COLOR there are no colours; without a
+of 20 by 5 and back. After q, Ctrl-C, every signal that ends or stops a program, and Ctrl-Z the terminal has to be as it was
+before: its settings, its cursor and the text on it; also while an archive is still being read, which says so on the screen. Names that would steer the terminal are shown, not sent; with NO_COLOR there are no colours; without a
 terminal there is an error. Needs tmux and bash. Exits 1 on the first difference.
 """
 
@@ -26,6 +26,8 @@ sys.dont_write_bytecode = True
 
 import images
 
+# Signals that end a program, and the exit code that a shell makes of them.
+ENDS = ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGQUIT, 131))
 # The prompt says how the last command ended.
 PROMPT = r"\d+ ready>"
 COLOUR = "\x1b\\[[0-9;]*[34]8;5;[0-9]+"
@@ -185,7 +187,7 @@ def restored(terminal, command, before):
         terminal.wait("text before", rf"\n{code} ready>", without=("merged",))
         expect(f"the terminal after {how}", terminal.settings(), before)
 
-    for how, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)):
+    for how, code in ENDS:
         start()
         os.kill(terminal.child(), how)
         ended(how.name, code)
@@ -195,14 +197,55 @@ def restored(terminal, command, before):
     # Without a list of commands, which bash would go on with.
     terminal.type(command, "Enter")
     terminal.wait("Layers 1 to 3 merged")
-    terminal.keys("C-z")
-    terminal.wait("Stopped", without=("merged",))
-    expect("the terminal while it is stopped", terminal.settings(), before)
-    terminal.type("fg", "Enter")
-    terminal.wait("Layers 1 to 3 merged", without=("Stopped",))
+    stopped(terminal, before, "Layers 1 to 3 merged")
     terminal.keys("j", "q")
     terminal.wait(PROMPT, without=("merged",))
-    expect("the terminal after Ctrl-Z, fg and q", terminal.settings(), before)
+    expect("the terminal after fg and q", terminal.settings(), before)
+
+
+def stopped(terminal, before, shown):
+    """Ctrl-Z, and the signal from elsewhere, then fg; what is shown is a text on the screen of the browser."""
+    for how in ("Ctrl-Z", "SIGTSTP"):
+        if how == "Ctrl-Z":
+            terminal.keys("C-z")
+        else:
+            os.kill(terminal.child(), signal.SIGTSTP)
+        terminal.wait("Stopped", without=(shown,))
+        expect(f"the terminal after {how}", terminal.settings(), before)
+        terminal.type("fg", "Enter")
+        terminal.wait(shown, without=("Stopped",))
+
+
+def reading(terminal, program, base, before):
+    """While a target is being read: from a pipe, into which nobody writes."""
+    pipe = os.path.join(base, "pipe")
+    os.mkfifo(pipe)
+    shown = "reading docker-archive:"
+
+    def start():
+        terminal.keys("clear", "Enter")
+        terminal.wait(rf"\A{PROMPT}\n")
+        terminal.type(f"{program} ui docker-archive:{pipe}", "Enter")
+        terminal.wait(shown + r".*/pipe \.\.\.", "q quit")
+
+    for how, code in (*ENDS, ("q", 0), ("C-c", 0)):
+        start()
+        if code == 0:
+            terminal.keys(how)
+        else:
+            os.kill(terminal.child(), how)
+        terminal.wait(rf"\n{code} ready>", without=(shown,))
+        expect(f"the terminal after {how} while reading", terminal.settings(), before)
+    start()
+    terminal.tmux("resize-window", "-x", "30", "-y", "5")
+    terminal.wait(r"reading docker-archive:.*…\n", "q quit")
+    terminal.tmux("resize-window", "-x", "100", "-y", "30")
+    terminal.keys("x", "j", "/", "C-l")
+    stopped(terminal, before, shown)
+    with open(pipe, "wb") as end:
+        end.write(b"no archive")
+    terminal.wait(r"laminafs: .*pipe.*\n1 ready>", without=(shown,))
+    expect("the terminal after what is no archive", terminal.settings(), before)
 
 
 def without_terminal(store, image):
@@ -235,6 +278,7 @@ def try_all(program, base):
         terminal.wait(PROMPT, without=("Details",))
         expect("the terminal after q", terminal.settings(), before)
         restored(terminal, command, before)
+        reading(terminal, program, base, before)
         terminal.type(f"NO_COLOR=1 {program} ui oci-archive:{archive}", "Enter")
         terminal.wait("Layers 1 to 3 merged", r"A .* 3 ▸ app/")
         colours = terminal.screen("-e")

@@ -32,6 +32,18 @@ pub enum Outcome {
     Redraw,
 }
 
+impl Action {
+    /// What the program has to do for it, whatever is shown.
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Self::Quit => Outcome::Quit,
+            Self::Suspend => Outcome::Suspend,
+            Self::Redraw => Outcome::Redraw,
+            _ => Outcome::Continue,
+        }
+    }
+}
+
 /// All that decides what the screen shows, beside its size.
 #[derive(Debug)]
 pub struct State<'a> {
@@ -156,18 +168,16 @@ impl<'a> State<'a> {
     pub fn apply(&mut self, action: Action) -> Outcome {
         let selected = (self.selected(), self.number());
         self.notice = None;
-        let outcome = self.dispatch(action);
+        self.dispatch(action);
         if (self.selected(), self.number()) != selected {
             self.details = Cursor::default();
         }
-        outcome
+        action.outcome()
     }
 
-    fn dispatch(&mut self, action: Action) -> Outcome {
+    fn dispatch(&mut self, action: Action) {
         match action {
-            Action::Quit => return Outcome::Quit,
-            Action::Suspend => return Outcome::Suspend,
-            Action::Redraw => return Outcome::Redraw,
+            Action::Quit | Action::Suspend | Action::Redraw => {}
             Action::Help => self.help = if self.help.is_some() { None } else { Some(Cursor::default()) },
             Action::Back => self.back(),
             Action::Go(motion) => self.go(motion),
@@ -183,7 +193,6 @@ impl<'a> State<'a> {
             _ if self.waste.is_some() => {}
             _ => self.in_tree(action),
         }
-        Outcome::Continue
     }
 
     /// Actions on the tree alone.

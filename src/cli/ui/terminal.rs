@@ -1,6 +1,6 @@
 //! The terminal: taken over for the browser, and given back as it was, whatever ends the program.
 
-use super::worker::{self, Answer, Request};
+use super::worker::Answer;
 use crate::cli::target::Target;
 use crate::sys::process::{self, HeldSignals};
 use anyhow::Context;
@@ -12,7 +12,6 @@ use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use ratatui::layout::{Position, Rect};
 use std::io::{self, BufWriter, Stdout};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -26,10 +25,14 @@ pub enum Happening {
     Resized,
     /// A signal asks the program to end.
     Ended(i32),
+    /// A signal asks the program to stop.
+    Stopped,
     /// The program goes on after it was stopped.
     Continued,
     /// The terminal cannot be read any more.
     Lost(io::Error),
+    /// The target was read, or could not be.
+    Read(Box<anyhow::Result<Target>>),
     /// What was asked for was found out.
     Answered(Answer),
 }
@@ -38,14 +41,16 @@ pub enum Happening {
 pub struct Screen {
     pub terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
     pub happenings: Receiver<Happening>,
-    requests: Sender<Request>,
+    /// Where threads tell what happens.
+    pub sender: Sender<Happening>,
 }
 
 impl Screen {
-    /// Takes the terminal over. Threads wait for keys, for signals and for [requests](Screen::ask); they end with the process.
-    pub fn new(target: Arc<Target>) -> anyhow::Result<Self> {
+    /// Takes the terminal over. Threads wait for keys and for signals; they end with the process.
+    pub fn new() -> anyhow::Result<Self> {
         // Before any thread is started, so that all hold the signals.
-        let held = Arc::new(process::hold_termination_signals_and(&[process::SIGCONT])?);
+        let more = [process::SIGQUIT, process::SIGTSTP, process::SIGCONT];
+        let held = process::hold_termination_signals_and(&more)?;
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             // Nobody else draws meanwhile.
@@ -58,21 +63,13 @@ impl Screen {
             }
         }));
         let (sender, happenings) = channel();
-        let (signals, answers) = (sender.clone(), sender.clone());
-        let (requests, asked) = channel();
-        let tell = move |answer| answers.send(Happening::Answered(answer)).is_ok();
-        thread::Builder::new().name("worker".into()).spawn(move || worker::work(&target.merged, &asked, tell))?;
+        let (signals, keys) = (sender.clone(), sender.clone());
         thread::Builder::new().name("signals".into()).spawn(move || watch_signals(&held, &signals))?;
-        thread::Builder::new().name("keys".into()).spawn(move || watch_keys(&sender))?;
-        take().context("cannot use the terminal")?;
+        take().inspect_err(|_| give_back()).context("cannot use the terminal")?;
+        thread::Builder::new().name("keys".into()).spawn(move || watch_keys(&keys))?;
         let out = BufWriter::with_capacity(SCREEN, io::stdout());
         let terminal = Terminal::new(CrosstermBackend::new(out)).inspect_err(|_| give_back());
-        Ok(Self { terminal: terminal.context("cannot use the terminal")?, happenings, requests })
-    }
-
-    /// Has something found out.
-    pub fn ask(&self, request: Request) -> anyhow::Result<()> {
-        self.requests.send(request).context("the thread that reads layers broke down")
+        Ok(Self { terminal: terminal.context("cannot use the terminal")?, happenings, sender })
     }
 
     /// Takes the terminal again after it was given back, or after somebody else used it.
@@ -88,10 +85,10 @@ impl Screen {
         self.terminal.resize(Rect::from((Position::ORIGIN, size)))
     }
 
-    /// Gives the terminal back, and stops the program until it is told to go on, as Ctrl-Z does for other programs.
-    pub fn suspend(&mut self) -> anyhow::Result<()> {
+    /// Gives the terminal back, and stops the program until it is told to go on.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
         give_back();
-        process::stop_group()?;
+        process::raise_held(process::SIGTSTP)?;
         Ok(self.again()?)
     }
 }
@@ -115,7 +112,11 @@ fn give_back() {
 
 fn watch_signals(held: &HeldSignals, to: &Sender<Happening>) {
     while let Ok(signal) = held.wait() {
-        let happening = if signal == process::SIGCONT { Happening::Continued } else { Happening::Ended(signal) };
+        let happening = match signal {
+            process::SIGCONT => Happening::Continued,
+            process::SIGTSTP => Happening::Stopped,
+            _ => Happening::Ended(signal),
+        };
         if to.send(happening).is_err() {
             return;
         }

@@ -1,8 +1,13 @@
 //! What may have to read files, and so is done beside the thread that draws.
 
 use super::details::{self, Touched};
+use super::terminal::Happening;
+use crate::cli::target::Target;
 use crate::provenance::{Merged, NodeId, Waste};
-use std::sync::mpsc::Receiver;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
 
 /// What is to be found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +36,16 @@ pub fn answer(merged: &Merged, request: Request) -> Answer {
     }
 }
 
+/// Starts a thread that answers what it is asked until the process ends.
+pub fn start(target: Arc<Target>, to: Sender<Happening>) -> io::Result<Sender<Request>> {
+    let (requests, asked) = channel();
+    let tell = move |answer| to.send(Happening::Answered(answer)).is_ok();
+    thread::Builder::new().name("worker".into()).spawn(move || work(&target.merged, &asked, tell))?;
+    Ok(requests)
+}
+
 /// Answers requests until nobody has any more. Of several paths that wait only the last still matters.
-pub fn work(merged: &Merged, requests: &Receiver<Request>, mut tell: impl FnMut(Answer) -> bool) {
+fn work(merged: &Merged, requests: &Receiver<Request>, mut tell: impl FnMut(Answer) -> bool) {
     let mut next = None;
     loop {
         let Some(request) = next.take().or_else(|| requests.recv().ok()) else { return };

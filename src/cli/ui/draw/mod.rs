@@ -9,6 +9,7 @@ mod waste;
 use super::layout::{Pane, Panes};
 use super::state::{Focus, State};
 use super::text::cut;
+use super::theme::Theme;
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -36,6 +37,25 @@ pub fn frame(state: &State<'_>, panes: &Panes, frame: &mut Frame<'_>) {
         help::draw(state, help, buffer);
     } else if let Some(position) = cursor {
         frame.set_cursor_position(position);
+    }
+}
+
+/// What is shown while `name` is being read.
+pub fn reading(name: &str, theme: Theme, frame: &mut Frame<'_>) {
+    let mut rows = frame.area().rows();
+    let buffer = frame.buffer_mut();
+    if let Some(row) = rows.next() {
+        put(
+            buffer,
+            row,
+            1,
+            &cut(&format!("reading {name} ..."), usize::from(row.width).saturating_sub(2)),
+            theme.strong(),
+        );
+    }
+    if let Some(row) = rows.next_back() {
+        let x = put(buffer, row, 1, "q", theme.key());
+        put(buffer, row, x + 1, "quit", Style::new());
     }
 }
 
