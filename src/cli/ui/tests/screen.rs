@@ -100,7 +100,7 @@ fn details_name_every_layer_that_touches_the_path() {
     assert!(text.contains("  added; superseded by layer 2"), "{text}");
     browser.press("[<BackTab>");
     let text = browser.screen().join("\n");
-    assert!(text.contains("1 added, 2 changed, 1 deleted"), "{text}");
+    assert!(text.contains("1 added, 2 changed, 3 deleted"), "{text}");
 }
 
 #[test]
