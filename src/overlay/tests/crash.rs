@@ -165,6 +165,14 @@ pub fn run(case: &Case, act: fn(&Fs) -> Result<()>, plan: Plan, warm: bool, agai
     Run { before, result, report, live, after, left, again: None }
 }
 
+/// The states that a case may leave.
+struct States {
+    old: Canonical,
+    new: Canonical,
+    /// [`Case::between`].
+    between: Vec<Canonical>,
+}
+
 /// Runs a case in every way, after failures also once more if `retry`, and returns the line for the table.
 pub fn enumerate(case: &Case, retry: bool, problems: &mut Vec<String>) -> String {
     let done = run(case, case.run, Plan::Count, false, false);
@@ -173,19 +181,15 @@ pub fn enumerate(case: &Case, retry: bool, problems: &mut Vec<String>) -> String
         problem(format!("fails: {e}"));
         return String::new();
     }
-    let trace = done.report.trace.clone();
-    let old = canonical(&done.before, &done.before);
-    let new = canonical(&done.before, &done.after);
-    let between: Vec<Canonical> = case
-        .between
-        .iter()
-        .map(|&act| {
-            let run = run(case, act, Plan::Count, false, false);
-            canonical(&run.before, &run.after)
-        })
-        .collect();
-    let unequal = |live: &Option<View>, after: &View| {
-        live.as_ref().map(|live| difference(&steady(live), &steady(after))).filter(|d| !d.is_empty())
+    let trace = &done.report.trace;
+    let between = case.between.iter().map(|&act| {
+        let run = run(case, act, Plan::Count, false, false);
+        canonical(&run.before, &run.after)
+    });
+    let states = States {
+        old: canonical(&done.before, &done.before),
+        new: canonical(&done.before, &done.after),
+        between: between.collect(),
     };
     if let Some(difference) = unequal(&done.live, &done.after) {
         problem(format!("live and remounted differ\n{difference}"));
@@ -193,31 +197,7 @@ pub fn enumerate(case: &Case, retry: bool, problems: &mut Vec<String>) -> String
     if !done.left.is_empty() {
         problem(format!("left in work/: {:?}", done.left));
     }
-
-    let mut states = String::new();
-    for n in 1..=trace.len() {
-        let killed = run(case, case.run, Plan::KillNth { n }, false, false);
-        let state = canonical(&killed.before, &killed.after);
-        // Without attributes directories are cut off by several steps, after which their times are put back.
-        let between_times = trace[n - 1] == "utimensat" || !NUMBERS.get() && trace[n - 1] == "unlinkat";
-        let forgive = Forgive { dirs: between_times, files: case.fills_in };
-        let letter = match () {
-            () if old == new && differs(&state, &old, forgive).is_empty() => '=',
-            () if differs(&state, &old, forgive).is_empty() => 'o',
-            () if differs(&state, &new, forgive).is_empty() => 'n',
-            () if between.contains(&state) => 'b',
-            () => '!',
-        };
-        states.push(letter);
-        if letter == '!' {
-            problem(format!(
-                "killed at {n} ({}): neither old\n{}    nor new\n{}",
-                trace[n - 1],
-                differs(&state, &old, forgive),
-                differs(&state, &new, forgive)
-            ));
-        }
-    }
+    let letters: Vec<char> = (1..=trace.len()).map(|n| kill(case, &states, trace, n, &mut problem)).collect();
 
     let warm_calls = run(case, case.run, Plan::Count, true, false).report.mutating;
     for n in 1..=trace.len().max(warm_calls) {
@@ -227,42 +207,84 @@ pub fn enumerate(case: &Case, retry: bool, problems: &mut Vec<String>) -> String
             (Errno::IO, true, true),
             (Errno::NOSPC, false, true),
         ] {
-            if again && !retry || n > if warm { warm_calls } else { trace.len() } {
-                continue;
-            }
-            let failed = run(case, case.run, Plan::FailNth { n, errno }, warm, again);
-            let call = failed.report.trace[n - 1];
-            let at = format!("{call} failing as call {n} with {errno:?} (warm: {warm}, again: {again})");
-            let forgive = Forgive { dirs: call == "utimensat", files: case.fills_in && call == "utimensat" };
-            if !failed.left.is_empty() && call != "unlinkat" {
-                problem(format!("{at}: left in work/: {:?}", failed.left));
-            }
-            if let Some((second, view)) = &failed.again {
-                let state = canonical(&failed.before, view);
-                if failed.result.is_err() && second.is_err() {
-                    problem(format!("{at}: does not work afterwards: {second:?}"));
-                }
-                if failed.result.is_err() && !differs(&state, &new, forgive).is_empty() {
-                    problem(format!("{at}: not the new state afterwards\n{}", differs(&state, &new, forgive)));
-                }
-                continue;
-            }
-            let state = canonical(&failed.before, &failed.after);
-            match failed.result {
-                Err(e) if e.errno() != errno.raw_os_error() => problem(format!("{at}: reported as {e}")),
-                Err(_) if differs(&state, &old, forgive).is_empty() || between.contains(&state) => {}
-                Err(_) => problem(format!("{at}: not the old state\n{}", differs(&state, &old, forgive))),
-                Ok(()) if !case.is_best_effort(call) => problem(format!("{at}: not reported")),
-                Ok(()) if differs(&state, &new, forgive).is_empty() => {}
-                Ok(()) => problem(format!("{at}: not the new state\n{}", differs(&state, &new, forgive))),
-            }
-            if let Some(difference) = unequal(&failed.live, &failed.after) {
-                problem(format!("{at}: live and remounted differ\n{difference}"));
+            if (!again || retry) && n <= if warm { warm_calls } else { trace.len() } {
+                fail(case, &states, Failure { n, errno, warm, again }, &mut problem);
             }
         }
     }
-    let marked: Vec<String> = trace.iter().zip(states.chars()).map(|(call, state)| format!("{state}:{call}")).collect();
+    let marked: Vec<String> = trace.iter().zip(letters).map(|(call, letter)| format!("{letter}:{call}")).collect();
     format!("{:<44} {}\n", case.title(), marked.join(" "))
+}
+
+fn unequal(live: &Option<View>, after: &View) -> Option<String> {
+    live.as_ref().map(|live| difference(&steady(live), &steady(after))).filter(|d| !d.is_empty())
+}
+
+/// Runs a case that is killed before the call `n`. Which state it leaves, as the table has it: `!` for one that may not be.
+fn kill(case: &Case, states: &States, trace: &[&str], n: usize, problem: &mut impl FnMut(String)) -> char {
+    let killed = run(case, case.run, Plan::KillNth { n }, false, false);
+    let state = canonical(&killed.before, &killed.after);
+    let call = trace[n - 1];
+    // Without attributes directories are cut off by several steps, after which their times are put back.
+    let between_times = call == "utimensat" || !NUMBERS.get() && call == "unlinkat";
+    let forgive = Forgive { dirs: between_times, files: case.fills_in };
+    let (from_old, from_new) = (differs(&state, &states.old, forgive), differs(&state, &states.new, forgive));
+    match () {
+        () if from_old.is_empty() && states.old == states.new => '=',
+        () if from_old.is_empty() => 'o',
+        () if from_new.is_empty() => 'n',
+        () if states.between.contains(&state) => 'b',
+        () => {
+            problem(format!("killed at {n} ({call}): neither old\n{from_old}    nor new\n{from_new}"));
+            '!'
+        }
+    }
+}
+
+/// One call that fails.
+#[derive(Clone, Copy)]
+struct Failure {
+    n: usize,
+    errno: Errno,
+    /// See [`run`].
+    warm: bool,
+    /// The case is run once more.
+    again: bool,
+}
+
+/// Runs a case in which one call fails.
+fn fail(case: &Case, states: &States, failure: Failure, problem: &mut impl FnMut(String)) {
+    let Failure { n, errno, warm, again } = failure;
+    let failed = run(case, case.run, Plan::FailNth { n, errno }, warm, again);
+    let call = failed.report.trace[n - 1];
+    let at = format!("{call} failing as call {n} with {errno:?} (warm: {warm}, again: {again})");
+    let forgive = Forgive { dirs: call == "utimensat", files: case.fills_in && call == "utimensat" };
+    if !failed.left.is_empty() && call != "unlinkat" {
+        problem(format!("{at}: left in work/: {:?}", failed.left));
+    }
+    if let Some((second, view)) = &failed.again {
+        let from_new = differs(&canonical(&failed.before, view), &states.new, forgive);
+        if failed.result.is_err() && second.is_err() {
+            problem(format!("{at}: does not work afterwards: {second:?}"));
+        }
+        if failed.result.is_err() && !from_new.is_empty() {
+            problem(format!("{at}: not the new state afterwards\n{from_new}"));
+        }
+        return;
+    }
+    let state = canonical(&failed.before, &failed.after);
+    let (from_old, from_new) = (differs(&state, &states.old, forgive), differs(&state, &states.new, forgive));
+    match failed.result {
+        Err(e) if e.errno() != errno.raw_os_error() => problem(format!("{at}: reported as {e}")),
+        Err(_) if from_old.is_empty() || states.between.contains(&state) => {}
+        Err(_) => problem(format!("{at}: not the old state\n{from_old}")),
+        Ok(()) if !case.is_best_effort(call) => problem(format!("{at}: not reported")),
+        Ok(()) if from_new.is_empty() => {}
+        Ok(()) => problem(format!("{at}: not the new state\n{from_new}")),
+    }
+    if let Some(difference) = unequal(&failed.live, &failed.after) {
+        problem(format!("{at}: live and remounted differ\n{difference}"));
+    }
 }
 
 /// Enumerates the cases where these calls are refused. Without `numbers` the file system keeps none for what is copied up,

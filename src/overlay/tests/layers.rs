@@ -1,16 +1,16 @@
-//! What the merged view is made of: precedence, whiteouts, opaque directories, redirects and metadata-only files as they
-//! are found in layers.
+//! What the merged view is made of: precedence, whiteouts and opaque directories as they are found in layers, and which
+//! directories can be layers.
 
 use super::harness::{Stack, errno, settled};
 use super::tree::{Tree, marker, root};
-use crate::overlay::{New, OpenError, Options, Overlay, RedirectMode, RenameMode};
+use crate::overlay::{New, OpenError, Options, Overlay, RenameMode};
 
 /// The forms of a whiteout, each made at a path of a layer.
 const WHITEOUTS: [fn(&Tree, &str); 3] =
     [|t, p| _ = t.whiteout(p), |t, p| _ = t.aufs_whiteout(p), |t, p| _ = t.xattr_whiteout(p)];
 
 /// The forms of an opaque directory, each made at a path of a layer.
-const OPAQUES: [fn(&Tree, &str); 4] = [
+pub const OPAQUES: [fn(&Tree, &str); 4] = [
     |t, p| _ = t.opaque(p),
     |t, p| _ = t.dir(p).xattr(p, "user.overlay.opaque", b"y"),
     |t, p| _ = t.dir(p).xattr(p, "user.fuseoverlayfs.opaque", b"y"),
@@ -29,7 +29,7 @@ fn the_topmost_layer_that_has_a_name_decides() {
     assert_eq!((fs.list(""), fs.list("d")), (names("a b c d"), names("one two")));
 }
 
-fn names(list: &str) -> Vec<String> {
+pub fn names(list: &str) -> Vec<String> {
     list.split_whitespace().map(str::to_owned).collect()
 }
 
@@ -249,187 +249,6 @@ fn names_may_have_255_bytes() {
     settled(&s, fs);
 }
 
-fn redirected() -> Stack {
-    let s = Stack::new(3);
-    s.lower(1).dir("abs").xattr("abs", &marker("redirect"), b"/far/away").file("abs/one", "");
-    s.lower(1).dir("d/rel").xattr("d/rel", &marker("redirect"), b"near").file("d/rel/one", "");
-    s.lower(1).whiteout("far").whiteout("d/near");
-    s.lower(2).file("far/away/two", "").file("d/near/two", "");
-    s.lower(3).file("far/away/three", "").file("d/near/three", "");
-    s
-}
-
-#[test]
-fn redirects_of_lower_layers_are_followed() {
-    for mode in [RedirectMode::Auto, RedirectMode::On, RedirectMode::Follow, RedirectMode::Off] {
-        let mut s = redirected();
-        s.options.redirect = mode;
-        let fs = s.mount();
-        assert_eq!(fs.list("abs"), names("one three two"), "{mode:?}");
-        assert_eq!(fs.list("d/rel"), names("one three two"), "{mode:?}");
-        fs.unlink("abs/two").unwrap();
-        fs.write("d/rel/three", 0, "w").unwrap();
-        settled(&s, fs);
-    }
-}
-
-#[test]
-fn redirects_are_not_followed_with_nofollow() {
-    let mut s = redirected();
-    s.options.redirect = RedirectMode::NoFollow;
-    let fs = s.mount();
-    assert_eq!((fs.list("abs"), fs.list("d/rel")), (names("one"), names("one")));
-}
-
-#[test]
-fn directories_with_one_redirect_are_two_objects() {
-    let s = Stack::new(1);
-    s.lower(1).file("d/f", "lower");
-    s.upper().dir("a").xattr("a", &marker("redirect"), b"d").dir("b").xattr("b", &marker("redirect"), b"d");
-    let fs = s.mount();
-    fs.write("a/f", 0, "in a").unwrap();
-    assert_ne!(fs.ino("a").unwrap(), fs.ino("b").unwrap());
-    assert_eq!(fs.list("b"), ["f"]);
-    fs.unlink("b/f").unwrap();
-    assert_eq!(fs.list("a"), ["f"]);
-}
-
-fn metacopy_of(tree: &Tree, path: &str, size: usize) {
-    tree.file(path, "").xattr(path, &marker("metacopy"), b"").xattr("", &marker("impure"), b"y");
-    std::fs::OpenOptions::new().write(true).open(tree.path(path)).unwrap().set_len(size as u64).unwrap();
-}
-
-#[test]
-fn a_metacopy_file_has_its_own_attributes_and_the_data_of_the_layer_below() {
-    let data = "x".repeat(10_000);
-    for with_upper in [true, false] {
-        let mut s = Stack::new(2);
-        let top = if with_upper { s.upper() } else { s.lower(1) };
-        s.lower(2).file("f", &data).chmod("f", 0o600);
-        metacopy_of(&top, "f", data.len());
-        top.chmod("f", 0o751);
-        if !with_upper {
-            (s.options.upper, s.options.work) = (None, None);
-        }
-        let fs = s.mount();
-        assert_eq!(fs.attr("f").unwrap().mode & 0o7777, 0o751);
-        assert_eq!(fs.read("f").unwrap(), data);
-    }
-}
-
-#[test]
-fn a_metacopy_file_that_is_written_becomes_a_whole_one() {
-    let data = "x".repeat(10_000);
-    let s = Stack::new(1);
-    s.lower(1).file("f", &data);
-    metacopy_of(&s.upper(), "f", data.len());
-    let fs = s.mount();
-    fs.write("f", 5000, "W").unwrap();
-    assert_eq!(s.upper().get_xattr("f", &marker("metacopy")), None);
-    let view = settled(&s, fs);
-    assert_eq!(view["f"].content, [&data[..5000], "W", &data[5001..]].concat().into_bytes());
-}
-
-#[test]
-fn data_only_layers_are_reached_by_absolute_redirects_only() {
-    let mut s = Stack::new(1);
-    let data = s.add_data();
-    data.file("store/12", "content").file("seen", "not");
-    let top = s.lower(1);
-    metacopy_of(&top, "f", 7);
-    top.xattr("f", &marker("redirect"), b"/store/12");
-    let fs = s.mount();
-    assert_eq!((fs.list(""), fs.read("f").unwrap()), (names("f"), "content".into()));
-    fs.write("f", 0, "C").unwrap();
-    assert_eq!(fs.read("f").unwrap(), "Content");
-    fs.rename("f", "g").unwrap();
-    assert_eq!(settled(&s, fs)["g"].content, b"Content");
-}
-
-#[test]
-fn a_metacopy_file_without_data_below_cannot_be_read() {
-    let s = Stack::new(1);
-    metacopy_of(&s.upper(), "f", 100);
-    let fs = s.mount();
-    assert_eq!(errno(fs.read("f")), libc::EIO, "zeros would be wrong data");
-}
-
-/// What an ordinary user can set on a directory or file of their own leads nowhere in a mount that writes trusted
-/// attributes; in one that does not, the mount can read no more than they can.
-#[test]
-fn redirects_of_ordinary_users_lead_nowhere_in_roots_mounts() {
-    for in_upper in [true, false] {
-        for (name, redirect) in [("abs", "/secret"), ("d/rel", "secret")] {
-            let s = Stack::new(2);
-            let tree = if in_upper { s.upper() } else { s.lower(1) };
-            tree.dir(name).xattr(name, "user.overlay.redirect", redirect.as_bytes()).file(&format!("{name}/own"), "");
-            s.lower(2).file("secret/key", "").file("d/secret/key", "").file("d/rel/below", "").file("abs/below", "");
-            let fs = s.mount();
-            let expected = if root() { "below own" } else { "key own" };
-            assert_eq!(fs.list(name), names(expected), "{redirect}, upper: {in_upper}");
-            fs.create(&format!("{name}/new")).unwrap();
-            fs.rename(name, "renamed").unwrap();
-            assert_eq!(fs.list("renamed").contains(&"key".into()), !root(), "{redirect}, upper: {in_upper}");
-        }
-    }
-}
-
-fn user_metacopy_of(tree: &Tree, path: &str, redirect: Option<&str>) {
-    tree.file(path, "own").xattr(path, "user.overlay.metacopy", b"").xattr("", &marker("impure"), b"y");
-    if let Some(redirect) = redirect {
-        tree.xattr(path, "user.overlay.redirect", redirect.as_bytes());
-    }
-}
-
-#[test]
-fn metacopy_files_of_ordinary_users_show_nobody_elses_data_in_roots_mounts() {
-    for in_upper in [true, false] {
-        for redirect in [None, Some("/secret"), Some("secret")] {
-            for data_only in [false, true] {
-                let mut s = Stack::new(2);
-                if data_only {
-                    s.add_data().file("secret", "key");
-                }
-                user_metacopy_of(&if in_upper { s.upper() } else { s.lower(1) }, "f", redirect);
-                s.lower(2).file("f", "low").file("secret", "key");
-                let fs = s.mount();
-                let expected = match redirect {
-                    _ if root() => "own",
-                    None => "low",
-                    Some(_) => "key",
-                };
-                assert_eq!(fs.read("f").unwrap(), expected, "{redirect:?}, upper: {in_upper}");
-                fs.write("f", 3, "+").unwrap();
-                assert_eq!(fs.read("f").unwrap(), format!("{expected}+"));
-                settled(&s, fs);
-            }
-        }
-    }
-}
-
-/// A file that is rightly metadata only says where its data is by a trusted attribute or not at all: its owner can add
-/// the other.
-#[test]
-fn a_redirect_added_to_a_metacopy_file_by_its_owner_leads_nowhere_in_roots_mounts() {
-    if !root() {
-        return; // all redirects are such there
-    }
-    for (in_upper, redirect) in [(true, "/secret"), (false, "/secret"), (true, "secret"), (false, "secret")] {
-        let s = Stack::new(3);
-        let tree = if in_upper { s.upper() } else { s.lower(1) };
-        metacopy_of(&tree, "f", 3);
-        tree.xattr("f", "user.overlay.redirect", redirect.as_bytes());
-        s.lower(3).file("f", "low").file("secret", "key");
-        assert_eq!(s.mount().read("f").unwrap(), "low", "{redirect}, upper: {in_upper}");
-    }
-    // The same in a file that a metacopy file leads to.
-    let s = Stack::new(2);
-    metacopy_of(&s.upper(), "f", 3);
-    user_metacopy_of(&s.lower(1), "f", Some("/secret"));
-    s.lower(2).file("f", "low").file("secret", "key");
-    assert_eq!(s.mount().read("f").unwrap(), "own");
-}
-
 /// Opens the stack with these directories in place of some; the roles of the two that overlap, inner first.
 fn overlap(s: &Stack, change: impl FnOnce(&mut Options)) -> Option<(&'static str, &'static str)> {
     let mut options = s.options.clone();
@@ -482,74 +301,4 @@ fn layers_that_lie_in_upper_or_work_or_hold_them_are_refused() {
     assert_eq!(overlap(&s, |o| o.data_only[0] = alike), None);
     let inside = s.options.lower[0].join("in");
     assert_eq!(overlap(&s, |o| o.lower.push(inside)), None);
-}
-
-#[test]
-fn a_redirect_ends_where_a_directory_on_its_way_hides_what_is_below() {
-    let whiteout: fn(&Tree, &str) = |t, p| _ = t.aufs_whiteout(p).dir(p);
-    for (form, hide) in OPAQUES.iter().copied().chain([whiteout]).enumerate() {
-        for hidden in ["p", "p/q"] {
-            let s = Stack::new(3);
-            s.lower(1).dir("moved").xattr("moved", &marker("redirect"), b"/p/q/r");
-            hide(&s.lower(2), hidden);
-            s.lower(2).file("p/q/r/seen", "");
-            s.lower(3).file("p/q/r/hidden", "");
-            let fs = s.mount();
-            assert_eq!(fs.list("moved"), ["seen"], "{hidden}, form {form}");
-            assert_eq!(fs.list("p/q/r"), ["seen"], "{hidden}, form {form}");
-        }
-    }
-}
-
-#[test]
-fn attributes_of_users_lead_nowhere_with_userxattr() {
-    let mut s = Stack::new(1);
-    (s.options.redirect, s.options.userxattr) = (RedirectMode::Auto, true);
-    s.lower(1).file("secret/f", "secret").file("d/own", "own").file("o/hidden", "").file("gone", "").file("g/x", "");
-    let upper = s.upper();
-    upper.dir("d").xattr("d", "user.overlay.redirect", b"/secret");
-    upper.file("meta", "").xattr("meta", "user.overlay.metacopy", b"");
-    upper.xattr("meta", "user.overlay.redirect", b"/secret/f").xattr("", "user.overlay.impure", b"y");
-    // These hide, and lead nowhere.
-    upper.dir("o").xattr("o", "user.overlay.opaque", b"y");
-    upper.file("gone", "").xattr("gone", "user.overlay.whiteout", b"y").xattr("", "user.overlay.opaque", b"x");
-    let fs = s.mount();
-    assert_eq!((fs.list("d"), fs.list("o"), fs.exists("gone")), (names("own"), names(""), false));
-    assert_eq!(fs.read("meta").unwrap(), "");
-    // What is written is the user's as well, and no redirect.
-    fs.rename("g", "h").unwrap();
-    fs.unlink("d/own").unwrap();
-    fs.rmdir("d").unwrap();
-    fs.mkdir("d").unwrap();
-    for dir in ["d", "h"] {
-        assert_eq!(upper.get_xattr(dir, "user.overlay.opaque").unwrap(), b"y");
-        assert!(upper.get_xattr(dir, "trusted.overlay.opaque").is_none());
-        assert!(upper.get_xattr(dir, "user.overlay.redirect").is_none());
-    }
-    drop(fs);
-    // The same without the option: root still does not believe them.
-    s.options.userxattr = false;
-    let fs = s.mount();
-    assert_eq!((fs.list("d"), fs.list("h"), fs.list("o")), (names(""), names("x"), names("")));
-    if root() {
-        assert_eq!(fs.read("meta").unwrap(), "");
-    }
-}
-
-/// What root wrote before is still meant as it was.
-#[test]
-fn trusted_redirects_are_followed_with_userxattr() {
-    if !root() {
-        return;
-    }
-    let mut s = Stack::new(1);
-    s.lower(1).file("d/f", "f").file("x", "");
-    let fs = s.mount();
-    fs.rename("d", "e").unwrap();
-    fs.unlink("x").unwrap();
-    drop(fs);
-    assert!(s.upper().get_xattr("e", "trusted.overlay.redirect").is_some());
-    s.options.userxattr = true;
-    let fs = s.mount();
-    assert_eq!((fs.list(""), fs.read("e/f").unwrap()), (names("e"), "f".into()));
 }

@@ -8,34 +8,34 @@ use super::harness::{Fs, OTHER, Stack, errno, me, settled};
 use super::tree::Tree;
 use crate::overlay::{Caller, Change, New, ROOT, RenameMode, Result};
 
-const NAME: &str = "user.containers.override_stat";
-const ACCESS: &str = "system.posix_acl_access";
-const DEFAULT: &str = "system.posix_acl_default";
-const CAPABILITY: &str = "security.capability";
-const ROOT_USER: Caller = Caller::new(0, 0, 0);
+pub const NAME: &str = "user.containers.override_stat";
+pub const ACCESS: &str = "system.posix_acl_access";
+pub const DEFAULT: &str = "system.posix_acl_default";
+pub const CAPABILITY: &str = "security.capability";
+pub const ROOT_USER: Caller = Caller::new(0, 0, 0);
 
 /// The stored name of an attribute that is kept aside.
-fn aside(name: &str) -> String {
+pub fn aside(name: &str) -> String {
     format!("user.containers.override_{name}")
 }
 
-fn stack(lowers: usize) -> Stack {
+pub fn stack(lowers: usize) -> Stack {
     let mut stack = Stack::new(lowers);
     stack.options.override_stat = true;
     stack
 }
 
 /// As `src/archive` writes it.
-fn kept(tree: &Tree, path: &str, value: &str) {
+pub fn kept(tree: &Tree, path: &str, value: &str) {
     tree.xattr(path, NAME, value.as_bytes());
 }
 
-fn value(tree: &Tree, path: &str) -> String {
+pub fn value(tree: &Tree, path: &str) -> String {
     String::from_utf8(tree.get_xattr(path, NAME).unwrap_or_default()).unwrap()
 }
 
 /// A layer with an object of every type.
-fn fill(tree: &Tree) {
+pub fn fill(tree: &Tree) {
     for (path, value) in [
         ("suid", "0:12:4755:file"),
         ("three", "7:8:0640"),
@@ -55,7 +55,7 @@ fn fill(tree: &Tree) {
 }
 
 /// Mode with type, owner, group, device numbers.
-type Shown = (u32, u32, u32, (u32, u32));
+pub type Shown = (u32, u32, u32, (u32, u32));
 
 fn expected() -> BTreeMap<&'static str, Shown> {
     let me = me();
@@ -74,19 +74,19 @@ fn expected() -> BTreeMap<&'static str, Shown> {
     ])
 }
 
-fn shown(fs: &Fs, path: &str) -> Shown {
+pub fn shown(fs: &Fs, path: &str) -> Shown {
     let attr = fs.attr(path).unwrap();
     (attr.mode, attr.uid, attr.gid, attr.rdev)
 }
 
-fn assert_shown(fs: &Fs, want: &BTreeMap<&str, Shown>) {
+pub fn assert_shown(fs: &Fs, want: &BTreeMap<&str, Shown>) {
     for (path, want) in want {
         assert_eq!(shown(fs, path), *want, "{path}");
     }
 }
 
 /// On disk everything belongs to who mounts, and has no permissions for others and no set-id bits.
-fn assert_private(tree: &Tree) {
+pub fn assert_private(tree: &Tree) {
     let mut pending = vec![tree.0.clone()];
     while let Some(dir) = pending.pop() {
         for entry in std::fs::read_dir(dir).unwrap() {
@@ -253,105 +253,6 @@ fn copy_up_keeps_the_attribute_and_what_is_kept_aside() {
 }
 
 #[test]
-fn the_attributes_are_neither_shown_nor_settable() {
-    let s = stack(1);
-    fill(&s.lower(1));
-    let fs = s.mount();
-    fs.create("new").unwrap();
-    for path in ["suid", "d", "new"] {
-        assert_eq!(fs.overlay.list_xattr(fs.ino(path).unwrap(), ROOT_USER).unwrap(), b"", "{path}");
-        for name in [NAME, &aside(CAPABILITY), &aside("anything")] {
-            assert_eq!(errno(fs.get_xattr(path, name)), libc::ENODATA, "{path} {name}");
-            assert_eq!(errno(fs.set_xattr(path, name, "0:0:4777:file")), libc::EPERM, "{path} {name}");
-            assert_eq!(errno(fs.remove_xattr(path, name)), libc::ENODATA, "{path} {name}");
-        }
-    }
-    assert!(!s.upper().has("suid"), "copied up for nothing");
-}
-
-#[test]
-fn capabilities_are_kept_aside() {
-    let s = stack(1);
-    s.lower(1).file("f", "").file("g", "");
-    s.lower(1).xattr("g", &aside(CAPABILITY), b"below");
-    let fs = s.mount();
-    assert_eq!(fs.get_xattr("g", CAPABILITY).unwrap(), b"below");
-    for path in ["f", "g"] {
-        fs.set_xattr(path, CAPABILITY, "capable").unwrap();
-        assert_eq!(s.upper().get_xattr(path, &aside(CAPABILITY)).unwrap(), b"capable");
-        assert_eq!(s.upper().get_xattr(path, CAPABILITY), None);
-        assert_eq!(fs.get_xattr(path, CAPABILITY).unwrap(), b"capable");
-        assert_eq!(fs.overlay.list_xattr(fs.ino(path).unwrap(), OTHER).unwrap(), b"security.capability\0");
-        fs.remove_xattr(path, CAPABILITY).unwrap();
-        assert_eq!(errno(fs.get_xattr(path, CAPABILITY)), libc::ENODATA);
-    }
-}
-
-/// Version 2; owner, user 77, group, mask, others.
-fn acl(owner: u16, user: u16, group: u16, mask: u16, other: u16) -> Vec<u8> {
-    let mut acl = 2u32.to_le_bytes().to_vec();
-    let none = u32::MAX;
-    for (tag, perm, id) in [(1u16, owner, none), (2, user, 77), (4, group, none), (16, mask, none), (32, other, none)] {
-        acl.extend([tag.to_le_bytes(), perm.to_le_bytes()].concat());
-        acl.extend(id.to_le_bytes());
-    }
-    acl
-}
-
-fn set_acl(fs: &Fs, path: &str, name: &str, acl: &[u8]) -> Result<()> {
-    fs.overlay.set_xattr(fs.ino(path)?, &super::tree::c_string(name), acl, 0, ROOT_USER)
-}
-
-#[test]
-fn access_control_lists_are_kept_aside_and_in_step_with_the_mode() {
-    let s = stack(1);
-    s.lower(1).file("f", "");
-    kept(&s.lower(1), "f", "0:0:4640:file");
-    // One that another program left on disk.
-    s.upper().file("real", "").xattr("real", ACCESS, &acl(6, 6, 4, 6, 0));
-    kept(&s.upper(), "real", "0:0:0660:file");
-    let fs = s.mount();
-    assert_eq!(fs.get_xattr("real", ACCESS).unwrap(), acl(6, 6, 4, 6, 0));
-    set_acl(&fs, "f", ACCESS, &acl(7, 6, 4, 6, 1)).unwrap();
-    assert_eq!(shown(&fs, "f").0, libc::S_IFREG | 0o4761);
-    fs.chmod("f", 0o752).unwrap();
-    assert_eq!(fs.get_xattr("f", ACCESS).unwrap(), acl(7, 6, 4, 5, 2));
-    assert_eq!(s.upper().get_xattr("f", ACCESS), None, "a real one would act on the real owner");
-    // Without the named user it says no more than a mode.
-    let minimal =
-        [&2u32.to_le_bytes()[..], &acl(6, 0, 4, 0, 0)[4..12], &acl(6, 0, 4, 0, 0)[20..28], &acl(6, 0, 4, 0, 0)[36..]];
-    for path in ["f", "real"] {
-        set_acl(&fs, path, ACCESS, &minimal.concat()).unwrap();
-        assert_eq!((shown(&fs, path).0, errno(fs.get_xattr(path, ACCESS))), (libc::S_IFREG | 0o640, libc::ENODATA));
-    }
-    assert_private(&s.upper());
-    settled(&s, fs);
-}
-
-#[test]
-fn default_acls_are_inherited() {
-    let s = stack(1);
-    s.lower(1).dir("d").xattr("d", &aside(DEFAULT), &acl(7, 7, 5, 7, 0));
-    let fs = s.mount();
-    fs.mkdir("e").unwrap();
-    set_acl(&fs, "e", DEFAULT, &acl(7, 7, 5, 7, 0)).unwrap();
-    for dir in ["d", "e"] {
-        let (file, sub) = (format!("{dir}/f"), format!("{dir}/s"));
-        fs.make(&file, New::File, 0o664, 0o077, OTHER).unwrap();
-        fs.make(&sub, New::Directory, 0o777, 0o077, OTHER).unwrap();
-        assert_eq!(shown(&fs, &file).0, libc::S_IFREG | 0o660, "the umask does not count");
-        assert_eq!(fs.get_xattr(&file, ACCESS).unwrap(), acl(6, 7, 5, 6, 0));
-        assert_eq!(errno(fs.get_xattr(&file, DEFAULT)), libc::ENODATA);
-        assert_eq!(fs.get_xattr(&sub, DEFAULT).unwrap(), acl(7, 7, 5, 7, 0));
-        assert_eq!(fs.get_xattr(&sub, ACCESS).unwrap(), acl(7, 7, 5, 7, 0));
-        fs.make(&format!("{sub}/f"), New::File, 0o600, 0, OTHER).unwrap();
-        assert_eq!(fs.get_xattr(&format!("{sub}/f"), ACCESS).unwrap(), acl(6, 7, 5, 0, 0));
-    }
-    assert_private(&s.upper());
-    settled(&s, fs);
-}
-
-#[test]
 fn the_root_shows_what_the_layers_say() {
     let s = stack(2);
     kept(&s.lower(2), "", "0:0:0751:dir");
@@ -419,7 +320,7 @@ const fn case(name: &'static str, run: fn(&Fs) -> Result<()>) -> Case {
     Case { name, build: common_overridden, prepare: None, run, between: &[], fills_in: false, overridden: true }
 }
 
-fn make(fs: &Fs, path: &str, new: New<'_>) -> Result<()> {
+pub fn make(fs: &Fs, path: &str, new: New<'_>) -> Result<()> {
     fs.make(path, new, 0o2775, 0o022, OTHER).map(drop)
 }
 
@@ -448,104 +349,4 @@ fn every_crash_and_failure_leaves_the_old_or_the_new_owner_and_mode() {
             case("rename", |fs| fs.rename("f", "new")),
         ],
     );
-}
-
-const PRIVILEGED: &str = "security.fuseoverlayfs.override_stat";
-
-/// `xattr_permissions=1`; only root can set the attribute.
-fn privileged() -> Option<Stack> {
-    let mut s = stack(1);
-    s.options.privileged_stat = true;
-    super::tree::root().then_some(s)
-}
-
-#[test]
-fn privileged_attributes_hold_owners_of_all_types() {
-    let Some(s) = privileged() else { return };
-    // As fuse-overlayfs 1.10 writes it: with the type in the mode.
-    s.lower(1).file("f", "f").xattr("f", PRIVILEGED, b"5:6:104711").xattr("", PRIVILEGED, b"0:0:40755");
-    s.lower(1).symlink("l", "f").xattr("l", PRIVILEGED, b"7:8:0777:symlink");
-    let fs = s.mount();
-    assert_eq!(shown(&fs, "f"), (libc::S_IFREG | 0o4711, 5, 6, (0, 0)));
-    assert_eq!(shown(&fs, "l"), (libc::S_IFLNK | 0o777, 7, 8, (0, 0)));
-    fs.chmod("f", 0o640).unwrap();
-    let owner = Change { uid: Some(11), gid: Some(12), ..Change::default() };
-    fs.change("l", &owner).unwrap();
-    fs.make("new", New::Symlink("t".as_ref()), 0o777, 0o022, OTHER).unwrap();
-    fs.make("null", New::Node(libc::S_IFCHR, 1, 3), 0o666, 0, ROOT_USER).unwrap();
-    fs.set_xattr("f", CAPABILITY, "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")
-        .unwrap();
-    let want = BTreeMap::from([
-        ("f", (libc::S_IFREG | 0o640, 5, 6, (0, 0))),
-        ("l", (libc::S_IFLNK | 0o777, 11, 12, (0, 0))),
-        ("new", (libc::S_IFLNK | 0o777, OTHER.uid, OTHER.gid, (0, 0))),
-        ("null", (libc::S_IFCHR | 0o666, 0, 0, (1, 3))),
-    ]);
-    assert_shown(&fs, &want);
-    for path in want.keys() {
-        assert!(s.upper().get_xattr(path, PRIVILEGED).is_some(), "{path}");
-        assert!(s.upper().get_xattr(path, NAME).is_none(), "{path}");
-        let list = fs.overlay.list_xattr(fs.ino(path).unwrap(), ROOT_USER).unwrap();
-        let listed = list.split(|&b| b == 0).any(|n| n.starts_with(b"security.fuseoverlayfs."));
-        assert!(!listed, "{path}");
-        assert_eq!(errno(fs.set_xattr(path, PRIVILEGED, "0:0:0")), libc::EPERM);
-    }
-    assert!(fs.get_xattr("f", CAPABILITY).is_ok() && s.upper().get_xattr("f", CAPABILITY).is_none());
-    assert!(s.upper().get_xattr("f", "security.fuseoverlayfs.override_security.capability").is_some());
-    drop(fs);
-    assert_shown(&s.mount(), &want);
-    // The root of upper says it, so that it is found again by who only looks.
-    assert_eq!(s.upper().get_xattr("", PRIVILEGED).unwrap(), b"0:0:40755");
-}
-
-/// Who owns a file could make it root's with a name that root did not use.
-#[test]
-fn privileged_mounts_believe_other_names_only_where_a_root_has_them() {
-    for on_root in [false, true] {
-        let Some(s) = privileged() else { return };
-        s.lower(1).file("f", "").chown("f", 1000, 1000);
-        kept(&s.lower(1), "f", "0:0:4755:file");
-        if on_root {
-            kept(&s.lower(1), "", "0:0:0755:dir");
-        }
-        let fs = s.mount();
-        let (mode, uid, ..) = shown(&fs, "f");
-        assert_eq!((mode & 0o7777, uid), if on_root { (0o4755, 0) } else { (0o644, 1000) });
-        // A copy has one name only.
-        fs.chmod("f", 0o711).unwrap();
-        assert!(s.upper().get_xattr("f", NAME).is_none() && s.upper().get_xattr("f", PRIVILEGED).is_some());
-    }
-}
-
-/// fuse-overlayfs before 1.14 has a name of its own: what it began is gone on with, so that it can read it again.
-#[test]
-fn an_upper_directory_of_fuse_overlayfs_keeps_its_name() {
-    const THEIRS: &str = "user.fuseoverlayfs.override_stat";
-    let s = stack(1);
-    kept(&s.lower(1), "", "0:0:0755:dir");
-    s.lower(1).file("below", "");
-    kept(&s.lower(1), "below", "1:2:0640:file");
-    // It copies the attribute of the lower file and adds its own.
-    s.upper().xattr("", THEIRS, b"3:4:40711").file("f", "").xattr("f", THEIRS, b"5:6:104711");
-    kept(&s.upper(), "f", "1:2:0640:file");
-    let fs = s.mount();
-    assert_eq!(shown(&fs, ""), (libc::S_IFDIR | 0o711, 3, 4, (0, 0)));
-    assert_eq!(shown(&fs, "f"), (libc::S_IFREG | 0o4711, 5, 6, (0, 0)));
-    assert_eq!(shown(&fs, "below"), (libc::S_IFREG | 0o640, 1, 2, (0, 0)));
-    fs.chmod("below", 0o600).unwrap();
-    assert_eq!(s.upper().get_xattr("below", THEIRS).unwrap(), b"1:2:0600:file");
-    assert!(s.upper().get_xattr("below", NAME).is_none());
-    drop(fs);
-    assert_eq!(shown(&s.mount(), "below"), (libc::S_IFREG | 0o600, 1, 2, (0, 0)));
-}
-
-/// A pipe that passes for a file would hold up whoever opens it.
-#[test]
-fn only_a_file_stands_for_something_else() {
-    let Some(s) = privileged() else { return };
-    s.lower(1).fifo("p").xattr("p", PRIVILEGED, b"0:0:0644:file").symlink("l", "x");
-    s.lower(1).xattr("l", PRIVILEGED, b"0:0:0644:char-1-3").fifo("q").xattr("q", PRIVILEGED, b"1:2:0644:pipe");
-    let fs = s.mount();
-    assert_eq!((errno(fs.attr("p")), errno(fs.attr("l"))), (libc::EINVAL, libc::EINVAL));
-    assert_eq!(shown(&fs, "q"), (libc::S_IFIFO | 0o644, 1, 2, (0, 0)));
 }

@@ -44,7 +44,11 @@ fn without_image_a(store: &Store) -> bool {
     store.find("a").is_err() && store.find(&a.id().to_string()).is_err()
 }
 
-fn scenarios() -> Vec<Scenario> {
+fn scenarios() -> impl Iterator<Item = Scenario> {
+    adding().into_iter().chain(removing())
+}
+
+fn adding() -> Vec<Scenario> {
     vec![
         Scenario {
             name: "first command",
@@ -76,6 +80,32 @@ fn scenarios() -> Vec<Scenario> {
             keeps: |store| keeps_all(store) && store.find("b").is_ok(),
         },
         Scenario {
+            name: "create a writable layer",
+            prepare,
+            change: |store| store.create_writable(&two().0.id(), None, Some("new")).map(drop),
+            done: |store| store.lease("new").is_ok(),
+            keeps: keeps_all,
+        },
+        Scenario {
+            name: "lease",
+            prepare,
+            change: |store| store.lease("old").and_then(|l| l.mounted(Path::new("/mnt"), false)),
+            done: |_| true,
+            keeps: keeps_all,
+        },
+        Scenario {
+            name: "put a blob",
+            prepare,
+            change: |store| store.put_blob(&mut &b"orphan"[..], None).map(drop),
+            done: |store| store.blob(&Digest::of(b"orphan")).is_ok(),
+            keeps: keeps_all,
+        },
+    ]
+}
+
+fn removing() -> Vec<Scenario> {
+    vec![
+        Scenario {
             name: "untag",
             prepare,
             change: |store| store.remove_image("a", false).map(drop),
@@ -104,32 +134,11 @@ fn scenarios() -> Vec<Scenario> {
             keeps: |_| true,
         },
         Scenario {
-            name: "create a writable layer",
-            prepare,
-            change: |store| store.create_writable(&two().0.id(), None, Some("new")).map(drop),
-            done: |store| store.lease("new").is_ok(),
-            keeps: keeps_all,
-        },
-        Scenario {
             name: "remove a writable layer",
             prepare,
             change: |store| store.remove_writable("old"),
             done: |store| store.writable("old").is_err(),
             keeps: |store| store.find("keep").is_ok(),
-        },
-        Scenario {
-            name: "lease",
-            prepare,
-            change: |store| store.lease("old").and_then(|l| l.mounted(Path::new("/mnt"), false)),
-            done: |_| true,
-            keeps: keeps_all,
-        },
-        Scenario {
-            name: "put a blob",
-            prepare,
-            change: |store| store.put_blob(&mut &b"orphan"[..], None).map(drop),
-            done: |store| store.blob(&Digest::of(b"orphan")).is_ok(),
-            keeps: keeps_all,
         },
     ]
 }
