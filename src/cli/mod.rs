@@ -10,6 +10,7 @@ mod context;
 mod demo;
 mod df;
 mod diff;
+mod engine;
 mod entries;
 mod export;
 mod history;

@@ -2,13 +2,12 @@
 
 use super::complain;
 use super::context::Context;
-use super::mount::engine_root;
+use super::engine::Engine;
 use super::mounted::{Mounted, is_path};
 use super::names::nothing_named;
 use super::options::layers;
 use super::reading::WritableTree;
 use crate::archive::Limits;
-use crate::engine::{self, Found};
 use crate::image::container::{Format, ImageInSource, Source, Spool, Wanted};
 use crate::image::format::printable;
 use crate::image::location::{ImageArg, Location};
@@ -196,12 +195,8 @@ impl PlaceArgs {
                 }
                 Ok(target)
             }
-            Location::ContainersStorage(name) => {
-                self.in_engine(text, "containers/storage", |root| engine::containers_storage(root, name, layers))
-            }
-            Location::DockerStore(name) => {
-                self.in_engine(text, "docker", |root| engine::docker_store(root, name, layers))
-            }
+            Location::ContainersStorage(name) => self.in_engine(text, Engine::Containers, name, layers),
+            Location::DockerStore(name) => self.in_engine(text, Engine::Docker, name, layers),
             Location::Oci { path, reference } | Location::OciArchive { path, reference } => {
                 self.in_archive(place, path, Format::Oci, reference.as_deref())
             }
@@ -211,14 +206,8 @@ impl PlaceArgs {
         }
     }
 
-    fn in_engine(
-        &self,
-        name: &str,
-        usual: &str,
-        find: impl FnOnce(&Path) -> engine::Result<Found>,
-    ) -> anyhow::Result<Target> {
-        let root = self.storage_root.clone().map_or_else(|| engine_root(usual), Ok)?;
-        let found = find(&std::path::absolute(root)?)?;
+    fn in_engine(&self, shown: &str, engine: Engine, name: &str, layers: Option<usize>) -> anyhow::Result<Target> {
+        let found = engine.find(self.storage_root.as_deref(), name, layers)?;
         let (upper, lower) = match (&found.work, found.lower.split_first()) {
             (Some(_), Some((upper, lower))) => (Some(upper.as_path()), lower),
             _ => (None, found.lower.as_slice()),
@@ -229,7 +218,7 @@ impl PlaceArgs {
         layers.iter_mut().zip(known).for_each(|(layer, known)| layer.facts = known);
         allow_descriptors();
         let image = found.config.as_ref().map(Document::digest);
-        Ok(Target { config: found.config, ..Target::new(Merged::of_directories(name, image, layers)?) })
+        Ok(Target { config: found.config, ..Target::new(Merged::of_directories(shown, image, layers)?) })
     }
 
     fn in_archive(

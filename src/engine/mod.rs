@@ -4,6 +4,7 @@
 //! Everything read there is untrusted: an id becomes a path only after it was checked, no symbolic link is followed
 //! below the storage, and files and chains have limits.
 
+mod conf;
 mod containers;
 mod docker;
 mod read;
@@ -14,6 +15,7 @@ use crate::image::format::layer_count;
 use crate::image::{Config, Document};
 use std::path::PathBuf;
 
+pub use conf::{StorageConf, storage_conf};
 pub use containers::containers_storage;
 pub use docker::docker_store;
 
@@ -48,8 +50,14 @@ pub enum Error {
         /// What is missing.
         missing: &'static str,
     },
+    /// The directory is not there.
+    #[error("there is no {path}, where the engine would keep its images; give the right directory with --storage-root", path = path.display())]
+    NoDirectory {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Nothing of that name.
-    #[error("no image or container {name:?} in {path}", path = path.display())]
+    #[error("no image or container {name:?} in {path}; another storage is named with --storage-root", path = path.display())]
     NotFound {
         /// As given.
         name: String,

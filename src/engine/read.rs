@@ -1,6 +1,7 @@
 //! Reading an engine's storage: by descriptors below its root, no symbolic link followed, nothing endless.
 
 use super::{Error, Result};
+use crate::image::MOST_LAYERS;
 use crate::image::digest::Digest;
 use crate::image::{Config, Document};
 use crate::sys::{self, Access, At, Errno};
@@ -12,9 +13,6 @@ use std::path::{Path, PathBuf};
 
 /// Longest file that is read, in bytes: lists of all layers of a large machine have a few MiB.
 const LONGEST: u64 = 64 << 20;
-
-/// Longest chain of layers that is followed; engines refuse more than 500.
-const MOST_LAYERS: usize = 1000;
 
 /// Attribute in which rootless tools keep owners and devices.
 const OVERRIDE_STAT: &CStr = c"user.containers.override_stat";
@@ -28,7 +26,10 @@ pub struct Storage {
 impl Storage {
     /// Opens the directory that the user named.
     pub fn open(path: &Path) -> Result<Self> {
-        let root = sys::open_root(path).map_err(io("open", path))?;
+        let root = match sys::open_root(path) {
+            Err(e) if e.is(Errno::NOENT) => return Err(Error::NoDirectory { path: path.to_owned() }),
+            opened => opened.map_err(io("open", path))?,
+        };
         Ok(Self { root, path: path.to_owned() })
     }
 

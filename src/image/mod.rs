@@ -31,6 +31,11 @@ pub mod reference;
 pub mod time;
 pub mod writer;
 
+/// The most layers that an image may have, in the store, in an archive or in an engine's storage. Docker takes 127, podman and
+/// kernel overlayfs 500. Each is a descriptor of every mount, and what looking into all of them costs grows with the square of
+/// their number.
+pub const MOST_LAYERS: usize = 1000;
+
 pub use config::{Config, History};
 pub use digest::{ChainId, DiffId, Digest};
 pub use document::{Descriptor, Document, Index, Manifest};

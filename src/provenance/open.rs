@@ -9,16 +9,13 @@ use super::walk;
 use super::{Error, Result, settle};
 use crate::archive::{Expected, Limits};
 use crate::image::container::{ImageInSource, Source};
-use crate::image::{Config, Digest, Document};
+use crate::image::{Config, Digest, Document, MOST_LAYERS};
 use crate::sys::Errno;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-/// The most layers of an archive: what they cost together grows with the square of their number.
-const MOST_LAYERS: usize = 1000;
 
 /// A layer that is a directory, as a mount would stack it.
 #[derive(Clone, Debug, Default)]

@@ -1,5 +1,6 @@
 //! What can go wrong, as sentences that name the path and what to do.
 
+use crate::image::MOST_LAYERS;
 use crate::image::format::layer_count;
 use crate::sys::{self, Errno};
 use std::path::{Path, PathBuf};
@@ -128,6 +129,9 @@ pub enum Error {
     /// An image is not what it should be.
     #[error("{0}")]
     Image(#[from] crate::image::Error),
+    /// An image of more layers than [`MOST_LAYERS`].
+    #[error("it has {0} layers, and {MOST_LAYERS} at most are taken; join some of them")]
+    TooManyLayers(usize),
     /// A layer cannot be unpacked.
     #[error("{what}: {source}")]
     Layer {

@@ -11,7 +11,7 @@ use super::tree::{self, Facts};
 use super::unpack::{Task, Unpacking, in_parallel};
 use crate::archive::{self, Form, Limits, Owners, Pending};
 use crate::image::digest::{ChainId, DiffId, Digest};
-use crate::image::{Config, Document, Manifest, Reference};
+use crate::image::{Config, Document, MOST_LAYERS, Manifest, Reference};
 use crate::sys::{self, LockKind};
 use std::sync::atomic::AtomicBool;
 
@@ -39,6 +39,9 @@ impl Store {
         let Incoming { documents, layers, references, limits } = incoming;
         references.iter().try_for_each(super::image::check_tag)?;
         self.stop.check()?;
+        if layers.len() > MOST_LAYERS {
+            return Err(Error::TooManyLayers(layers.len()));
+        }
         let mut load = Load::new(self, layers)?;
         let known = match &documents {
             Documents::Given { config, .. } => load.pin_image(Digest::of(config))?,

@@ -155,3 +155,43 @@ fn a_hostile_storage_is_refused() {
     put(&bed.p("podman"), "overlay-layers/layers.json", circle.to_string());
     assert!(bed.fails(mount).contains("in a circle"));
 }
+
+/// As the engine does it itself: containers-storage.conf(5).
+#[test]
+fn the_storage_is_where_storage_conf_says() {
+    let bed = Bed::new();
+    podman(&bed);
+    bed.write(
+        "storage.conf",
+        format!("[storage]\ndriver = \"overlay\"\ngraphroot = {:?}\n", bed.p("podman")).as_bytes(),
+    );
+    fs::create_dir_all(bed.p("config/containers")).unwrap();
+    bed.write("config/containers/storage.conf", b"[storage]\nrootless_storage_path = \"$HOME/pod${KIND}\"\n");
+    let run = |image: &str, env: &[(&str, &str)]| {
+        let mut command = bed.command(["ls", image]);
+        command.env("HOME", bed.dir()).env_remove("XDG_DATA_HOME").env_remove("XDG_CONFIG_HOME");
+        let output = command.env_remove("CONTAINERS_STORAGE_CONF").envs(env.iter().copied()).output().unwrap();
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let named = ("CONTAINERS_STORAGE_CONF", "storage.conf");
+    let (done, said) = run("containers-storage:web:1", &[named]);
+    assert!(done && said.contains("app"), "{said}");
+    let (done, said) = run("containers-storage:other", &[named]);
+    let expected = "/podman; another storage is named with --storage-root\n";
+    assert!(!done && said.contains("no image or container \"other\" in /") && said.ends_with(expected), "{said}");
+    let (done, said) = run("containers-storage:web:1", &[("CONTAINERS_STORAGE_CONF", "nowhere")]);
+    assert!(!done && said.contains("there is no nowhere, which CONTAINERS_STORAGE_CONF names"), "{said}");
+    // As `podman unshare` runs it.
+    let config = bed.p("config");
+    let user = [("_CONTAINERS_ROOTLESS_UID", "1000"), ("XDG_CONFIG_HOME", config.to_str().unwrap())];
+    let (done, said) = run("containers-storage:web:1", &[user[0], user[1], ("KIND", "man")]);
+    assert!(done && said.contains("app"), "{said}");
+    let (done, said) = run("containers-storage:web:1", &[user[0]]);
+    assert!(
+        !done && said.contains("there is no ") && said.contains("/.local/share/containers/storage, where"),
+        "{said}"
+    );
+    bed.write("config/containers/storage.conf", b"storage: yes\n");
+    let (done, said) = run("containers-storage:web:1", &user);
+    assert!(!done && said.contains("storage.conf: it is no storage.conf: "), "{said}");
+}

@@ -3,13 +3,13 @@
 use super::held::{Held, Writable};
 use super::kernel;
 use crate::cli::context::Context;
+use crate::cli::engine::Engine;
 use crate::cli::options::MountOptions;
-use crate::engine::{self, Found};
+use crate::engine::Found;
 use crate::image::location::{ImageArg, Location};
 use crate::overlay;
 use crate::store::{Lease, NewWritable, Pin, Store};
-use crate::sys::process::is_root;
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
@@ -161,10 +161,8 @@ pub fn find(
             bail!("--storage-root is for containers-storage: and docker-store:; the store is given with --root")
         }
         Location::Store(name) => from_store(&name, layers, how, read_only, open(context, mountpoint)?),
-        Location::ContainersStorage(name) => {
-            from_engine(how, "containers/storage", |root| engine::containers_storage(root, &name, layers))
-        }
-        Location::DockerStore(name) => from_engine(how, "docker", |root| engine::docker_store(root, &name, layers)),
+        Location::ContainersStorage(name) => from_engine(how, Engine::Containers, &name, layers),
+        Location::DockerStore(name) => from_engine(how, Engine::Docker, &name, layers),
         Location::Oci { .. } | Location::OciArchive { .. } | Location::DockerArchive { .. } => {
             let image = image.to_string_lossy();
             bail!("{image} must be unpacked first; load it with: laminafs load {image}")
@@ -172,17 +170,11 @@ pub fn find(
     }
 }
 
-/// The layers of an engine, whose storage is usually `usual` below /var/lib, or below the user's data.
-fn from_engine(
-    how: &ImageArgs,
-    usual: &str,
-    find: impl FnOnce(&Path) -> engine::Result<Found>,
-) -> anyhow::Result<Ground> {
+fn from_engine(how: &ImageArgs, engine: Engine, name: &str, layers: Option<usize>) -> anyhow::Result<Ground> {
     if how.name.is_some() || how.rm {
         bail!("an engine's layers are mounted read-only, or with --tmpfs-upper; load the image for a writable layer");
     }
-    let root = how.storage_root.clone().map_or_else(|| engine_root(usual), Ok)?;
-    let found = find(&std::path::absolute(root)?)?;
+    let found = engine.find(how.storage_root.as_deref(), name, layers)?;
     if found.lower.is_empty() {
         bail!("there are no layers, so that there is nothing to mount");
     }
@@ -220,14 +212,4 @@ fn from_store(
     let new = NewWritable { layers, name: how.name.as_deref(), ephemeral: how.rm };
     let lease = store.lease_new(&image.id, new)?;
     Ok(Ground::leased(store, lease, true))
-}
-
-/// Where an engine keeps its images unless it is told otherwise.
-pub fn engine_root(usual: &str) -> anyhow::Result<PathBuf> {
-    if is_root() {
-        return Ok(Path::new("/var/lib").join(usual));
-    }
-    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let data = variable("XDG_DATA_HOME").or_else(|| Some(variable("HOME")?.join(".local/share")));
-    Ok(data.context("where is the engine's storage? HOME is not set; give it with --storage-root")?.join(usual))
 }

@@ -20,7 +20,6 @@ use crate::sys::process::{self, Reporter, Side};
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Parser};
 use held::Held;
-pub use image::engine_root;
 use image::{Ground, ImageArgs};
 use sd_notify::NotifyState;
 use std::ffi::OsString;

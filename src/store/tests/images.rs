@@ -301,3 +301,13 @@ fn archives_without_manifest_are_loaded() {
         assert_sound(&store);
     }
 }
+
+#[test]
+fn an_image_of_too_many_layers_is_refused() {
+    let (place, blob) = (place(), gzip(&[0; 1024]));
+    let store = open(&place);
+    let sample = Sample::of_blobs("tall", vec![(vec![0; 1024], blob); 1001]);
+    let e = store.load(sample.incoming(&["tall"]), None).unwrap_err();
+    assert_eq!(e.to_string(), "it has 1001 layers, and 1000 at most are taken; join some of them");
+    assert_eq!((sample.asked(), store.images().unwrap().len()), (0, 0));
+}
