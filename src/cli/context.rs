@@ -1,7 +1,7 @@
 //! What commands that use the store have in common: where it is.
 
 use crate::store::{Error, Store};
-use crate::sys::process::is_root;
+use crate::sys::process::{is_root, raise_nofile_limit};
 use anyhow::{Context as _, bail};
 use std::path::{Path, PathBuf};
 
@@ -59,4 +59,11 @@ impl Context {
         let root = self.root()?;
         Store::open(&root).with_context(|| format!("cannot open the image store {}", Path::display(&root)))
     }
+}
+
+/// For what has many layers: each takes a descriptor, and each directory on the way to those that are being read.
+pub fn allow_descriptors() {
+    // Not inside of the macro, which does nothing where nobody reads the log.
+    let limit = raise_nofile_limit();
+    log::debug!("up to {limit} descriptors");
 }

@@ -1,6 +1,6 @@
 //! `laminafs load`: images from archives and layouts come into the store.
 
-use super::context::Context;
+use super::context::{Context, allow_descriptors};
 use super::interrupt::Interrupt;
 use super::limits::{LimitArgs, advise};
 use super::progress::{self, Layers};
@@ -54,6 +54,7 @@ struct Place {
 /// Loads every image that is asked for; after a failure it goes on with the next.
 pub fn run(args: &LoadArgs, context: &Context) -> Result<(), Failure> {
     let place = place(args)?;
+    allow_descriptors();
     let store = context.store()?;
     let spool_dir = store.spool_dir();
     let spool = Spool::new(&spool_dir);

@@ -1,7 +1,7 @@
 //! What the inspecting commands look into: an image wherever it is, a writable layer, a mount, or plain directories.
 
 use super::complain;
-use super::context::Context;
+use super::context::{Context, allow_descriptors};
 use super::engine::Engine;
 use super::mounted::{Mounted, is_path};
 use super::names::nothing_named;
@@ -14,7 +14,6 @@ use crate::image::location::{ImageArg, Location};
 use crate::image::{Config, Document, Platform, Reference};
 use crate::provenance::{LayerDirectory, Merged, Number, Stack, facts};
 use crate::store::{Error, Image, Pin, Store};
-use crate::sys::process::raise_nofile_limit;
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
@@ -268,11 +267,6 @@ fn first_layers(path: &Path) -> (PathBuf, Option<usize>) {
         Some((file, number)) if !path.exists() => (file, Some(number)),
         _ => (path.to_owned(), None),
     }
-}
-
-/// Each layer takes one, and each directory on the way to those that are being read.
-fn allow_descriptors() {
-    log::debug!("up to {} descriptors", raise_nofile_limit());
 }
 
 fn directories(name: &str, stack: Stack<'_>, layers: Option<usize>) -> anyhow::Result<Target> {

@@ -180,3 +180,18 @@ fn a_load_that_is_told_to_end_leaves_nothing() {
     assert!(ended > 0, "none was ended");
     assert!(bed.ok("verify").ends_with(": sound\n"));
 }
+
+/// The soft limit of descriptors is raised to the hard one: shells have 1,024 as a rule.
+#[test]
+fn images_of_many_layers_need_no_other_limit_of_descriptors() {
+    let layer: &[Entry<'_>] = &[("d/e/f", "x")];
+    let image = Sample::new(1, &[layer; 100]);
+    let bed = Bed::new();
+    bed.write("i.tar", &docker_archive(&[(&image, &["a:latest"])]));
+    for line in ["load -q -i i.tar", "ls a:latest", "ls docker-archive:i.tar"] {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &format!("ulimit -Sn 100; exec \"$0\" {line}"), super::harness::PROGRAM]);
+        let output = command.env("LAMINAFS_ROOT", bed.root()).current_dir(bed.dir()).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{line}: {output:?}");
+    }
+}
