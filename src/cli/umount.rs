@@ -3,10 +3,10 @@
 use super::complain;
 use super::context::Context;
 use super::options::NAME;
-use crate::fuse::{connection, daemon_of, unmount};
+use crate::fuse::{daemon_of, unmount};
 use crate::store::{Error, MountRecord, Store};
-use crate::sys;
 use crate::sys::process::{is_root, open_pid, user, wait_pid};
+use crate::sys::{self, EndOfMount};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use std::ffi::OsString;
@@ -130,21 +130,19 @@ pub fn unmount_and_wait(mountpoint: &Path, lazy: bool) -> anyhow::Result<()> {
     }
     let daemon = find_daemon(&path).with_context(failed)?;
     let dev = sys::mount_at(&path).ok().map(|mount| mount.dev);
-    let connection = dev.and_then(connection);
+    let end = EndOfMount::watch(&path).ok();
     unmount(&path, lazy).map_err(|e| explain(e, &path)).with_context(failed)?;
     let Some((pid, daemon)) = daemon.filter(|_| !lazy) else { return Ok(()) };
     if wait_pid(daemon.as_fd(), Some(MOMENT))? {
         return Ok(());
     }
-    // When the kernel unmounts a file system for the last time, its connection is gone at once, and what the daemon does from
-    // then on ends by itself.
-    let lives = connection
-        .is_some_and(|connection| connection.exists())
-        .then(|| "another mount has it as a layer, or it is mounted elsewhere too".to_owned());
-    match dev.and_then(|dev| used_elsewhere(dev, pid)).or(lives) {
-        Some(why) => complain(&format!("note: {} is unmounted; its daemon goes on: {why}", path.display())),
-        None => wait_for_data(daemon.as_fd(), &path)?,
+    // What the daemon does after the last unmount ends by itself. The device number may be another file system's by then.
+    if end.map_or(Ok(true), |end| end.has_come())? {
+        return wait_for_data(daemon.as_fd(), &path);
     }
+    let why = dev.and_then(|dev| used_elsewhere(dev, pid));
+    let why = why.unwrap_or_else(|| "another mount has it as a layer, or it is mounted elsewhere too".to_owned());
+    complain(&format!("note: {} is unmounted; its daemon goes on: {why}", path.display()));
     Ok(())
 }
 

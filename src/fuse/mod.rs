@@ -26,4 +26,4 @@ pub use capabilities::{Mask, NotMaskable};
 pub use ids::{IdMap, IdRange, Ids};
 pub use mount::{NO_SYMFOLLOW, Switches, remount, switches};
 pub use session::{Data, MountError, Options, Session, Unmounter, check_mountpoint};
-pub use unmount::{connection, daemon_of, unmount};
+pub use unmount::{daemon_of, unmount};

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use super::about;
@@ -16,13 +16,6 @@ use crate::sys::{self, Errno};
 pub fn daemon_of(path: &Path) -> io::Result<Option<u32>> {
     let value = about::read(path, about::PID)?;
     Ok(value.and_then(|value| std::str::from_utf8(&value).ok()?.parse().ok()))
-}
-
-/// Where the kernel lists the FUSE file system of this device number as long as it lives; `None` where it lists none, as in
-/// containers without fusectl.
-pub fn connection(dev: u64) -> Option<PathBuf> {
-    let place = Path::new("/sys/fs/fuse/connections").join(rustix::fs::minor(dev).to_string());
-    place.exists().then_some(place)
 }
 
 /// Takes away what is mounted at `path`, itself as root and through fusermount3 as anybody else.

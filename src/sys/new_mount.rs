@@ -1,6 +1,7 @@
 //! File systems of the kernel's own: made, mounted, and waited for (`fsopen(2)`, Linux 5.2).
 
 use super::{Error, Fd, Result, reading};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::CWD;
 use rustix::fs::inotify;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MoveMountFlags};
@@ -95,6 +96,12 @@ impl EndOfMount {
         Ok(Self(watch))
     }
 
+    /// Whether that has happened.
+    pub fn has_come(&self) -> Result<bool> {
+        let mut watch = [PollFd::new(&self.0, PollFlags::IN)];
+        Ok(reading("poll", || rustix::event::poll(&mut watch, Some(&Timespec::default())))? > 0)
+    }
+
     /// Blocks until then.
     pub fn wait(&self) -> Result<()> {
         let mut buffer = [MaybeUninit::uninit(); 1024];
@@ -150,14 +157,15 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         attach(mount.as_fd(), tmp.path()).unwrap();
         assert!(tmp.path().join("d").is_dir());
-        let end = EndOfMount::watch(tmp.path()).unwrap();
+        let [end, asked] = [(); 2].map(|()| EndOfMount::watch(tmp.path()).unwrap());
         let busy = open_root(tmp.path()).unwrap();
         let place = tmp.path().to_owned();
         umount(&place, true).unwrap();
         let waiter = std::thread::spawn(move || end.wait().unwrap());
         std::thread::sleep(std::time::Duration::from_millis(50));
-        assert!(!waiter.is_finished());
+        assert!(!waiter.is_finished() && !asked.has_come().unwrap());
         drop((busy, mount));
         waiter.join().unwrap();
+        assert!(asked.has_come().unwrap());
     }
 }

@@ -159,7 +159,7 @@ fn counts() -> String {
 }
 
 /// A step that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Ends the daemons when nothing moves any more, which ends every call that waits for them with an error.
 fn watch() {

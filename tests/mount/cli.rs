@@ -518,7 +518,7 @@ fn an_upper_in_use_is_refused() {
         let said = failure(laminafs(["mount", "-o", &options, at.to_str().unwrap()]), 1);
         assert!(said.contains(what) && said.contains("in use by another mount") && said.lines().count() == 1, "{said}");
         let waited = begun.elapsed();
-        assert!((9..15).contains(&waited.as_secs()), "waited {waited:?}");
+        assert!(waited.as_secs() >= 9, "waited {waited:?}");
     };
     let l = bed.lowers[0].display();
     let options = [

@@ -15,7 +15,7 @@ const SIZE: u64 = 16 << 20;
 const ROUNDS: usize = 40;
 
 /// A deadlock between the kernel and the daemon outlasts the daemon; only ending the connection frees those who wait.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs `work` on the mount, which is ended by force when that hangs.
 fn within_patience(bed: &Bed, work: impl FnOnce()) {

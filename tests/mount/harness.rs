@@ -18,11 +18,11 @@ use super::snapshot::{self, Snapshot};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_laminafs");
 
-/// For every call of a program.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// For every call of a program, and for all else that has to come: for what hangs, and not for how fast anything is.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A test that has not ended its mount by then hangs: its daemon is killed, which ends all its waiting calls.
-const WATCHDOG: Duration = Duration::from_secs(240);
+const WATCHDOG: Duration = Duration::from_secs(600);
 
 /// Between fork and exec a child holds copies of all descriptors, locks included. Tests that mind take this for reading.
 static SPAWNING: RwLock<()> = RwLock::new(());
@@ -73,9 +73,8 @@ pub fn run_within(command: &mut Command, limit: Duration) -> Output {
         panic!("{command:?} hangs; it said {:?}", err.recv_timeout(Duration::from_secs(1)).map(text_of));
     };
     // The daemon must not keep the caller's pipes open.
-    let wait = Duration::from_secs(5);
-    let stdout = out.recv_timeout(wait).unwrap_or_else(|_| panic!("{command:?}: standard output stays open"));
-    let stderr = err.recv_timeout(wait).unwrap_or_else(|_| panic!("{command:?}: standard error stays open"));
+    let stdout = out.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{command:?}: standard output stays open"));
+    let stderr = err.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{command:?}: standard error stays open"));
     Output { status, stdout, stderr }
 }
 
@@ -272,7 +271,7 @@ impl Bed {
     /// Unmounts, and makes sure that the daemon is gone and nothing stays.
     pub fn unmount(&mut self) {
         let Some(pid) = self.pid.take() else { return };
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + PATIENCE;
         loop {
             let output = laminafs([Path::new("umount"), &self.m]);
             if output.status.success() {

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use super::harness::{
     Bed, PATIENCE, Setup, drop_caches, entries, only_one_drops_caches, put, require, run, run_within, text_of, until,
@@ -58,7 +57,7 @@ fn a_limit_of_128_descriptors() {
     bed.sh("chown -R 5:5 . && find . -name f16 -delete");
     assert_eq!(walk(&bed.m), total - 300);
     let script = "for n in 1 2 3 4; do (cp -a . ../copy$n) & done; wait; rm -r ../copy1 ../copy2 ../copy3 ../copy4";
-    let limit = Duration::from_secs(120);
+    let limit = PATIENCE * 2;
     assert!(run_within(Command::new("sh").args(["-euc", script]).current_dir(&bed.m), limit).status.success());
     assert!(bed.descriptors() <= 128, "{}", bed.descriptors());
     bed.remount();

@@ -94,13 +94,18 @@ fn an_interrupted_save_leaves_nothing() {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let there =
         || fs::read_dir(bed.dir()).unwrap().any(|e| e.unwrap().file_name().to_str().unwrap().starts_with(".laminafs-"));
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while !there() {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    // From when the signals are held back a thread waits for them, which removes the file.
+    let pid = child.id();
+    let holds = || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let held = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
+        u64::from_str_radix(held, 16).unwrap() & 1 << (libc::SIGTERM - 1) != 0
+    };
+    while !(there() && holds()) {
         assert!(std::time::Instant::now() < end && child.try_wait().unwrap().is_none(), "it never began");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    // A moment for the thread that removes the file.
-    std::thread::sleep(std::time::Duration::from_millis(100));
     // As for all that a shell starts in the background.
     assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
     std::thread::sleep(std::time::Duration::from_millis(100));

@@ -70,7 +70,7 @@ struct Long(mpsc::Receiver<()>, u32);
 impl Read for Long {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         // Nobody sends: the other layer, and with it the sender, is gone when it has failed.
-        self.0.recv_timeout(Duration::from_secs(20)).unwrap_err();
+        self.0.recv_timeout(Duration::from_secs(120)).unwrap_err();
         std::thread::sleep(Duration::from_millis(5));
         self.1 -= 1;
         let len = if self.1 == 0 { 0 } else { buf.len().min(1000) };
