@@ -52,5 +52,7 @@ pub use error::{Error, Result};
 pub use form::{Form, OVERRIDE_STAT, Owners};
 pub use list::{Data, Each, entries};
 pub use names::Kind;
+pub(crate) use names::{join, parts, split};
 pub use pending::Pending;
+pub(crate) use tree::MAX_LINKS;
 pub use write::Writer;

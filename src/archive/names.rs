@@ -45,7 +45,7 @@ pub(super) fn normalise(name: &[u8], limits: &Limits) -> Result<Vec<u8>, &'stati
 }
 
 /// The directory and the last part of a path; the root has neither.
-pub(super) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     match path.iter().rposition(|b| *b == b'/') {
         _ if path.is_empty() => None,
         None => Some((b"", path)),
@@ -53,13 +53,13 @@ pub(super) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// The components of a path.
-pub(super) fn parts(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
-    path.split(|b| *b == b'/').filter(|part| !part.is_empty())
+/// The components of a path or of the target of a link, but for those that lead nowhere.
+pub(crate) fn parts(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    path.split(|b| *b == b'/').filter(|part| !matches!(*part, b"" | b"."))
 }
 
 /// A path with one more component.
-pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+pub(crate) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }
 

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// Symbolic links that one path may go through, as the kernel has it.
-const MAX_LINKS: u32 = 40;
+pub(crate) const MAX_LINKS: u32 = 40;
 
 /// A layer being written, and the directory in it that was entered last.
 pub(super) struct Tree<'a> {
@@ -161,8 +161,7 @@ impl<'a> Tree<'a> {
                     if target.starts_with(b"/") {
                         self.way.clear();
                     }
-                    let parts = target.split(|b| *b == b'/').filter(|part| !matches!(*part, b"" | b"."));
-                    for part in parts.rev() {
+                    for part in names::parts(&target).rev() {
                         self.linked += 1;
                         todo.push_front(part.to_vec());
                     }

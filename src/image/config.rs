@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 ///
 /// Fields that are not known here are kept, so that a commit passes them on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub struct Config {
     /// When the image was made, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,6 +52,7 @@ pub struct Config {
 /// The `config` part of a configuration: how a container is run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+#[serde(expecting = "an object")]
 pub struct RunConfig {
     /// `user[:group]`, names or numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,6 +118,7 @@ fn words<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Opti
 
 /// The layers of an image by the digests of their uncompressed tars.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub struct RootFs {
     /// Always `layers`.
     #[serde(rename = "type")]
@@ -133,6 +136,7 @@ impl Default for RootFs {
 
 /// One step in the making of an image.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub struct History {
     /// When, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]

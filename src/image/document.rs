@@ -92,6 +92,7 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<u64, 
 /// `D` is [`AnyDigest`] in an index, where entries that nobody asks for may use other algorithms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(expecting = "an object")]
 pub struct Descriptor<D = Digest> {
     /// The kind; empty when it was not given.
     #[serde(default, deserialize_with = "null_default", skip_serializing_if = "String::is_empty")]
@@ -146,6 +147,7 @@ impl<D> Descriptor<D> {
 /// A manifest: the configuration and the layers of one image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(expecting = "an object")]
 pub struct Manifest {
     /// Always 2.
     pub schema_version: u64,
@@ -203,6 +205,7 @@ impl Manifest {
 /// An index or manifest list: one image for several platforms, or the contents of a layout.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(expecting = "an object")]
 pub struct Index {
     /// Always 2.
     pub schema_version: u64,
@@ -290,6 +293,7 @@ pub enum ManifestOrIndex {
 /// The fields that tell the kinds of documents apart.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(expecting = "an object")]
 struct Probe {
     #[serde(default)]
     schema_version: Option<u64>,
@@ -364,6 +368,7 @@ impl Probe {
 /// An entry of `manifest.json` in a docker-archive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+#[serde(expecting = "an object")]
 pub struct ArchiveImage {
     /// The member with the configuration.
     pub config: String,

@@ -120,6 +120,17 @@ impl Error {
         Self::Document { what: what.into(), why: why.into() }
     }
 
+    /// The same, saying which container the document is in that breaks a rule.
+    pub(crate) fn within(self, container: &str) -> Self {
+        match self {
+            Self::Document { what, why } => Self::Document { what: format!("{what} in {container}"), why },
+            Self::DigestMismatch { what, expected, found } => {
+                Self::DigestMismatch { what: format!("{what} in {container}"), expected, found }
+            }
+            other => other,
+        }
+    }
+
     /// A damaged container, or one of a kind that is not read here.
     pub(crate) fn container(container: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Container { container: container.into(), why: why.into() }

@@ -5,11 +5,8 @@
 
 use super::layer::{EntryId, Layer};
 use super::tree::Part;
+use crate::archive::{join, parts, split};
 use crate::layer::redirect::Redirect;
-
-fn parts(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.split(|b| *b == b'/').filter(|part| !part.is_empty())
-}
 
 /// The directories that merge somewhere, topmost first: layer, counted from 0, and entry.
 pub(super) type Directories = Vec<(usize, EntryId)>;
@@ -77,10 +74,7 @@ impl<'a> Lookups<'a> {
 
     /// What is visible at `path`, which is not the root.
     pub fn visible(&mut self, path: &[u8]) -> Option<(usize, EntryId)> {
-        let (parent, name) = match path.iter().rposition(|b| *b == b'/') {
-            Some(at) => (&path[..at], &path[at + 1..]),
-            None => (&[][..], path),
-        };
+        let (parent, name) = split(path)?;
         let layers = self.layers;
         let mut found = self.directories(parent).iter();
         let (at, entry) = found.find_map(|(at, dir)| Some((*at, layers[*at].child(*dir, name)?)))?;
@@ -176,8 +170,4 @@ fn probe(layer: &Layer, path: &[u8]) -> Probe {
         };
     }
     Probe::Directory { entry, covered, next: below, redirect }
-}
-
-fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }

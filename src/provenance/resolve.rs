@@ -3,10 +3,8 @@
 use super::entry::Kind;
 use super::merged::Merged;
 use super::tree::{NodeId, Number};
+use crate::archive::MAX_LINKS;
 use std::collections::VecDeque;
-
-/// Symbolic links that one path may go through, as the kernel has it.
-const MAX_LINKS: u32 = 40;
 
 /// Why a path leads nowhere in the merged view.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use super::error::{Error, Result};
 use super::incoming::{IncomingLayer, Progress, Step};
 use super::stop::Stop;
 use crate::archive::{self, Digests, Expected, Form, Limits, Pending};
+use crate::image;
 use parking_lot::Mutex;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -94,8 +95,11 @@ impl Unpacking<'_> {
 
     fn read(&self, task: Task, layer: &IncomingLayer<'_>) -> Result<Read1> {
         let what = || layer.describe(task.number);
-        let stream = (layer.open)();
-        let stream = stream.map_err(|e| Error::Layer { what: what(), source: archive::Error::Read(e) })?;
+        let stream = (layer.open)().map_err(|e| match e.downcast::<image::Error>() {
+            // It says itself which layer is meant.
+            Ok(e) => Error::Image(e),
+            Err(e) => Error::Layer { what: what(), source: archive::Error::Read(e) },
+        })?;
         let file = if task.blob { Some(BlobFile::create(self.temp, &format!("{}.blob", task.number))?) } else { None };
         let fault = Mutex::new(None);
         let tee = Tee { stream, file, fault: &fault, failed: &self.failed, stop: self.stop };

@@ -195,3 +195,34 @@ fn images_of_many_layers_need_no_other_limit_of_descriptors() {
         assert!(output.status.success() && output.stderr.is_empty(), "{line}: {output:?}");
     }
 }
+
+/// Each in one sentence that names what is wrong once, and nothing of it stays in the store.
+#[test]
+fn images_that_lie_or_are_damaged() {
+    let bed = Bed::new();
+    let image = Sample::new(2, &[BASE]);
+    let mut short = Sample::new(2, &[BASE]);
+    let size = short.layers[0].1.len();
+    short.manifest = String::from_utf8(short.manifest).unwrap().replace(&format!(":{size},"), ":5,").into_bytes();
+    short.manifest = String::from_utf8(short.manifest).unwrap().replace(&format!(":{size}}}"), ":5}").into_bytes();
+    bed.write("size.tar", &oci_archive(&[(&short, &["a:1"])]));
+    let good = docker_archive(&[(&image, &["a:1"])]);
+    bed.write("cut.tar.gz", &gzip(&good)[..500]);
+    bed.write("zip", b"PK\x03\x04 and so on");
+    bed.write("text.tar", &super::sample::tar(&[("manifest.json", "\u{1b}[2J")]));
+    bed.write("list.tar", &super::sample::tar(&[("manifest.json", "[[]]")]));
+    let layer = format!("layer 1 ({})", super::sample::digest(&image.layers[0].1));
+    let table = [
+        ("size.tar", format!("cannot load a:1: {layer} should have 5 bytes, but has {size}")),
+        ("cut.tar.gz", "cut.tar.gz: reading the archive: incomplete deflate stream".into()),
+        ("zip", "zip: it is not an image archive: it is neither a tar nor compressed with gzip or zstd".into()),
+        ("text.tar", "manifest.json in text.tar is not valid: expected value at line 1 column 1".into()),
+        ("list.tar", "manifest.json in list.tar is not valid: invalid length 0, expected an object".into()),
+    ];
+    for (file, why) in table {
+        let said = bed.fails(&format!("load -i {file}"));
+        assert!(said.starts_with(&format!("laminafs: {why}")) && said.lines().count() == 1, "{file}: {said:?}");
+    }
+    assert!(bed.ok("verify").starts_with("Verified 0 blobs, 0 layers, 0 images"));
+    assert_eq!(fs::read_dir(bed.root().join("tmp")).unwrap().count(), 0);
+}

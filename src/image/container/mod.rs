@@ -174,9 +174,10 @@ impl Source {
     /// The images that are wanted, each once, in the order they stand there. Never empty.
     pub fn images(&self, wanted: Wanted<'_>) -> Result<Vec<ImageInSource>> {
         let images = match self.format {
-            Format::Oci => layout::images(&self.files, &self.path, wanted)?,
-            Format::Docker => docker::images(&self.files, wanted)?,
+            Format::Oci => layout::images(&self.files, &self.path, wanted),
+            Format::Docker => docker::images(&self.files, wanted),
         };
+        let images = images.map_err(|e| e.within(self.files.name()))?;
         if images.is_empty() {
             return Err(self.files.fail("there is no container image in it"));
         }

@@ -1,7 +1,7 @@
 //! What needs all entries of a tar: hard links, markers, and the array that a layer is.
 
-use super::{Making, Object, State, TO_DIRECTORY, Unsettled, budget, split};
-use crate::archive::{self, Error, MAX_CHAIN, Result};
+use super::{Making, Object, State, TO_DIRECTORY, Unsettled, budget};
+use crate::archive::{self, Error, MAX_CHAIN, Result, split};
 use crate::provenance;
 use crate::provenance::entry::{Entry, Kind, NONE};
 use crate::provenance::layer::{EntryId, add_text, join_names};
@@ -72,7 +72,7 @@ impl Making<'_> {
             }
         }
         for path in std::mem::take(&mut self.whiteouts) {
-            let (dir, name) = split(&path);
+            let (dir, name) = split(&path).unwrap_or_default();
             let Some(dir) = self.at(dir).filter(|id| self.get(*id).entry.is_dir()) else { continue };
             if self.child(dir, name).is_none() {
                 let entry = Entry::new(Kind::Whiteout);

@@ -13,7 +13,7 @@ pub(super) use budget::{Budget, DIGEST};
 use super::contents::{Content, xattrs_digest};
 use super::entry::{Entry, Kind, NONE};
 use super::layer::EntryId;
-use crate::archive::{self, Error, Expected, Kind as NameKind, Limits, Result, What};
+use crate::archive::{self, Error, Expected, Kind as NameKind, Limits, Result, What, join, split};
 use crate::image::digest::Digest;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -85,17 +85,6 @@ struct Making<'a> {
 
 const TO_DIRECTORY: &str = "is a hard link to a directory";
 
-fn parts(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
-    path.split(|b| *b == b'/').filter(|part| !matches!(*part, b"" | b"."))
-}
-
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|b| *b == b'/') {
-        Some(at) => (&path[..at], &path[at + 1..]),
-        None => (b"", path),
-    }
-}
-
 impl<'a> Making<'a> {
     fn new(limits: &'a Limits, budget: &'a Budget) -> Result<Self> {
         let mut making = Self {
@@ -165,7 +154,7 @@ impl<'a> Making<'a> {
         kind: NameKind<'_>,
         content: Option<Digest>,
     ) -> Result<()> {
-        let (dir, name) = split(&entry.path);
+        let (dir, name) = split(&entry.path).unwrap_or_default();
         match kind {
             NameKind::Leftover => Ok(()),
             NameKind::Plain if entry.path.is_empty() => self.root(entry),
@@ -177,8 +166,7 @@ impl<'a> Making<'a> {
                 let Walk::Arrived(_) = self.enter(dir, &entry.name, false)? else { return Ok(()) };
                 self.take(budget::PATH + entry.path.len())?;
                 match kind {
-                    NameKind::Whiteout(hidden) if dir.is_empty() => self.whiteouts.push(hidden.to_vec()),
-                    NameKind::Whiteout(hidden) => self.whiteouts.push([dir, b"/", hidden].concat()),
+                    NameKind::Whiteout(hidden) => self.whiteouts.push(join(dir, hidden)),
                     _ => self.opaque.push(dir.to_vec()),
                 }
                 Ok(())

@@ -1,14 +1,10 @@
 //! From a path to the directory it means inside of the layer, as `crate::archive`'s `tree` walks it on disk.
 
-use super::{Making, parts, split};
-use crate::archive::{self, Error, Result};
+use super::Making;
+use crate::archive::{self, Error, MAX_LINKS, Result, parts, split};
+use crate::layer::whiteout::AUFS_PREFIX;
 use crate::provenance::entry::Kind;
 use std::collections::VecDeque;
-
-/// Symbolic links that one path may go through, as the kernel has it.
-const MAX_LINKS: u32 = 40;
-/// How names of aufs begin, which only whiteouts may have.
-const AUFS_PREFIX: &[u8] = b".wh.";
 
 /// How far a walk came.
 pub(super) enum Walk {
@@ -20,7 +16,7 @@ pub(super) enum Walk {
 impl Making<'_> {
     /// What is at `path` in the layer, with all components but the last resolved.
     pub(super) fn find(&mut self, path: &[u8], entry: &[u8]) -> Result<Option<u32>> {
-        let (dir, name) = split(path);
+        let (dir, name) = split(path).unwrap_or_default();
         let Walk::Arrived(dir) = self.walk(dir, entry, true, false)? else { return Ok(None) };
         Ok(self.child(dir, name))
     }
@@ -50,7 +46,7 @@ impl Making<'_> {
             }
             let here = way.last().copied().unwrap_or(0);
             let Some(child) = self.child(here, &part) else {
-                if part.starts_with(AUFS_PREFIX) {
+                if part.starts_with(AUFS_PREFIX.as_bytes()) {
                     return Err(Error::entry(entry, "leads through a link to a name that begins with '.wh.'"));
                 }
                 if !make {
