@@ -32,7 +32,7 @@ pub struct CatArgs {
 
 /// Writes the files one after the other.
 pub fn run(args: &CatArgs, context: &Context) -> anyhow::Result<()> {
-    let (target, paths) = args.target.open(&args.words, 1..=usize::MAX, context)?;
+    let (target, paths) = args.target.open_partly(&args.words, 1..=usize::MAX, context)?;
     let (merged, view) = (&target.merged, args.view.view(&target)?);
     let mut out = io::stdout().lock();
     for path in paths {

@@ -85,7 +85,7 @@ pub fn find(merged: &Merged, path: &[u8], view: View, follow: bool) -> anyhow::R
             Ok(node) => return Ok(node),
             Err(lost) => lost,
         },
-        View::Alone(number) => match merged.find(path) {
+        View::Alone(number) => match merged.check_way(path, view).map(|()| merged.find(path))? {
             Some(node) if merged.seen(node, view).is_some() => return Ok(node),
             _ => bail!("layer {number} of {} has no {asked}", merged.name),
         },
@@ -106,6 +106,10 @@ pub fn find(merged: &Merged, path: &[u8], view: View, follow: bool) -> anyhow::R
             bail!("{asked} is not seen in {name}: {hidden} is hidden{by}; try: laminafs whence {name} {hidden}")
         }
         Lost::NotADirectory(node) => bail!("{asked}: {} is not a directory", shown(&merged.path(node))),
+        Lost::Denied(node) => {
+            merged.check_read(node, view, Some(1))?;
+            bail!("{asked}: {} may not be read", shown(&merged.path(node)))
+        }
         Lost::TooManyLinks => bail!("{asked}: too many symbolic links"),
     }
 }
@@ -120,7 +124,7 @@ struct Listed {
 
 /// Lists what was asked for.
 pub fn run(args: &LsArgs, context: &Context) -> anyhow::Result<()> {
-    let (target, paths) = args.target.open(&args.words, 0..=usize::MAX, context)?;
+    let (target, paths) = args.target.open_partly(&args.words, 0..=usize::MAX, context)?;
     let merged = &target.merged;
     let view = args.view.view(&target)?;
     let mut tops = Vec::new();
@@ -130,7 +134,12 @@ pub fn run(args: &LsArgs, context: &Context) -> anyhow::Result<()> {
     if paths.is_empty() {
         tops.push(NodeId::ROOT);
     }
-    let sizes = (args.cumulative || args.sort == Sort::Size).then(|| merged.sizes(view));
+    let whole = args.cumulative || args.sort == Sort::Size;
+    let depth = if args.recursive { args.depth } else { Some(1) };
+    for top in &tops {
+        merged.check_read(*top, view, depth.filter(|_| !whole))?;
+    }
+    let sizes = whole.then(|| merged.sizes(view));
     let listing = Listing { args, merged, view, sizes };
     target.check()?;
     if args.json {

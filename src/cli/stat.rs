@@ -73,7 +73,7 @@ impl DataObject {
 
 /// Prints what is known.
 pub fn run(args: &StatArgs, context: &Context) -> anyhow::Result<()> {
-    let (target, paths) = args.target.open(&args.words, 1..=usize::MAX, context)?;
+    let (target, paths) = args.target.open_partly(&args.words, 1..=usize::MAX, context)?;
     let (merged, view) = (&target.merged, args.view.view(&target)?);
     let (mut objects, mut text) = (Vec::new(), Vec::new());
     for path in paths {

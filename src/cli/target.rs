@@ -77,6 +77,12 @@ impl Target {
         Self { merged, config: None, held: Held::Nothing }
     }
 
+    /// The target, if all of it could be read.
+    pub fn whole(self) -> anyhow::Result<Self> {
+        self.merged.check_all()?;
+        Ok(self)
+    }
+
     /// Whether the writable layer that was read is still there: else what was read was just being deleted.
     pub fn check(&self) -> anyhow::Result<()> {
         match &self.held {
@@ -88,8 +94,9 @@ impl Target {
 
 impl TargetArgs {
     /// Reads the target that stands first in `words`, unless there is `--lower`; and the words after it, which must be as
-    /// many as `paths` says.
-    pub fn open<'a>(
+    /// many as `paths` says. For commands that are about some paths, and check whether all was read that they need
+    /// ([`Merged::check_read`]; [`super::ls::find`] does it for the way to a path).
+    pub fn open_partly<'a>(
         &self,
         words: &'a [OsString],
         paths: RangeInclusive<usize>,
@@ -112,9 +119,10 @@ impl TargetArgs {
         ))
     }
 
-    /// The same for commands that take nothing else.
+    /// The same for commands that take nothing else, and need all of it.
     pub fn open_alone(&self, words: &[OsString], context: &Context) -> anyhow::Result<Target> {
-        self.open(words, 0..=0, context).map(|(target, _)| target)
+        let (target, _) = self.open_partly(words, 0..=0, context)?;
+        target.whole()
     }
 
     fn directories(&self) -> anyhow::Result<Target> {

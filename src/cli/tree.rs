@@ -68,9 +68,10 @@ const MAX_DEPTH: usize = 100;
 
 /// Prints the tree.
 pub fn run(args: &TreeArgs, context: &Context) -> anyhow::Result<()> {
-    let (target, paths) = args.target.open(&args.words, 0..=1, context)?;
+    let (target, paths) = args.target.open_partly(&args.words, 0..=1, context)?;
     let (merged, view) = (&target.merged, args.view.view(&target)?);
     let top = paths.first().map_or(Ok(NodeId::ROOT), |path| find(merged, path.as_bytes(), view, true))?;
+    merged.check_read(top, view, None)?;
     let printer = Printer { args, merged, view, sizes: merged.sizes(view) };
     target.check()?;
     if args.json {

@@ -81,19 +81,20 @@ struct TouchObject {
 
 /// Tells where the paths come from.
 pub fn run(args: &WhenceArgs, context: &Context) -> Result<(), Failure> {
-    let (target, paths) = args.target.open(&args.words, 1..=usize::MAX, context)?;
+    let (target, paths) = args.target.open_partly(&args.words, 1..=usize::MAX, context)?;
     let (merged, top) = (&target.merged, target.merged.top());
     let (mut objects, mut text, mut result) = (Vec::new(), Vec::new(), Ok(()));
     for asked in paths {
         let bare = asked.as_bytes().strip_prefix(b"/").unwrap_or(asked.as_bytes());
-        let Some((node, itself)) = merged.trace(asked.as_bytes(), top, args.dereference) else {
-            let why = find(merged, asked.as_bytes(), top.into(), args.dereference).err();
-            let never = || format!("no layer of {} has {}", merged.name, shown(bare));
-            complain(&why.map_or_else(never, |why| why.to_string()));
-            result = Err(Failure::Told);
-            let asked = absolute(bare);
-            objects.push(PathObject { asked, path: None, layer: None, layers: Vec::new(), literal: None });
-            continue;
+        let (node, itself) = match trace(merged, asked.as_bytes(), top, args.dereference) {
+            Ok(traced) => traced,
+            Err(why) => {
+                complain(&why.to_string());
+                result = Err(Failure::Told);
+                let asked = absolute(bare);
+                objects.push(PathObject { asked, path: None, layer: None, layers: Vec::new(), literal: None });
+                continue;
+            }
         };
         if args.json {
             objects.push(object(merged, (node, itself), top, absolute(bare))?);
@@ -115,6 +116,16 @@ pub fn run(args: &WhenceArgs, context: &Context) -> Result<(), Failure> {
         output::print(&text.join("\n"))?;
     }
     result
+}
+
+/// Where a path leads, and what has it itself if that is another one ([`Merged::trace`]).
+fn trace(merged: &Merged, path: &[u8], top: Number, follow: bool) -> anyhow::Result<(NodeId, Option<NodeId>)> {
+    merged.check_way(path, top)?;
+    match merged.trace(path, top, follow) {
+        Some(traced) => Ok(traced),
+        // That it is not there, and why.
+        None => find(merged, path, top.into(), follow).map(|node| (node, None)),
+    }
 }
 
 fn object(

@@ -7,6 +7,7 @@ use super::layer::{EntryId, Layer};
 use super::origin::Root;
 use super::total::total;
 use super::tree::{NodeId, Number, Occurrence, Tree};
+use super::unread::Unread;
 use super::{Error, Result};
 use crate::image::digest::Digest;
 
@@ -21,6 +22,7 @@ pub struct Merged {
     data_only: Vec<Root>,
     tree: Tree,
     has_copies: bool,
+    pub(super) unread: Unread,
 }
 
 /// Which layers one looks at.
@@ -49,7 +51,7 @@ impl Merged {
         if let Some(top) = layers.last_mut() {
             index.complete(top)?;
         }
-        Ok(Self { name, image, layers, data_only: Vec::new(), tree, has_copies })
+        Ok(Self { name, image, layers, data_only: Vec::new(), tree, has_copies, unread: Unread::default() })
     }
 
     /// The same on layers below that only hold data of metacopy files, topmost first. They are no part of the merged tree.

@@ -29,6 +29,7 @@
 //! |---|---|
 //! | What is an entry, a layer? | `entry`, `layer` |
 //! | How is a layer directory read; a layer in an archive? | `walk`; `tar` and `settle` |
+//! | What of a layer directory may not be read? | `unread` ([`Merged::check_read`]) |
 //! | How do they merge, what hides what? | `tree`; redirects and looking up before that, `follow` |
 //! | Lower files that a writable layer has under another name? | `index` |
 //! | What does one ask of the result? | `merged` |
@@ -70,6 +71,7 @@ mod tar;
 mod tests;
 mod total;
 mod tree;
+mod unread;
 mod walk;
 mod waste;
 

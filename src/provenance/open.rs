@@ -1,10 +1,11 @@
 //! From where layers are to their merged tree.
 
 use super::index::Index;
-use super::layer::{Facts, Layer};
+use super::layer::{EntryId, Facts, Layer};
 use super::merged::Merged;
 use super::origin::{Blob, Directory, Origin, Root};
 use super::tar::{self, Budget, Unsettled};
+use super::tree::Number;
 use super::walk;
 use super::{Error, Result, settle};
 use crate::archive::{Expected, Limits};
@@ -66,13 +67,18 @@ impl Merged {
     /// that is allowed. `name` is what messages call it, `image` the image whose layers they are.
     ///
     /// # Errors
-    /// [`Error::Read`] names the directory that could not be read.
+    /// [`Error::Read`] names the directory that could not be read. One in a layer that may not be is taken for empty;
+    /// [`Merged::check_read`] and [`Merged::check_way`] say whether an answer needs it.
     pub fn of_directories(name: &str, image: Option<Digest>, layers: Vec<LayerDirectory>) -> Result<Self> {
         let (data_only, layers): (Vec<_>, Vec<_>) = layers.into_iter().partition(|layer| layer.data_only);
         let data_only = data_only.iter().rev().map(|layer| Root::open(&layer.path)).collect::<Result<Vec<_>>>()?;
         let directories = open(&layers)?;
         let read = walk::read(&directories, !data_only.is_empty(), threads())?;
         let index = Index::of(&directories, &read)?;
+        let mut unread = Vec::new();
+        for (number, read) in (0..).map(Number::at).zip(&read) {
+            unread.extend(read.unread.iter().map(|(entry, error)| (number, EntryId(*entry), *error)));
+        }
         let layers = layers.into_iter().zip(directories).zip(read).map(|((layer, directory), read)| Layer {
             facts: Facts { directory: Some(layer.path), ..layer.facts },
             named: read.entries.len(),
@@ -82,7 +88,7 @@ impl Merged {
             sources: FxHashMap::default(),
             origin: Origin::Directory(directory),
         });
-        Ok(Self::new(name.to_owned(), image, layers.collect(), index)?.on(data_only))
+        Self::new(name.to_owned(), image, layers.collect(), index)?.on(data_only).without(unread)
     }
 
     /// Reads the layers of an image in an archive or layout, the lowest `layers` of them (all for `None`), without

@@ -15,6 +15,8 @@ pub enum Lost {
     Hidden(NodeId, Vec<u8>),
     /// Something on the way is no directory.
     NotADirectory(NodeId),
+    /// Something on the way may not be read.
+    Denied(NodeId),
     /// More symbolic links than the kernel follows.
     TooManyLinks,
 }
@@ -55,6 +57,7 @@ impl Merged {
             Ok(node) => Some(node),
             // Nothing there is seen, so that no link is followed.
             Err(Lost::Hidden(node, rest)) => self.find_from(node, &rest),
+            Err(Lost::Denied(_)) => return None,
             Err(_) => None,
         };
         let itself = self.find(path);
@@ -83,6 +86,9 @@ impl Merged {
                     continue;
                 }
                 _ => {}
+            }
+            if self.check_directory(node, at.into()).is_err() {
+                return Err(Lost::Denied(node));
             }
             let child = self.child(node, &part).ok_or(Lost::Never)?;
             let Some(found) = self.visible(child, at) else {

@@ -284,6 +284,11 @@ impl Tree {
         start..start + len
     }
 
+    /// Whether any directory was moved.
+    pub fn has_moves(&self) -> bool {
+        !self.moves.is_empty()
+    }
+
     /// The directory that the redirect of a directory leads to, the topmost one if it is in several layers.
     pub fn moved_from(&self, directory: (Number, EntryId)) -> Option<(Number, EntryId)> {
         let (number, entry) = directory;

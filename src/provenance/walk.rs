@@ -25,6 +25,8 @@ pub(super) struct Read {
     pub text: Vec<u8>,
     /// Files with several links: device, inode, entry.
     pub links: Vec<(u64, u64, u32)>,
+    /// Directories that may not be read, of which nothing is here.
+    pub unread: Vec<(u32, sys::Error)>,
 }
 
 /// A directory that waits to be read.
@@ -134,7 +136,13 @@ impl Walk<'_> {
             };
             queue.working += 1;
             drop(queue);
-            let done = self.directory(&job).map_err(|source| self.failed(&job, source));
+            let done = match self.directory(&job) {
+                Err(source) if source.is(Errno::ACCESS) => {
+                    self.found[job.layer].lock().unread.push((job.entry, source));
+                    Ok(Ok(Vec::new()))
+                }
+                done => done.map_err(|source| self.failed(&job, source)),
+            };
             queue = self.queue.lock();
             queue.working -= 1;
             match done.and_then(|more| more) {
@@ -170,7 +178,7 @@ impl Walk<'_> {
     fn put(&self, job: &Job, fd: Arc<OwnedFd>, listing: Listing) -> Result<Vec<Job>> {
         let Listing { opaque, redirect, entries, text, links } = listing;
         let mut read = self.found[job.layer].lock();
-        let Read { entries: all, text: all_text, links: all_links } = &mut *read;
+        let Read { entries: all, text: all_text, links: all_links, .. } = &mut *read;
         let too_many = || Error::TooLarge("a layer has more than 4 billion entries");
         let start = u32::try_from(all.len()).map_err(|_| too_many())?;
         let len = u32::try_from(entries.len()).ok().filter(|len| *len < NONE - start).ok_or_else(too_many)?;

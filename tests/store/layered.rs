@@ -1,9 +1,12 @@
 //! `layers`, `whence`, `ls`, `tree`, `stat`, `cat`, `waste`, `share`.
 
-use super::harness::{Bed, closed_pipe};
+use super::harness::{Bed, PROGRAM, closed_pipe};
 use super::sample::{APP, BASE, DATA, Entry, Sample, digest, docker_archive, oci_archive, oci_layout, short};
 use serde_json::{Value, json};
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
 
 /// A file with other content, one that is the same again, and one that is deleted.
 pub const SECOND: &[Entry] =
@@ -166,6 +169,67 @@ fn a_parent_directory_that_is_to_blame_is_named() {
         assert_eq!(paths[1]["literal"], Value::Null, "what is seen is no hidden path");
     }
     assert!(!bed.root().exists(), "directories need no store");
+}
+
+/// Who may not read all of a layer is told what the question does not need that for, and else what is missing.
+#[test]
+fn what_may_not_be_read_is_an_error_where_it_is_asked_for() {
+    let bed = Bed::new();
+    fs::set_permissions(bed.dir(), Permissions::from_mode(0o755)).unwrap();
+    for (path, content) in [("1/etc/os", "one"), ("1/root/key", "secret"), ("2/root/seen", "two"), ("2/etc/new", "new")]
+    {
+        fs::create_dir_all(bed.p(path).parent().unwrap()).unwrap();
+        bed.write(path, content.as_bytes());
+    }
+    std::os::unix::fs::symlink("root", bed.p("1/home")).unwrap();
+    fs::set_permissions(bed.p("1/root"), Permissions::from_mode(0o700)).unwrap();
+    let run = |line: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(reachable(&bed)).current_dir(bed.dir());
+        let output = command.args(line.split(' ')).env("LAMINAFS_ROOT", "/nonexistent").output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    for (line, shown) in [
+        ("cat --lower 2:1 /etc/os", "one"),
+        ("ls --lower 2:1 /", " root\n"),
+        ("ls -R --depth 1 --lower 2:1", " /root\n"),
+        ("ls -R --cumulative --lower 2:1 /etc", " /etc/os\n"),
+        ("ls --lower 2:1 --layer 2 /root", " seen\n"),
+        ("stat --lower 2:1 /root", "directory"),
+        ("tree --lower 2:1 /etc", "os  3B [1]"),
+        ("tree --lower 2:1 --layer 2", "seen  3B [2]"),
+        ("whence --lower 2:1 /etc/os /root /home", "/root: a directory"),
+    ] {
+        let (code, text, said) = run(line);
+        assert!(code == Some(0) && said.is_empty() && text.contains(shown), "{line}: {text}{said}");
+    }
+    for line in [
+        "ls --lower 2:1 /root",
+        "ls -R --lower 2:1",
+        "ls --cumulative --lower 2:1",
+        "ls --lower 2:1 --layer 1 /root",
+        "tree --lower 2:1",
+        "stat --lower 2:1 /root/key",
+        "cat --lower 2:1 /home/key",
+        "cat --lower 2:1 --layer 1 /root/key",
+        "whence --lower 2:1 /root/seen",
+        "whence --lower 2:1 /home/key",
+        "layers --lower 2:1",
+        "waste --lower 2:1",
+    ] {
+        let (code, _, said) = run(line);
+        assert!(code == Some(1) && said.contains("1/root: ") && said.contains("Permission denied"), "{line}: {said}");
+    }
+}
+
+/// A copy of the program where everybody can run it.
+fn reachable(bed: &Bed) -> PathBuf {
+    let path = bed.p("laminafs");
+    if !path.exists() {
+        fs::copy(PROGRAM, &path).unwrap();
+    }
+    path
 }
 
 #[test]

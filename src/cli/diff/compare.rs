@@ -66,8 +66,8 @@ pub fn run(args: &DiffArgs, a: &OsString, b: &OsString, context: &Context) -> an
     let (one, other) = (Compared::parse(a)?, Compared::parse(b)?);
     // Two moments of one target are read once.
     let whole = [&one, &other].into_iter().find(|whole| whole.includes(&one) && whole.includes(&other));
-    let old = args.places.read(&whole.unwrap_or(&one).place, context)?;
-    let new = if whole.is_some() { None } else { Some(args.places.read(&other.place, context)?) };
+    let old = args.places.read(&whole.unwrap_or(&one).place, context)?.whole()?;
+    let new = if whole.is_some() { None } else { Some(args.places.read(&other.place, context)?.whole()?) };
     let (before, after) = (one.side(&old)?, other.side(new.as_ref().unwrap_or(&old))?);
     let mut deltas = Vec::new();
     differences(before, after, &mut |delta| {
