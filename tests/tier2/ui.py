@@ -244,7 +244,7 @@ def reading(terminal, program, base, before):
     stopped(terminal, before, shown)
     with open(pipe, "wb") as end:
         end.write(b"no archive")
-    terminal.wait(r"laminafs: .*pipe.*\n1 ready>", without=(shown,))
+    terminal.wait(r"laminafs: .*pipe(?s:.*)\n1 ready>", without=(shown,))
     expect("the terminal after what is no archive", terminal.settings(), before)
 
 

@@ -29,6 +29,7 @@ function fate(node, one) {
 
 function verdict(node) {
   const one = shown(node);
+  if (data.layers.length === 0) return "The image has no layers.";
   if (!one) {
     const last = node.found.filter((found) => found.kind !== "w").at(-1);
     return last ? `Not in the image: ${fate(node, last)}.` : "Not in the image: it is deleted, and no layer below has it.";

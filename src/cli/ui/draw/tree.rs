@@ -14,7 +14,8 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 
 pub fn draw(state: &State<'_>, pane: Pane, buffer: &mut Buffer) {
-    let Some(number) = state.number() else { return };
+    // Without layers nothing is selected.
+    let number = state.number().unwrap_or(state.merged.top());
     border(state, pane, &title(state, number), Focus::Tree, buffer);
     let mut area = pane.inner.rows();
     let lines = state.tree.lines();
@@ -45,6 +46,7 @@ fn title(state: &State<'_>, number: Number) -> String {
     let tree = &state.tree;
     let total = size3(tree.lines().size(NodeId::ROOT));
     match (tree.only_changes(), number.get()) {
+        _ if state.number().is_none() => format!("No layers: {total}"),
         (true, _) => format!("Changes of layer {number}: {total}"),
         (false, 1) => format!("Layer 1: {total}"),
         (false, _) => format!("Layers 1 to {number} merged: {total}"),

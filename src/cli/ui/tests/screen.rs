@@ -1,7 +1,7 @@
 //! What is on the screen.
 
 use super::super::theme::Theme;
-use super::fixture::{Browser, sample};
+use super::fixture::{Browser, merge, sample};
 use ratatui::style::{Color, Modifier};
 use unicode_width::UnicodeWidthStr;
 
@@ -101,6 +101,18 @@ fn details_name_every_layer_that_touches_the_path() {
     browser.press("[<BackTab>");
     let text = browser.screen().join("\n");
     assert!(text.contains("1 added, 2 changed, 3 deleted"), "{text}");
+}
+
+#[test]
+fn without_layers_there_is_an_empty_tree() {
+    let merged = merge(&[]);
+    let mut browser = Browser::new(&merged);
+    for keys in ["", "]", "jlp", "<BackTab>", "w", "<Enter>", "vs"] {
+        browser.press(keys);
+        let text = browser.screen().join("\n");
+        assert!(text.contains("0 layers"), "{text}");
+        assert!(text.contains("No layers: 0B") || text.contains("0B that nobody can see"), "{text}");
+    }
 }
 
 #[test]
