@@ -130,9 +130,11 @@ def main():
             ["ls", "-R"],
             ["ls", "-R", "--json"],
             ["tree", "--depth", "3"],
+            ["tree", "--json"],
             ["stat", path],
             ["cat", path],
             ["waste"],
+            ["report"],
         ]
         for command in commands:
             words = [word for word in command[1:] if not word.startswith("/")]
