@@ -75,8 +75,9 @@ pub fn run(args: &ImportArgs, context: &Context) -> anyhow::Result<()> {
     let bars = progress::wanted(false).then(|| Layers::new([None]));
     let step = |layer, step: Step| bars.iter().for_each(|bars| bars.step(layer, step));
     let interrupt = Interrupt::watch(&store)?;
-    let loaded = interrupt.heed(store.load(incoming, Some(&step)))?.map_err(advise);
+    let loaded = store.load(incoming, Some(&step)).map_err(advise);
     drop(bars);
+    let loaded = interrupt.heed(loaded)?;
     let loaded = loaded.with_context(|| format!("cannot import {}", args.file.display()))?;
     let layer = loaded.layers.first().map(|(chain, _)| store.layer(chain)).transpose()?.flatten();
     if layer.is_some_and(|layer| layer.entries == 0) {

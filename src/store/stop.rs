@@ -13,7 +13,8 @@ pub struct Stop {
 impl Stop {
     /// Loads of this store give up as soon as they can, those that begin later at once.
     pub fn ask(&self) {
-        self.asked.store(true, Ordering::Relaxed);
+        // What the caller did before is seen by whoever hears.
+        self.asked.store(true, Ordering::Release);
     }
 
     /// Whether one is giving up. One that waits, for another process or for its input, does not hear.
@@ -24,7 +25,7 @@ impl Stop {
 
     /// Fails when a load is to give up.
     pub(super) fn check(&self) -> Result<()> {
-        if !self.asked.load(Ordering::Relaxed) {
+        if !self.asked.load(Ordering::Acquire) {
             return Ok(());
         }
         self.heard.store(true, Ordering::Relaxed);
