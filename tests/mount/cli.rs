@@ -8,17 +8,16 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use super::harness::{
-    Bed, PATIENCE, PROGRAM, Setup, alive, entries, exists, laminafs, mkdir, mount_line, put, read, run, start, text_of,
-    until, wait_within,
+    Bed, PATIENCE, PROGRAM, Setup, entries, exists, laminafs, mkdir, mount_line, put, read, run, start, text_of, until,
+    wait_within,
 };
-use super::os;
 
 /// Directories without a mount.
-fn bed() -> Bed {
+pub fn bed() -> Bed {
     Bed::unmounted(Setup::default(), |l| put(&l[0], "f", "lower"))
 }
 
-fn failure(output: Output, code: i32) -> String {
+pub fn failure(output: Output, code: i32) -> String {
     let said = text_of(output.stderr);
     assert_eq!(output.status.code(), Some(code), "{said}");
     assert!(output.stdout.is_empty());
@@ -36,7 +35,7 @@ fn refused(bed: &Bed, output: Output, words: &[&str]) {
     assert_eq!(mount_line(&bed.m), None);
 }
 
-fn mount(bed: &Bed, options: &str) -> Output {
+pub fn mount(bed: &Bed, options: &str) -> Output {
     laminafs(["mount", "-o", options, bed.m.to_str().unwrap()])
 }
 
@@ -382,93 +381,6 @@ fn many_layers() {
     assert_eq!(read(&bed.p("e/f199")), "xy\n");
 }
 
-#[test]
-fn umount_says_why_it_cannot() {
-    let bed = Bed::new(|l| put(l, "f", "x"));
-    let umount = |path: &Path| laminafs([Path::new("umount"), path]);
-    let held = fs::File::open(bed.p("f")).unwrap();
-    let said = failure(umount(&bed.m), 1);
-    assert!(said.contains("in use") && said.contains("--lazy") && said.lines().count() == 1, "{said}");
-    assert_eq!(read(&bed.p("f")), "x");
-    drop(held);
-    let said = failure(umount(&bed.dir), 1);
-    assert!(said.contains("not the mount point"), "{said}");
-    let said = failure(umount(&bed.dir.join("none")), 1);
-    assert!(said.contains("No such file"), "{said}");
-    let said = failure(umount(&bed.p("f")), 1);
-    assert!(said.lines().count() == 1, "{said}");
-}
-
-/// Everything written is on disk when umount returns.
-#[test]
-fn umount_waits_for_the_data() {
-    let mut bed = Bed::new(|_| {});
-    for n in 0..20 {
-        fs::write(bed.p(&format!("f{n}")), vec![n; 2 << 20]).unwrap();
-    }
-    bed.unmount();
-    for n in 0..20 {
-        assert!(fs::read(bed.u(&format!("f{n}"))).unwrap() == vec![n; 2 << 20]);
-    }
-}
-
-#[test]
-fn lazy_umount() {
-    let mut bed = Bed::new(|l| put(l, "f", "x"));
-    let held = os::open_rw(&bed.p("f"));
-    let output = laminafs([Path::new("umount"), Path::new("--lazy"), &bed.m]);
-    assert!(output.status.success(), "{}", text_of(output.stderr));
-    let pid = bed.pid.take().unwrap();
-    assert_eq!(mount_line(&bed.m), None);
-    assert!(alive(pid));
-    std::os::unix::fs::FileExt::write_all_at(&held, b"y", 0).unwrap();
-    drop(held);
-    until("the daemon ends with its last user", PATIENCE, || !alive(pid));
-    assert_eq!(read(&bed.u("f")), "y");
-}
-
-/// fuse-overlayfs issue 341: SIGTERM unmounts.
-#[test]
-fn signals_unmount() {
-    for signal in [libc::SIGTERM, libc::SIGINT] {
-        let mut bed = Bed::new(|l| put(l, "f", "x"));
-        fs::write(bed.p("f"), "written").unwrap();
-        let pid = bed.pid.take().unwrap();
-        unsafe { libc::kill(pid as i32, signal) };
-        until("the daemon ends", PATIENCE, || !alive(pid));
-        assert_eq!(mount_line(&bed.m), None);
-        assert_eq!(read(&bed.u("f")), "written");
-    }
-}
-
-#[test]
-fn a_signal_lets_users_finish() {
-    let mut bed = Bed::new(|l| put(l, "f", "x"));
-    let held = os::open_rw(&bed.p("f"));
-    let pid = bed.pid.take().unwrap();
-    unsafe { libc::kill(pid as i32, libc::SIGTERM) };
-    until("the mount is taken away", PATIENCE, || mount_line(&bed.m).is_none());
-    std::os::unix::fs::FileExt::write_all_at(&held, b"late", 0).unwrap();
-    assert!(alive(pid));
-    drop(held);
-    until("the daemon ends with its last user", PATIENCE, || !alive(pid));
-    assert_eq!(read(&bed.u("f")), "late");
-}
-
-#[test]
-fn other_ways_to_unmount() {
-    for program in [vec!["fusermount3", "-u"], vec!["umount"], vec!["umount", "-l"]] {
-        let mut bed = Bed::new(|l| put(l, "f", "x"));
-        fs::write(bed.p("f"), "written").unwrap();
-        let pid = bed.pid.take().unwrap();
-        let mut args = program.clone();
-        args.push(bed.m.to_str().unwrap());
-        until("unmounted", PATIENCE, || run(Command::new(args[0]).args(&args[1..])).status.success());
-        until("the daemon ends by itself", PATIENCE, || !alive(pid));
-        assert_eq!(read(&bed.u("f")), "written", "{program:?}");
-    }
-}
-
 /// fuse-overlayfs issue 388: for service managers.
 #[test]
 fn foreground() {
@@ -486,23 +398,6 @@ fn foreground() {
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(said, "", "nothing to say");
-}
-
-/// fuse-overlayfs issue 169 and others: what stays when the daemon was killed, and how it goes.
-#[test]
-fn a_dead_mount_is_removed() {
-    let mut bed = Bed::new(|l| put(l, "f", "x"));
-    let pid = bed.pid.take().unwrap();
-    unsafe { libc::kill(pid as i32, libc::SIGKILL) };
-    until("the daemon is gone", PATIENCE, || !alive(pid));
-    let output = mount(&bed, &bed.option_string());
-    let said = failure(output, 1);
-    assert!(said.contains("laminafs umount"), "{said}");
-    let output = laminafs([Path::new("umount"), &bed.m]);
-    assert!(output.status.success(), "{}", text_of(output.stderr));
-    assert_eq!(mount_line(&bed.m), None);
-    bed.mount();
-    assert_eq!(read(&bed.p("f")), "x");
 }
 
 /// The same upper twice: the second one waits ten seconds and is refused.
@@ -590,49 +485,6 @@ fn mounts_on_mounts() {
     above.unmount();
     assert_eq!(read(&below.p("d/g")), "y");
     drop(above);
-}
-
-/// What is mounted at the same place, before and since, is nobody's business: the end of a mount is the end of that one.
-#[test]
-fn other_mounts_at_the_same_place_stay() {
-    for program in [vec![PROGRAM, "umount"], vec!["umount"]] {
-        let mut bed = Bed::unmounted(Setup::default(), |l| put(&l[0], "f", "x"));
-        let tmpfs = |name: &str| {
-            assert!(run(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&bed.m)).status.success());
-            fs::write(bed.m.join(name), name).unwrap();
-        };
-        tmpfs("before");
-        let output = run(Command::new(PROGRAM).args(["mount", "-o", &bed.option_string()]).arg(&bed.m));
-        assert!(output.status.success(), "{}", text_of(output.stderr));
-        let pid = text_of(os::get_xattr(&bed.m, "user.laminafs.pid").unwrap()).parse().unwrap();
-        assert_eq!(entries(&bed.m), ["f"]);
-        let ended = run(Command::new(program[0]).args(&program[1..]).arg(&bed.m));
-        assert!(ended.status.success(), "{}", text_of(ended.stderr));
-        tmpfs("since");
-        until("the daemon ends", PATIENCE, || !alive(pid));
-        assert_eq!(entries(&bed.m), ["since"]);
-        for name in ["before", ""] {
-            assert!(run(Command::new("umount").arg(&bed.m)).status.success());
-            assert_eq!(entries(&bed.m).join(""), name);
-        }
-        bed.pid = None;
-    }
-}
-
-/// A signal that cannot unmount, because something else is mounted over it, takes nothing else away.
-#[test]
-fn a_signal_does_not_unmount_others() {
-    let mut bed = Bed::new(|l| put(l, "f", "x"));
-    let pid = bed.pid.take().unwrap();
-    assert!(run(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&bed.m)).status.success());
-    fs::write(bed.m.join("over"), "").unwrap();
-    unsafe { libc::kill(pid as i32, libc::SIGTERM) };
-    std::thread::sleep(std::time::Duration::from_millis(200));
-    assert!(alive(pid));
-    assert_eq!(entries(&bed.m), ["over"]);
-    assert!(run(Command::new("umount").arg(&bed.m)).status.success());
-    bed.pid = Some(pid);
-    bed.unmount();
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn mount(bed: &Bed, options: &str) -> Output {
     laminafs(["mount", "--kernel", "-o", &options, bed.m.to_str().unwrap()])
 }
 
-fn said(output: Output, code: i32) -> String {
+pub fn said(output: Output, code: i32) -> String {
     let said = text_of(output.stderr);
     assert_eq!(output.status.code(), Some(code), "{said}");
     said
@@ -194,10 +194,10 @@ fn directories_that_who_mounts_may_not_read_are_no_hindrance() {
 }
 
 /// A copy of all mounts, in a namespace that ends with this value.
-struct Copies(Child);
+pub struct Copies(Child);
 
 impl Copies {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut unshare = Command::new("unshare");
         let unshare = unshare.args(["-m", "--propagation", "private", "sh", "-c", "echo copied; exec cat"]);
         let mut child = unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -206,7 +206,7 @@ impl Copies {
         Self(child)
     }
 
-    fn user(&self) -> String {
+    pub fn user(&self) -> String {
         format!("process {} (cat)", self.0.id())
     }
 }
@@ -262,19 +262,4 @@ fn a_directory_that_is_upper_in_another_mount_is_in_use() {
         scope.spawn(by_a_daemon);
         scope.spawn(by_another_program);
     });
-}
-
-#[test]
-fn a_mount_that_lives_on_in_another_namespace_is_told_of() {
-    let bed = bed();
-    let mount = || laminafs(["mount", "-o", &bed.option_string(), bed.m.to_str().unwrap()]);
-    assert_eq!(said(mount(), 0), "");
-    let copies = Copies::new();
-    let note = said(laminafs(["umount", bed.m.to_str().unwrap()]), 0);
-    let why = said(mount(), 1);
-    assert!(note.contains(&format!("its daemon goes on: {} uses it", copies.user())), "{note}");
-    assert!(why.contains("is in use by another mount, maybe in another mount namespace; unmount that first"), "{why}");
-    drop(copies);
-    assert_eq!(said(mount(), 0), "");
-    assert_eq!(said(laminafs(["umount", bed.m.to_str().unwrap()]), 0), "");
 }

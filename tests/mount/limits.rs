@@ -135,10 +135,11 @@ fn memory_of_known_objects() {
         assert!(bed.descriptors() <= 128, "{}", bed.descriptors());
         until("what the kernel forgot is forgotten", PATIENCE, || {
             drop_caches();
-            bed.stats()["known_inodes"].as_u64().unwrap() < 100
+            // What a directory held is counted off after the directory.
+            let stats = bed.stats();
+            ["known_inodes", "indexed_entries"].iter().all(|what| stats[what].as_u64().unwrap() < 100)
         });
         println!("round {round}: {}, {} of {full} bytes", bed.stats(), bed.memory());
-        assert!(bed.stats()["indexed_entries"].as_u64().unwrap() < 100, "{}", bed.stats());
     }
     // Of 65,536 objects and fewer the memory is kept for the next ones.
     assert!(bed.memory() < full / 5 * 4, "{full} bytes with {NAMES} objects, {} without", bed.memory());

@@ -6,6 +6,7 @@ mod identity;
 mod lifecycle;
 mod posix;
 mod resurrection;
+mod times;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -2,7 +2,7 @@
 //! it, the second as Docker's documentation and source describe it. An engine wrote neither.
 
 use super::harness::Bed;
-use super::mount::Mounts;
+use super::mounts::Mounts;
 use super::sample::digest;
 use serde_json::json;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The inspecting commands on mounts, writable layers and the storages of engines, beside what a mount shows.
 
 use super::engine;
-use super::mount::Mounts;
+use super::mounts::Mounts;
 use super::sample::digest;
 use rustix::fs::XattrFlags;
 use serde_json::{Value, json};

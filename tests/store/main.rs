@@ -16,10 +16,12 @@ mod engine;
 mod facts;
 mod harness;
 mod images;
+mod kernel;
 mod layered;
 mod live;
 mod load;
 mod mount;
+mod mounts;
 mod names;
 #[path = "../mount/own_mounts.rs"]
 mod own_mounts;

@@ -1,7 +1,7 @@
 //! Random changes in a mount, and what the inspecting commands say of it meanwhile.
 
 use super::live::{listed, walk};
-use super::mount::Mounts;
+use super::mounts::Mounts;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};

@@ -3,7 +3,7 @@
 
 use super::harness::{Bed, PROGRAM};
 use super::layered::SECOND;
-use super::mount::Mounts;
+use super::mounts::Mounts;
 use super::sample::{APP, BASE, DATA, Entry, Sample, docker_archive, oci_layout};
 use serde_json::Value;
 use std::fs;

@@ -1,6 +1,6 @@
 //! Several mounts at one place.
 
-use super::mount::Mounts;
+use super::mounts::Mounts;
 
 #[test]
 fn a_name_ends_its_own_mount_and_no_other() {

@@ -25,19 +25,19 @@ ALL = "all at once"
 MASKS = {
     "async_dio": ["files::direct_io"],
     "atomic_o_trunc": ["passthrough::attributes", "passthrough::pages"],
-    "cache_symlinks": ["names::making_everything", "names::exchanging"],
-    "do_readdirplus": ["names::listings_seek", "names::layers_merge", "round_trips::a_walk"],
+    "cache_symlinks": ["names::making_everything", "renaming::exchanging"],
+    "do_readdirplus": ["listing::listings_seek", "names::layers_merge", "round_trips::a_walk"],
     "dont_mask": ["permissions::new_objects", "permissions::default_acls"],
     "handle_killpriv_v2": ["permissions::set_id", "permissions::capabilities", "matrix::privileges::a_change"],
-    "has_ioctl_dir": ["files::inode_flags", "files::attributes"],
+    "has_ioctl_dir": ["metadata::inode_flags", "metadata::attributes"],
     "max_pages": ["files::a_part", "files::copying", "round_trips::a_large"],
-    "no_open_support": ["held::", "files::truncating", "files::deleted_files", "files::exclusive", "files::record_locks"],
-    "no_opendir_support": ["names::listings_seek", "names::removed", "held::held_in"],
+    "no_open_support": ["held::", "files::truncating", "deleted::deleted_files", "files::exclusive", "files::record_locks"],
+    "no_opendir_support": ["listing::listings_seek", "names::removed", "held::held_in"],
     "parallel_dirops": ["concurrency::directories"],
     "passthrough": ["passthrough::"],
     "posix_acl": ["permissions::acls", "permissions::default"],
     "writeback_cache": ["dirty::a_modification_time"],
-    ALL: ["held::", "permissions::", "files::t", "files::copying", "names::listings_seek", "passthrough::"],
+    ALL: ["held::", "permissions::", "files::t", "times::times_of", "files::copying", "listing::listings_seek", "passthrough::"],
 }
 # No mount asks for these: to mask them changes nothing.
 NEVER = {"allow_idmap", "export_support"}
