@@ -193,7 +193,11 @@ impl<'a> Walk<'a, '_> {
             (Some(tree), Some(dir)) => tree.lookup(dir, &child.name, &self.path)?,
             _ => None,
         };
-        let entered = self.compare(found, base);
+        let entered = match self.compare(found, base) {
+            // Gone since it was looked up. A layer must not be made of that: it may have come back elsewhere.
+            Err(e) if self.rule == Rule::Docker && e.is_gone() => self.compare(None, base),
+            compared => compared,
+        };
         // A directory that was entered is forgotten when it is left.
         if !matches!(entered, Ok(true)) {
             found.iter().for_each(|attr| self.top().forget(attr.ino));

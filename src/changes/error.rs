@@ -51,10 +51,20 @@ impl Error {
         |source| Self::Read { path: shown(path), source }
     }
 
+    /// Whether what was read was not there any more.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if is_gone(source))
+    }
+
     /// `path` changed under us.
     pub(super) fn unsteady(path: &[u8], what: &'static str) -> Self {
         Self::Unsteady { path: shown(path), what: what.into() }
     }
+}
+
+/// Whether an object that was there a moment ago is not now.
+pub(super) fn is_gone(error: &overlay::Error) -> bool {
+    [libc::ENOENT, libc::ESTALE].contains(&error.errno())
 }
 
 /// A path fit for a message.

@@ -70,11 +70,11 @@ impl Union {
         indexed.map_err(Error::read(b""))?;
         let wanted: Wanted =
             seen.into_iter().filter(|(_, (all, seen))| seen < all).map(|(place, (all, _))| (place, all)).collect();
-        if wanted.is_empty() { Ok(Names::default()) } else { self.search(wanted) }
+        if wanted.is_empty() { Ok(Names::default()) } else { self.search(wanted, rule) }
     }
 
-    /// Walks the whole tree until all names are found.
-    fn search(&self, mut wanted: Wanted) -> Result<Names> {
+    /// Walks the whole tree until all names are found. For Docker a directory that is gone meanwhile has none.
+    fn search(&self, mut wanted: Wanted, rule: Rule) -> Result<Names> {
         let (tree, mut found, mut path) = (Tree(&self.top), Names::default(), Vec::new());
         let root = tree.root()?.ino;
         let mut frames = vec![Frame { dir: root, path: 0, names: tree.names(root, b"")?.into_iter() }];
@@ -91,8 +91,10 @@ impl Union {
             path.extend_from_slice(&name);
             let Some(attr) = tree.lookup(frame.dir, &name, &path)? else { continue };
             if kind(&attr) == libc::S_IFDIR {
-                let names = tree.names(attr.ino, &path)?.into_iter();
-                frames.push(Frame { dir: attr.ino, path: path.len(), names });
+                match tree.names(attr.ino, &path) {
+                    Err(e) if rule == Rule::Docker && e.is_gone() => tree.forget(attr.ino),
+                    names => frames.push(Frame { dir: attr.ino, path: path.len(), names: names?.into_iter() }),
+                }
                 continue;
             }
             // Also where this is the last name: the one through which the file was changed can be gone.

@@ -1,7 +1,7 @@
 //! From changes to a tar.
 
 use super::compare::{Change, Kind, Rule};
-use super::error::{Error, Result, shown};
+use super::error::{Error, Result, is_gone, shown};
 use super::same::kind;
 use super::union::{Tree, Union};
 use crate::archive::{Meta, What, Writer};
@@ -152,7 +152,7 @@ impl<W: Write> Packer<'_, W> {
 /// What was there a moment ago and is not now was taken away.
 fn gone(path: &[u8]) -> impl FnOnce(overlay::Error) -> Error + '_ {
     move |e| match e {
-        e if [libc::ENOENT, libc::ESTALE].contains(&e.errno()) => Error::unsteady(path, "went away"),
+        e if is_gone(&e) => Error::unsteady(path, "went away"),
         e => Error::read(path)(e),
     }
 }
