@@ -85,7 +85,7 @@ pub fn find(merged: &Merged, path: &[u8], view: View, follow: bool) -> anyhow::R
             Ok(node) => return Ok(node),
             Err(lost) => lost,
         },
-        View::Alone(number) => match merged.check_way(path, view).map(|()| merged.find(path))? {
+        View::Alone(number) => match merged.check_way(path, Some(view)).map(|()| merged.find(path))? {
             Some(node) if merged.seen(node, view).is_some() => return Ok(node),
             _ => bail!("layer {number} of {} has no {asked}", merged.name),
         },
@@ -98,7 +98,10 @@ pub fn find(merged: &Merged, path: &[u8], view: View, follow: bool) -> anyhow::R
         (lost, _) => lost,
     };
     match lost {
-        Lost::Never => bail!("no layer of {name} has {asked}"),
+        Lost::Never => {
+            merged.check_way(path, None)?;
+            bail!("no layer of {name} has {asked}")
+        }
         Lost::Hidden(node, _) => {
             let hidden = shown(&merged.path(node));
             let by = merged.occurrences(node).iter().filter_map(Occurrence::hidden_by).max();

@@ -118,14 +118,17 @@ pub fn run(args: &WhenceArgs, context: &Context) -> Result<(), Failure> {
     result
 }
 
-/// Where a path leads, and what has it itself if that is another one ([`Merged::trace`]).
+/// Where a path leads, and what has it itself if that is another one ([`Merged::trace`]). All layers are told of, so that
+/// all must have been read there.
 fn trace(merged: &Merged, path: &[u8], top: Number, follow: bool) -> anyhow::Result<(NodeId, Option<NodeId>)> {
-    merged.check_way(path, top)?;
-    match merged.trace(path, top, follow) {
-        Some(traced) => Ok(traced),
+    merged.check_way(path, None)?;
+    let traced = match merged.trace(path, top, follow) {
+        Some(traced) => traced,
         // That it is not there, and why.
-        None => find(merged, path, top.into(), follow).map(|node| (node, None)),
-    }
+        None => (find(merged, path, top.into(), follow)?, None),
+    };
+    merged.check_way(&merged.path(traced.0), None)?;
+    Ok(traced)
 }
 
 fn object(

@@ -87,7 +87,7 @@ impl Merged {
                 }
                 _ => {}
             }
-            if self.check_directory(node, at.into()).is_err() {
+            if self.check_directory(node, Some(at.into())).is_err() {
                 return Err(Lost::Denied(node));
             }
             let child = self.child(node, &part).ok_or(Lost::Never)?;

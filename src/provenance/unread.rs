@@ -3,7 +3,7 @@
 use super::error::{Error, Result};
 use super::layer::EntryId;
 use super::merged::{Merged, View};
-use super::tree::{NodeId, Number};
+use super::tree::{End, NodeId, Number};
 use crate::sys;
 use rustc_hash::FxHashMap;
 
@@ -53,32 +53,47 @@ impl Merged {
         }
         let (view, most) = (view.into(), depth.unwrap_or(usize::MAX));
         let mut walk = self.walk(top, view, depth).filter(|(_, _, depth)| *depth < most);
-        walk.try_for_each(|(node, ..)| self.check_directory(node, view))
+        walk.try_for_each(|(node, ..)| self.check_directory(node, Some(view)))
     }
 
-    /// Whether all was read that lies on the way to a path, as it is written.
+    /// Whether all was read that a view shows on the way to a path, as it is written; without a view, whether all was that
+    /// any layer has there.
     ///
     /// # Errors
     /// [`Error::Read`] for the first directory that was not.
-    pub fn check_way(&self, path: &[u8], view: impl Into<View>) -> Result<()> {
+    pub fn check_way(&self, path: &[u8], view: Option<View>) -> Result<()> {
         if self.unread.is_empty() {
             return Ok(());
         }
-        let view = view.into();
         let path = path.strip_suffix(b"/").unwrap_or(path);
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         let mut directories = std::iter::once(0).chain(ends).filter_map(|end| self.find(&path[..end]));
         directories.try_for_each(|node| self.check_directory(node, view))
     }
 
-    /// Whether a directory was read in all layers of a view.
-    pub(super) fn check_directory(&self, node: NodeId, view: View) -> Result<()> {
+    /// Whether a directory was read in all layers that it consists of in a view; without a view, in all layers.
+    pub(super) fn check_directory(&self, node: NodeId, view: Option<View>) -> Result<()> {
         let looks_at = |number: Number| match view {
-            View::UpTo(top) => number <= top,
-            View::Alone(only) => number == only,
+            Some(View::UpTo(top)) => number <= top && self.is_merged(node, number, top),
+            Some(View::Alone(only)) => number == only,
+            None => true,
         };
         let unread = self.unread.get(&node).into_iter().flatten().find(|(number, ..)| looks_at(*number));
         unread.map_or(Ok(()), |unread| Err(self.denied(unread)))
+    }
+
+    /// Whether what a layer has in a directory is part of it in the view up to `top`: up to there other layers only have
+    /// directories that merge with it. (Where directories were moved there is nothing unread.)
+    fn is_merged(&self, node: NodeId, number: Number, top: Number) -> bool {
+        let of = |layer: Number| self.occurrences(node).iter().find(|found| found.layer() == layer);
+        let mut at = of(number);
+        while let Some(found) = at.filter(|found| found.until().is_some_and(|until| until <= top)) {
+            if found.end != End::Merged {
+                return false;
+            }
+            at = found.hidden_by().and_then(of);
+        }
+        true
     }
 
     fn denied(&self, (number, entry, source): &(Number, EntryId, sys::Error)) -> Error {

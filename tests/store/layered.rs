@@ -176,11 +176,17 @@ fn a_parent_directory_that_is_to_blame_is_named() {
 fn what_may_not_be_read_is_an_error_where_it_is_asked_for() {
     let bed = Bed::new();
     fs::set_permissions(bed.dir(), Permissions::from_mode(0o755)).unwrap();
-    for (path, content) in [("1/etc/os", "one"), ("1/root/key", "secret"), ("2/root/seen", "two"), ("2/etc/new", "new")]
-    {
+    for (path, content) in [
+        ("1/etc/os", "one"),
+        ("1/root/key", "secret"),
+        ("2/root/seen", "two"),
+        ("2/etc/new", "new"),
+        ("3/root/later", "three"),
+    ] {
         fs::create_dir_all(bed.p(path).parent().unwrap()).unwrap();
         bed.write(path, content.as_bytes());
     }
+    rustix::fs::setxattr(bed.p("3/root"), "user.overlay.opaque", b"y", rustix::fs::XattrFlags::empty()).unwrap();
     std::os::unix::fs::symlink("root", bed.p("1/home")).unwrap();
     fs::set_permissions(bed.p("1/root"), Permissions::from_mode(0o700)).unwrap();
     let run = |line: &str| {
@@ -200,6 +206,10 @@ fn what_may_not_be_read_is_an_error_where_it_is_asked_for() {
         ("tree --lower 2:1 /etc", "os  3B [1]"),
         ("tree --lower 2:1 --layer 2", "seen  3B [2]"),
         ("whence --lower 2:1 /etc/os /root /home", "/root: a directory"),
+        ("ls --lower 3:2:1 /root", " later\n"),
+        ("cat --lower 3:2:1 /home/later", "three"),
+        ("tree --lower 3:2:1", "later  5B [3]"),
+        ("ls -R --cumulative --lower 3:1", " /root/later\n"),
     ] {
         let (code, text, said) = run(line);
         assert!(code == Some(0) && said.is_empty() && text.contains(shown), "{line}: {text}{said}");
@@ -215,6 +225,10 @@ fn what_may_not_be_read_is_an_error_where_it_is_asked_for() {
         "cat --lower 2:1 --layer 1 /root/key",
         "whence --lower 2:1 /root/seen",
         "whence --lower 2:1 /home/key",
+        "ls --lower 3:2:1 --layer 1 /root",
+        "cat --lower 3:2:1 /root/key",
+        "whence --lower 3:2:1 /root/later",
+        "whence --lower 3:2:1 /home/later",
         "layers --lower 2:1",
         "waste --lower 2:1",
     ] {
