@@ -259,10 +259,10 @@ pub fn words(touch: &Touch<'_>) -> String {
         Action::HidesParent(_) | Action::MovesParent => "does something to a directory above".to_owned(),
     };
     if let Some(from) = &touch.moved_from {
-        text += &format!(", directory moved from {}", absolute(from));
+        text += &format!(", directory moved from {}", shown(from));
     }
     if let Some(to) = &touch.moved_to {
-        text += &format!(", moved to {}", absolute(to));
+        text += &format!(", moved to {}", shown(to));
     }
     text
 }
