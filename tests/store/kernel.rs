@@ -64,6 +64,7 @@ fn kernel_mounts_end_like_the_others() {
         bed.ok(&format!("mount --kernel --read-only {image} m"));
         assert_eq!(bed.read("m/bin/sh"), "#!");
         assert!(fs::write(bed.p("m/f"), "").is_err());
+        assert!(bed.fails("ls ./m").contains("is a mount of the kernel"));
         assert!(bed.fails(&format!("rmi {image}")).contains("in use by"));
         bed.ok("umount m");
         until("the keeper ends", || bed.run(&format!("rmi {image}")).status.success());

@@ -225,6 +225,9 @@ fn an_upper_in_memory_ends_with_the_mount() {
     bed.write("m/etc/os", "two");
     fs::rename(bed.p("m/etc"), bed.p("m/conf")).unwrap();
     assert_eq!(bed.read("m/conf/os"), "two");
+    for line in ["diff ./m", "whence ./m conf/os"] {
+        assert!(bed.fails(line).contains("cannot be looked at"), "{line}");
+    }
     let big = fs::write(bed.p("m/big"), vec![1; 8 << 20]).unwrap_err();
     assert_eq!(big.raw_os_error(), Some(libc::ENOSPC));
     assert!(bed.writable().is_empty());
