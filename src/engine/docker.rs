@@ -50,7 +50,8 @@ pub fn docker_store(root: &Path, name: &str, layers: Option<usize>) -> Result<Fo
         }
         None => {
             let (id, image) = container(&storage, name)?.ok_or_else(|| storage.not_found(name))?;
-            let config = image.parse().ok().map_or(Ok(None), |image| config(&storage, image))?;
+            // The layers are there without it.
+            let config = image.parse().ok().and_then(|image| or_warn(config(&storage, image)));
             let directories = container_directories(&storage, &id)?;
             let config = config.filter(|config| config.rootfs.diff_ids.len() + 2 == directories.len());
             (id, directories, config, true)
@@ -116,18 +117,27 @@ fn id_in(storage: &Storage, file: &str) -> Result<String> {
     if fits { Ok(id) } else { Err(storage.damaged(file, format!("{id:?} is not the id of a layer"))) }
 }
 
-/// The id of a container, and of its image.
+/// What was read, unless it is damaged: then that is said.
+fn or_warn<T>(read: Result<Option<T>>) -> Option<T> {
+    read.unwrap_or_else(|e| {
+        log::warn!("{e}");
+        None
+    })
+}
+
+/// The id of a container, and of its image; that is empty where the container's configuration is lost.
 fn container(storage: &Storage, name: &str) -> Result<Option<(String, String)>> {
     let mut begins = Vec::new();
     for id in storage.names(CONTAINERS)?.into_iter().filter(|id| is_id_prefix(id)) {
-        let Some(config) = storage.json::<ContainerConfig>(&format!("{CONTAINERS}/{id}/config.v2.json"))? else {
-            continue;
-        };
-        if config.name.trim_start_matches('/') == name {
-            return Ok(Some((id, config.image)));
+        // What it changed is there without it, and other containers are.
+        let config: Option<ContainerConfig> = or_warn(storage.json(&format!("{CONTAINERS}/{id}/config.v2.json")));
+        let is_named = config.as_ref().is_some_and(|config| config.name.trim_start_matches('/') == name);
+        let image = config.map(|config| config.image).unwrap_or_default();
+        if is_named {
+            return Ok(Some((id, image)));
         }
         if is_id_prefix(name) && id.starts_with(name) {
-            begins.push((id, config.image));
+            begins.push((id, image));
         }
     }
     only(name, begins, |(id, _)| id.clone())

@@ -224,6 +224,28 @@ fn images_and_containers_of_docker() {
 }
 
 #[test]
+fn containers_of_docker_are_found_without_configurations() {
+    let (tmp, image, _) = docker();
+    let find = |name: &str| docker_store(tmp.path(), name, None);
+    put(tmp.path(), &format!("image/overlay2/imagedb/content/sha256/{}", image.hex()), "{}");
+    put(tmp.path(), &format!("containers/{}/config.v2.json", id('8')), "damaged");
+    assert_eq!((layers(&find("box").unwrap()).as_str(), find("box").unwrap().config), ("ccba", None));
+    fs::remove_file(tmp.path().join(format!("containers/{}/config.v2.json", id('9')))).unwrap();
+    assert_eq!(layers(&find("9999").unwrap()), "ccba");
+    assert!(matches!(find("box"), Err(Error::NotFound { .. })));
+}
+
+#[test]
+fn a_storage_conf_has_an_end() {
+    let tmp = tempfile::tempdir().unwrap();
+    let path = tmp.path().join("storage.conf");
+    assert_eq!(storage_conf(&path).unwrap(), None);
+    fs::write(&path, "[storage]\ngraphroot = '/a'\n").unwrap();
+    assert_eq!(storage_conf(&path).unwrap().unwrap().graphroot.as_deref(), Some("/a"));
+    assert!(storage_conf(Path::new("/dev/zero")).unwrap_err().to_string().contains("too long"));
+}
+
+#[test]
 fn hostile_files_of_docker_lead_nowhere() {
     let (tmp, image, chains) = docker();
     let find = |name: &str| docker_store(tmp.path(), name, None).unwrap_err().to_string();
