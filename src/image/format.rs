@@ -122,9 +122,9 @@ pub fn one_line(text: &str) -> String {
     printable(&text.replace(['\t', '\n', '\r'], " "))
 }
 
-/// A name or path as text in which no two of them look alike: a backslash is doubled, bytes that are no UTF-8 stand as
-/// `\xNN`, and what cannot be seen as Rust writes it (`\n`, `\u{a0}`): all that [`steers_terminal`], blanks other than the
-/// usual one, and characters that Unicode gives no meaning. What it returns passes [`printable`] unchanged.
+/// A name or path as text in which nothing is unseen: a backslash is doubled, bytes that are no UTF-8 stand as `\xNN`, and
+/// what cannot be seen ([`cannot_be_seen`]) as Rust writes it (`\n`, `\u{a0}`). Two of them are never the same text; letters
+/// of different scripts that look alike stay what they are. What it returns passes [`printable`] unchanged.
 #[must_use]
 pub fn name(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes)
@@ -141,11 +141,38 @@ pub fn name(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Whether a character does not show as what it is.
+/// Whether a character does not show as what it is: all that [`steers_terminal`], blanks other than the usual one, what
+/// terminals show nothing of, and characters that Unicode gives no meaning.
 #[must_use]
 pub fn cannot_be_seen(c: char) -> bool {
-    let means_nothing = u32::from(c) & 0xfffe == 0xfffe || matches!(c, '\u{feff}' | '\u{fdd0}'..='\u{fdef}');
-    steers_terminal(c) || (c.is_whitespace() && c != ' ') || means_nothing
+    let means_nothing = u32::from(c) & 0xfffe == 0xfffe || matches!(c, '\u{fdd0}'..='\u{fdef}');
+    // The one of Braille is a pattern without dots.
+    let is_blank = (c.is_whitespace() && c != ' ') || c == '\u{2800}';
+    steers_terminal(c) || is_blank || is_ignorable(c) || means_nothing
+}
+
+/// Characters of no width and no look of their own: Unicode's `Default_Ignorable_Code_Point`, and marks of annotations.
+fn is_ignorable(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// Text in which some characters stand as Rust writes them.
@@ -269,12 +296,15 @@ mod tests {
     }
 
     #[test]
-    fn no_two_names_look_alike() {
+    fn nothing_in_a_name_is_unseen() {
         assert_eq!(name("usr/ordnung-é-日本 x".as_bytes()), "usr/ordnung-é-日本 x");
         assert_eq!(name(b"a\xff\xfeb\n\x1b[31m"), "a\\xff\\xfeb\\n\\u{1b}[31m");
         assert_eq!(name(b"a\\n"), "a\\\\n");
         assert_eq!(name("\u{a0}\u{fffe}\u{1ffff}\u{fdd0}".as_bytes()), "\\u{a0}\\u{fffe}\\u{1ffff}\\u{fdd0}");
         assert_eq!(name("x\u{202e}gnp.exe\u{2028}".as_bytes()), "x\\u{202e}gnp.exe\\u{2028}");
+        for c in "\u{ad}\u{200b}\u{200c}\u{200d}\u{2060}\u{2800}\u{3164}\u{fe0f}\u{feff}\u{e0001}\u{e0061}".chars() {
+            assert_eq!(name(format!("a{c}b").as_bytes()), format!("a\\u{{{:x}}}b", u32::from(c)));
+        }
     }
 
     #[test]
