@@ -1,5 +1,8 @@
 //! Points in time as image documents write them (RFC 3339).
 
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::TimeZone;
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
@@ -82,8 +85,29 @@ impl FromStr for Timestamp {
 
     fn from_str(text: &str) -> Result<Self, TimeError> {
         let wrong = || TimeError(super::format::printable(&text.chars().take(60).collect::<String>()));
-        let time = text.parse().map(Self).map_err(|_| wrong())?;
+        let time = parse(&without_long_fraction(text)).ok_or_else(wrong)?;
         if time.unix() < FIRST { Err(wrong()) } else { Ok(time) }
+    }
+}
+
+/// A time as RFC 3339 writes it. [`LAST`] stands for those of the year 9999 that are later.
+fn parse(text: &str) -> Option<Timestamp> {
+    if let Ok(time) = text.parse() {
+        return Some(Timestamp(time));
+    }
+    let pieces = Pieces::parse(text).ok()?;
+    let is_whole = pieces.time().is_some() && pieces.offset().is_some();
+    let last = jiff::Timestamp::from_second(LAST).ok()?.to_zoned(TimeZone::UTC).date();
+    (is_whole && pieces.date() >= last).then(|| Timestamp::from_unix(LAST))
+}
+
+/// The text with no more than nanoseconds behind the second: RFC 3339 sets no limit to the digits.
+fn without_long_fraction(text: &str) -> Cow<'_, str> {
+    let Some((seconds, fraction)) = text.split_once('.') else { return text.into() };
+    let (digits, zone) = fraction.split_at(fraction.bytes().take_while(u8::is_ascii_digit).count());
+    match digits.get(..9) {
+        Some(nanos) => format!("{seconds}.{nanos}{zone}").into(),
+        None => text.into(),
     }
 }
 
@@ -104,6 +128,9 @@ mod tests {
             ("0001-01-01T00:00:00Z", -62_135_596_800, "0001-01-01T00:00:00Z"),
             ("1969-12-31T23:59:59.123456789Z", -1, "1969-12-31T23:59:59.123456789Z"),
             ("9999-12-30T22:00:00Z", LAST, "9999-12-30T22:00:00Z"),
+            ("9999-12-31T23:59:59Z", LAST, "9999-12-30T22:00:00Z"),
+            ("9999-12-31T23:59:59.9999999999-01:00", LAST, "9999-12-30T22:00:00Z"),
+            ("2023-08-07T19:20:20.89414062312345+00:00", 1_691_436_020, "2023-08-07T19:20:20.894140623Z"),
         ];
         for (text, unix, shown) in table {
             let time: Timestamp = text.parse().unwrap();
@@ -126,7 +153,11 @@ mod tests {
             "2024-01-01T00:00:61Z",
             "2024-01-01T00:00:00.Z",
             "-000001-01-01T00:00:00Z",
-            "9999-12-31T23:59:59Z",
+            "9999-12-31T23:59:59",
+            "9999-12-31",
+            "9999-12-32T23:59:59Z",
+            "+010000-01-01T00:00:00Z",
+            "2024-01-01T00:00:00.1234567890",
             "2024-01-01T00:00:00Z ",
             "+024-01-01T00:00:00Z",
         ];
