@@ -66,7 +66,8 @@ impl Screen {
         let (signals, keys) = (sender.clone(), sender.clone());
         thread::Builder::new().name("signals".into()).spawn(move || watch_signals(&held, &signals))?;
         take().inspect_err(|_| give_back()).context("cannot use the terminal")?;
-        thread::Builder::new().name("keys".into()).spawn(move || watch_keys(&keys))?;
+        let watching = thread::Builder::new().name("keys".into()).spawn(move || watch_keys(&keys));
+        watching.inspect_err(|_| give_back())?;
         let out = BufWriter::with_capacity(SCREEN, io::stdout());
         let terminal = Terminal::new(CrosstermBackend::new(out)).inspect_err(|_| give_back());
         Ok(Self { terminal: terminal.context("cannot use the terminal")?, happenings, sender })
