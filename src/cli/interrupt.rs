@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-/// How long it may take until a load hears that it is to give up. One that waits never does.
-const HEARING: Duration = Duration::from_secs(5);
+/// How long it may take until a load hears that it is to give up. One that waits, as for its input, never does, and whoever
+/// pressed Ctrl-C waits with it.
+const HEARING: Duration = Duration::from_secs(1);
 /// How long it may then take to remove what it had made. The next command that uses the store removes the rest.
 const REMOVING: Duration = Duration::from_secs(30);
 

@@ -307,15 +307,21 @@ impl HeldSignals {
 }
 
 impl HeldSignals {
-    /// The same, for as long as `limit`; none when no signal came.
+    /// The same, for as long as `limit`; none when no signal came. A stop of the program in between does not end it.
     pub fn wait_for(&self, limit: Duration) -> Result<Option<i32>> {
-        let nsec = limit.subsec_nanos().into();
-        let limit = libc::timespec { tv_sec: limit.as_secs().try_into().unwrap_or(libc::time_t::MAX), tv_nsec: nsec };
-        // SAFETY: the set is initialised, no details are asked for, and the time outlives the call.
-        match check(unsafe { libc::sigtimedwait(&raw const self.set, std::ptr::null_mut(), &raw const limit) }.into()) {
-            Ok(signal) => Ok(i32::try_from(signal).ok()),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(errno) => Err(Error { call: "sigtimedwait", errno }),
+        let begun = Instant::now();
+        loop {
+            let left = limit.saturating_sub(begun.elapsed());
+            let nsec = left.subsec_nanos().into();
+            let left = libc::timespec { tv_sec: left.as_secs().try_into().unwrap_or(libc::time_t::MAX), tv_nsec: nsec };
+            // SAFETY: the set is initialised, no details are asked for, and the time outlives the call.
+            let code = unsafe { libc::sigtimedwait(&raw const self.set, std::ptr::null_mut(), &raw const left) };
+            match check(code.into()) {
+                Ok(signal) => return Ok(i32::try_from(signal).ok()),
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error { call: "sigtimedwait", errno }),
+            }
         }
     }
 }
@@ -387,9 +393,10 @@ mod tests {
 
     #[test]
     fn waiting_for_a_process() {
-        let mut child = std::process::Command::new("sleep").arg("0.2").spawn().unwrap();
+        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let pid = open_pid(child.id()).unwrap().unwrap();
         assert!(!wait_pid(pid.as_fd(), Some(Duration::from_millis(10))).unwrap());
+        drop(child.stdin.take());
         assert!(wait_pid(pid.as_fd(), None).unwrap());
         child.wait().unwrap();
         assert!(open_pid(child.id()).unwrap().is_none());
