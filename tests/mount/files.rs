@@ -273,7 +273,7 @@ fn unwritten_pages_are_no_holes() {
         let mut found = os::seek(&reader, 266_240, libc::SEEK_DATA);
         if os::kernel() < (6, 16) {
             // There nobody waits for what a sync, which other tests call, has begun to write (README, known limits).
-            for _ in 0..100 {
+            for _ in 0..2400 {
                 if found.is_ok() {
                     break;
                 }
