@@ -108,6 +108,16 @@ def base(directory):
     os.setxattr(f"{directory}/etc/kept", "user.note", b"kept")
 
 
+def remove(directory):
+    """Removes it without what is mounted in it, which an engine that has died leaves."""
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as f:
+        places = [line.split()[1] for line in f]
+    for place in reversed(places):
+        if place.startswith(f"{directory}/"):
+            run("umount", place)
+    run("rm", "-rf", "--one-file-system", "--", directory)
+
+
 @contextlib.contextmanager
 def mounted(program, *words):
     """A read-only mount of an image."""
@@ -219,11 +229,13 @@ def main():
         try:
             return check(os.path.abspath(args.laminafs), scratch, engine) > 0
         finally:
-            for container in engine("ps", "-aq").splitlines():
-                engine("rm", "-f", container)
-            engine.stop()
+            try:
+                for container in engine("ps", "-aq").splitlines():
+                    engine("rm", "-f", container)
+            finally:
+                engine.stop()
     finally:
-        shutil.rmtree(scratch)
+        remove(scratch)
 
 
 if __name__ == "__main__":
