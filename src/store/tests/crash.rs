@@ -209,3 +209,33 @@ fn every_system_call_fails_once() {
         }
     }
 }
+
+/// Wherever it is told to give up, it fails and leaves nothing behind, or had come through already.
+#[test]
+fn a_load_that_is_told_to_give_up_leaves_nothing() {
+    let (place, (sample, _)) = (place(), two());
+    for asked_at in 0.. {
+        let store = open(&place);
+        let (stop, steps) = (store.stop(), AtomicUsize::new(0));
+        let step = |_: usize, _| {
+            if steps.fetch_add(1, Ordering::Relaxed) == asked_at {
+                stop.ask();
+            }
+        };
+        let loaded = store.load(sample.incoming(&["a"]), Some(&step));
+        let left = std::fs::read_dir(place.path().join("store/tmp")).unwrap().count();
+        assert_eq!(left, 0, "told at step {asked_at}");
+        assert_sound(&store);
+        if steps.load(Ordering::Relaxed) <= asked_at {
+            loaded.unwrap();
+            assert!(asked_at > 1, "the load said nothing");
+            break;
+        }
+        match loaded {
+            Err(e) => assert!(matches!(e, Error::GivenUp), "told at step {asked_at}: {e}"),
+            Ok(_) => assert!(asked_at > 0, "it did not hear"),
+        }
+        store.prune(Prune { all: true, writable: true }).unwrap();
+        assert_eq!(counts(&store), (0, 0, 0));
+    }
+}
