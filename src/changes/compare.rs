@@ -195,7 +195,7 @@ impl<'a> Walk<'a, '_> {
         };
         let entered = match self.compare(found, base) {
             // Gone since it was looked up. A layer must not be made of that: it may have come back elsewhere.
-            Err(e) if self.rule == Rule::Docker && e.is_gone() => self.compare(None, base),
+            Err(Error::Gone { .. }) if self.rule == Rule::Docker => self.compare(None, base),
             compared => compared,
         };
         // A directory that was entered is forgotten when it is left.

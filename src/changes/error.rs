@@ -21,6 +21,12 @@ pub enum Error {
         /// What failed.
         source: overlay::Error,
     },
+    /// What was there a moment ago is not now: somebody changes the tree.
+    #[error("/{path} went away while it was read; stop what writes there, or unmount it, and try again")]
+    Gone {
+        /// Its path, with unprintable bytes escaped.
+        path: String,
+    },
     /// Somebody changed the tree.
     #[error("/{path} {what} while it was read; stop what writes there, or unmount it, and try again")]
     Unsteady {
@@ -48,23 +54,16 @@ pub enum Error {
 impl Error {
     /// For [`Result::map_err`]: `path` could not be read.
     pub(super) fn read(path: &[u8]) -> impl FnOnce(overlay::Error) -> Self + '_ {
-        |source| Self::Read { path: shown(path), source }
-    }
-
-    /// Whether what was read was not there any more.
-    pub(super) fn is_gone(&self) -> bool {
-        matches!(self, Self::Read { source, .. } if is_gone(source))
+        |source| match source.errno() {
+            libc::ENOENT | libc::ESTALE => Self::Gone { path: shown(path) },
+            _ => Self::Read { path: shown(path), source },
+        }
     }
 
     /// `path` changed under us.
     pub(super) fn unsteady(path: &[u8], what: &'static str) -> Self {
         Self::Unsteady { path: shown(path), what: what.into() }
     }
-}
-
-/// Whether an object that was there a moment ago is not now.
-pub(super) fn is_gone(error: &overlay::Error) -> bool {
-    [libc::ENOENT, libc::ESTALE].contains(&error.errno())
 }
 
 /// A path fit for a message.

@@ -92,7 +92,7 @@ impl Union {
             let Some(attr) = tree.lookup(frame.dir, &name, &path)? else { continue };
             if kind(&attr) == libc::S_IFDIR {
                 match tree.names(attr.ino, &path) {
-                    Err(e) if rule == Rule::Docker && e.is_gone() => tree.forget(attr.ino),
+                    Err(Error::Gone { .. }) if rule == Rule::Docker => tree.forget(attr.ino),
                     names => frames.push(Frame { dir: attr.ino, path: path.len(), names: names?.into_iter() }),
                 }
                 continue;

@@ -1,12 +1,12 @@
 //! From changes to a tar.
 
 use super::compare::{Change, Kind, Rule};
-use super::error::{Error, Result, is_gone, shown};
+use super::error::{Error, Result, shown};
 use super::same::kind;
 use super::union::{Tree, Union};
 use crate::archive::{Meta, What, Writer};
 use crate::layer::whiteout;
-use crate::overlay::{self, Attr, OnDisk};
+use crate::overlay::{Attr, OnDisk};
 use crate::sys::Time;
 use rustc_hash::FxHashMap;
 use std::io::Write;
@@ -85,7 +85,7 @@ impl<W: Write> Packer<'_, W> {
 
     /// Anything but a directory.
     fn file(&mut self, path: &[u8], kind: u32, mut attr: Attr) -> Result<()> {
-        let place = self.union.top.on_disk(attr.ino).map_err(gone(path))?;
+        let place = self.union.top.on_disk(attr.ino).map_err(Error::read(path))?;
         if attr.nlink > 1 {
             if let Some((first, left)) = self.links.get_mut(&place) {
                 let what = What::Link(first.to_vec());
@@ -99,7 +99,7 @@ impl<W: Write> Packer<'_, W> {
         }
         let what = match kind {
             libc::S_IFREG => What::File,
-            libc::S_IFLNK => What::Symlink(self.union.top.read_link(attr.ino).map_err(gone(path))?),
+            libc::S_IFLNK => What::Symlink(self.union.top.read_link(attr.ino).map_err(Error::read(path))?),
             libc::S_IFIFO => What::Fifo,
             libc::S_IFCHR => What::Char(attr.rdev.0, attr.rdev.1),
             libc::S_IFBLK => What::Block(attr.rdev.0, attr.rdev.1),
@@ -107,13 +107,13 @@ impl<W: Write> Packer<'_, W> {
         };
         if place.upper && what == What::File {
             // Once more, now that it is known which file it is.
-            attr = self.union.top.get_attr(attr.ino).map_err(gone(path))?;
+            attr = self.union.top.get_attr(attr.ino).map_err(Error::read(path))?;
         }
         self.entry(path, &what, &attr)?;
         if what == What::File {
             self.contents(path, &attr)?;
         }
-        if place.upper && self.union.top.on_disk(attr.ino).map_err(gone(path))? != place {
+        if place.upper && self.union.top.on_disk(attr.ino).map_err(Error::read(path))? != place {
             return Err(Error::unsteady(path, "was replaced"));
         }
         Ok(())
@@ -123,7 +123,7 @@ impl<W: Write> Packer<'_, W> {
         let mut at = 0;
         while at < attr.size {
             let most = usize::try_from(attr.size - at).unwrap_or(usize::MAX).min(PIECE);
-            let read = self.union.top.read(attr.ino, at, &mut self.buffer[..most]).map_err(gone(path))?;
+            let read = self.union.top.read(attr.ino, at, &mut self.buffer[..most]).map_err(Error::read(path))?;
             if read == 0 {
                 return Err(Error::unsteady(path, "became shorter"));
             }
@@ -146,13 +146,5 @@ impl<W: Write> Packer<'_, W> {
         let (uid, gid) = self.union.owner(attr);
         let meta = Meta { uid, gid, mode: attr.mode & 0o7777, mtime, xattrs };
         self.writer.entry(path, what, attr.size, &meta).map_err(Error::Write)
-    }
-}
-
-/// What was there a moment ago and is not now was taken away.
-fn gone(path: &[u8]) -> impl FnOnce(overlay::Error) -> Error + '_ {
-    move |e| match e {
-        e if is_gone(&e) => Error::unsteady(path, "went away"),
-        e => Error::read(path)(e),
     }
 }

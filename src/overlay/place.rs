@@ -144,6 +144,7 @@ impl Overlay {
         self.at(inode, |at| {
             let open = || match at {
                 At::Fd(fd) => Ok(sys::reopen(fd, access)?),
+                At::Name(dir, name) if self.frozen => open_if_file(dir, name, access),
                 At::Name(dir, name) => Ok(sys::open_file(dir, name, access)?),
             };
             // Those who opened a file go on with it whatever its permissions are now.
@@ -220,4 +221,14 @@ impl Overlay {
             dir.unlearn(name, |ino| ino == inode.ino);
         }
     }
+}
+
+/// Opens a file of a tree that others may change: in place of it there can be a FIFO, which waits for a writer, or a device, which
+/// does something.
+fn open_if_file(dir: BorrowedFd<'_>, name: &OsStr, access: Access) -> Result<OwnedFd> {
+    let fd = sys::open_path(dir, name)?;
+    if !sys::stat(At::Fd(fd.as_fd()))?.is_file() {
+        return Err(Error::Stale);
+    }
+    Ok(sys::reopen(fd.as_fd(), access)?)
 }

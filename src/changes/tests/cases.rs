@@ -202,6 +202,23 @@ fn a_live_union_goes_on() {
     drop(Overlay::open(&Options { ..stack.options.clone() }).unwrap());
 }
 
+/// Opening a FIFO waits for who writes, and opening a device does something.
+#[test]
+fn what_takes_the_place_of_a_file_is_not_opened() {
+    let stack = stack();
+    stack.mount().write("a/h", 0, "L").unwrap();
+    let frozen = union(&stack).top;
+    let a = frozen.lookup(1, "a".as_ref()).unwrap().ino;
+    let file = frozen.lookup(a, "h".as_ref()).unwrap().ino;
+    let path = stack.options.upper.as_ref().unwrap().join("a/h");
+    std::fs::remove_file(&path).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let (sender, done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(frozen.read(file, 0, &mut [0; 9])));
+    let read = done.recv_timeout(std::time::Duration::from_secs(60)).expect("it waits");
+    assert_eq!(read.unwrap_err().errno(), libc::ESTALE);
+}
+
 #[test]
 fn times_after_the_given_one_become_it() {
     let stack = stack();
