@@ -247,7 +247,7 @@ fn tell_damaged(damaged: &[crate::store::Error]) -> Result<(), Failure> {
 
 /// Runs the program with its arguments, the program's name first.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
-    caller::wait_for_children()?;
+    caller::settle_signals()?;
     let args: Vec<OsString> = args.into_iter().collect();
     if args.first().is_some_and(|program| mount::helper::is_called(program)) {
         return mount::helper::run(mount::helper::HelperArgs::try_parse_from(&args)?, &Context::default());

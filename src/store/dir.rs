@@ -211,11 +211,16 @@ impl Dir {
     }
 }
 
-/// Writes all of `data` at `off`; a short write is a full disk.
-pub(super) fn write_all(fd: Fd<'_>, data: &[u8], off: u64, path: &Path) -> Result<()> {
-    let written = sys::pwrite(fd, data, off).map_err(io("write", path))?;
-    if written < data.len() {
-        return Err(io("write", path)(sys::Error { call: "pwrite", errno: Errno::NOSPC }));
+/// Writes all of `data` at `off`. Why less was written, the next write tells; a device that takes nothing more is full.
+pub(super) fn write_all(fd: Fd<'_>, mut data: &[u8], mut off: u64, path: &Path) -> Result<()> {
+    while !data.is_empty() {
+        match sys::pwrite(fd, data, off).map_err(io("write", path))? {
+            0 => return Err(io("write", path)(sys::Error { call: "pwrite", errno: Errno::NOSPC })),
+            n => {
+                data = data.get(n..).unwrap_or_default();
+                off += n as u64;
+            }
+        }
     }
     Ok(())
 }

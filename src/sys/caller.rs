@@ -5,17 +5,18 @@ use super::{Errno, Error, Result};
 use rustix::process::{Resource, Rlimit, Signal};
 
 /// Has children waited for also where the caller ignores SIGCHLD, which is inherited: wait(2) fails with `ECHILD` then, here
-/// and in programs that are started.
-pub fn wait_for_children() -> Result<()> {
-    dispose(Signal::CHILD, libc::SIG_DFL)
+/// and in programs that are started. And has writes beyond the caller's limit of file sizes fail with `EFBIG`, where SIGXFSZ
+/// would end the process without a word, and leave what it was writing.
+pub fn settle_signals() -> Result<()> {
+    dispose(Signal::CHILD, libc::SIG_DFL)?;
+    dispose(Signal::XFSZ, libc::SIG_IGN)
 }
 
 /// Lets files grow as far as this process is allowed to at all, and lets it run as long: the soft limits of file sizes and of
-/// processor time become the hard ones. What goes beyond the former fails with `EFBIG`, where SIGXFSZ would end the process.
+/// processor time become the hard ones.
 ///
 /// With `CAP_SYS_RESOURCE` there is no limit of time any more. Without, the kernel ends the process at the hard one.
 pub fn lift_limits() -> Result<()> {
-    dispose(Signal::XFSZ, libc::SIG_IGN)?;
     dispose(Signal::XCPU, libc::SIG_IGN)?;
     let set = |resource, limit| rustix::process::setrlimit(resource, limit);
     let failed = |errno| Error { call: "setrlimit", errno };

@@ -1,12 +1,12 @@
 //! `save` and `import`.
 
-use super::harness::Bed;
+use super::harness::{Bed, PROGRAM};
 use super::sample::{APP, BASE, DATA, Sample, digest, docker_archive, gzip, tar};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// The members of a tar.
 fn members(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
@@ -50,6 +50,26 @@ fn archives_hold_what_came_in() {
     other.write("two.tar", &archive);
     assert_eq!(other.ok("load -i two.tar"), "Loaded image: a:2\nLoaded image: a:1\nLoaded image: b:1\n");
     assert_eq!(other.ok("images -q --no-trunc"), format!("{}\n{}\n", a.id(), b.id()));
+}
+
+/// The limit comes with a signal that ends who does not ignore it.
+#[test]
+fn a_limit_of_file_sizes_is_an_error_like_a_full_disk() {
+    let bed = Bed::with(&[(&Sample::new(1, &[BASE]), &["a:1"])]);
+    bed.ok("save -o whole.tar a:1");
+    for command in ["save -o part.tar a:1", "load -i whole.tar"] {
+        let line = format!("ulimit -f 1; exec \"$0\" --root \"$1\" {command}");
+        let root = if command.starts_with("save") { bed.root() } else { bed.p("other") };
+        let mut shell = Command::new("sh");
+        let output = shell.args(["-c", &line, PROGRAM]).arg(root).current_dir(bed.dir()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command}: {said}");
+        assert!(said.contains("File too large"), "{command}: {said}");
+    }
+    let mut left: Vec<_> = fs::read_dir(bed.dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["other", "store", "whole.tar"]);
+    assert_eq!(fs::read_dir(bed.p("other/tmp")).unwrap().count(), 0);
 }
 
 #[test]
