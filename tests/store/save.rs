@@ -68,7 +68,7 @@ fn a_limit_of_file_sizes_is_an_error_like_a_full_disk() {
     }
     let mut left: Vec<_> = fs::read_dir(bed.dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["other", "store", "whole.tar"]);
+    assert_eq!(left, ["images.tar", "other", "root", "whole.tar"]);
     assert_eq!(fs::read_dir(bed.p("other/tmp")).unwrap().count(), 0);
 }
 
