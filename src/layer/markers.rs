@@ -165,6 +165,20 @@ pub fn unread_by_kernel(fd: Fd<'_>, read: Namespace) -> Result<Option<&'static C
     Ok(found)
 }
 
+/// The attribute that makes a file a whiteout and is not looked for by kernel overlayfs, whose markers are in `read`.
+pub fn whiteout_unread_by_kernel(at: At<'_>, read: Namespace) -> Result<Option<&'static CStr>> {
+    let (mut unread, mut is_read) = (None, false);
+    each_name(at, &mut |name| {
+        match recognise(name) {
+            Some((ns, Marker::Whiteout)) if ns == read => is_read = true,
+            Some((ns, Marker::Whiteout)) => unread = Some(ns.name(Marker::Whiteout)),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(unread.filter(|_| !is_read))
+}
+
 /// Reads the markers of anything that is not a directory; errors like [`read_dir_markers`].
 pub fn read_file_markers(at: At<'_>) -> Result<FileMarkers> {
     let mut found = FileMarkers::default();

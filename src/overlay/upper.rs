@@ -115,5 +115,27 @@ fn find_unread(
     if found.is_none() {
         found = markers::unread_by_kernel(fd.as_fd(), read)?.map(|mark| Unread::Mark(dir.to_owned(), mark));
     }
+    if found.is_none() && read_dir_markers(fd.as_fd())?.xwhiteouts {
+        found = find_unread_whiteout(fd.as_fd(), dir, read)?;
+    }
     Ok(found)
+}
+
+/// Looks at the files of a directory that may hold whiteouts by attribute.
+fn find_unread_whiteout(fd: Fd<'_>, dir: &Path, read: Namespace) -> sys::Result<Option<Unread>> {
+    let mut names = Vec::<OsString>::new();
+    sys::read_dir(fd, &mut |entry| {
+        if matches!(entry.kind, libc::DT_REG | libc::DT_UNKNOWN) {
+            names.push(OsStr::from_bytes(entry.name).to_owned());
+        }
+    })?;
+    for name in names {
+        match markers::whiteout_unread_by_kernel(At::Name(fd, &name), read) {
+            Ok(None) => {}
+            Ok(Some(mark)) => return Ok(Some(Unread::Mark(dir.join(name), mark))),
+            Err(e) if e.is(Errno::NOENT) => {} // removed meanwhile
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(None)
 }

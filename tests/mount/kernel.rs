@@ -136,6 +136,32 @@ fn marks_that_the_kernel_does_not_read_are_refused_in_every_directory() {
     }
 }
 
+/// Whiteouts by attribute, in a directory that says in one namespace that it has such, and on a file in the other.
+#[test]
+fn whiteouts_by_attributes_that_the_kernel_does_not_read_are_refused() {
+    let bed = |marks: &[&str]| {
+        Bed::unmounted(Setup { lowers: 2, ..Setup::default() }, |l| {
+            put(&l[1], "d/f", "lower");
+            put(&l[0], "d/f", "");
+            os::set_xattr(&l[0], "trusted.overlay.opaque", b"x").unwrap();
+            os::set_xattr(&l[0].join("d"), "trusted.overlay.opaque", b"x").unwrap();
+            marks.iter().for_each(|mark| os::set_xattr(&l[0].join("d/f"), mark, b"y").unwrap());
+        })
+    };
+    let (user, trusted) = ("user.overlay.whiteout", "trusted.overlay.whiteout");
+    let mut unread = bed(&[user]);
+    let why = said(mount(&unread, ""), 1);
+    assert!(why.contains(&format!("{user} of {}, and show", unread.l("d/f").display())), "{why}");
+    unread.mount();
+    assert!(!exists(&unread.p("d/f")));
+    let read = bed(&[user, trusted]);
+    if is_known(&read) {
+        said(mount(&read, ""), 0);
+        assert!(!exists(&read.p("d/f")));
+        unmount(&read);
+    }
+}
+
 /// What is mounted in a layer is not seen through overlayfs.
 #[test]
 fn names_like_whiteouts_in_no_layer_do_not_matter_to_the_kernel() {
@@ -188,7 +214,7 @@ fn directories_that_who_mounts_may_not_read_are_no_hindrance() {
         } else {
             // By name the kernel would find what is deleted.
             assert!(!done && out.is_empty(), "{out}");
-            assert!(err.contains("/closed, which kernel overlayfs") && err.contains("ermission denied"), "{err}");
+            assert!(err.contains("/closed for what kernel overlayfs") && err.contains("ermission denied"), "{err}");
         }
     }
 }

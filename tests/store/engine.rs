@@ -142,6 +142,24 @@ fn layers_of_a_fuse_program_are_for_fuse_only() {
     bed.ok("umount m");
 }
 
+/// Rootless engines on the kernel's overlayfs leave marks that only mounts with userxattr read.
+#[test]
+fn marks_that_the_kernel_does_not_read_are_refused_in_engines_too() {
+    let bed = Mounts::new();
+    podman(&bed);
+    let etc = bed.p(&format!("podman/overlay/{}/diff/etc", id('b')));
+    fs::create_dir_all(&etc).unwrap();
+    rustix::fs::setxattr(&etc, "user.overlay.opaque", b"y", rustix::fs::XattrFlags::empty()).unwrap();
+    let mount = |options: &str| format!("mount {options} --storage-root podman containers-storage:web:1 m");
+    for options in ["--kernel", "--kernel --tmpfs-upper"] {
+        let why = bed.fails(&mount(options));
+        assert!(why.contains("user.overlay.opaque of") && why.contains("mount without --kernel"), "{why}");
+    }
+    bed.ok(&mount(""));
+    assert!(!bed.p("m/etc/os").exists());
+    bed.ok("umount m");
+}
+
 #[test]
 fn a_hostile_storage_is_refused() {
     let bed = Mounts::new();

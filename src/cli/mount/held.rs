@@ -12,7 +12,7 @@ pub struct Held {
     /// A tmpfs that no path leads to, which holds the upper directory.
     pub tmpfs: Option<OwnedFd>,
     /// The layers of a mount without a writable layer.
-    pub _pin: Option<Pin>,
+    pub pin: Option<Pin>,
     /// The writable layer.
     pub writable: Option<Writable>,
 }
@@ -27,6 +27,11 @@ pub struct Writable {
 }
 
 impl Held {
+    /// Whether the lower layers are of the store.
+    pub fn is_of_store(&self) -> bool {
+        self.pin.is_some() || self.writable.is_some()
+    }
+
     /// Whether a crash of the machine takes the upper directory in any case, so that nothing needs to be synced.
     pub fn is_volatile(&self) -> bool {
         self.tmpfs.is_some() || self.writable.as_ref().is_some_and(|w| w.lease.writable().record.ephemeral)

@@ -96,7 +96,7 @@ impl Ground {
         let (lower, override_stat) = (pin.lower().to_vec(), pin.override_stat());
         let layers = overlay::Options { lower, override_stat, ..overlay::Options::default() };
         let not_for_kernel = override_stat.then_some(OVERRIDE_STAT);
-        Self { layers, held: Held { _pin: Some(pin), ..Held::default() }, not_for_kernel }
+        Self { layers, held: Held { pin: Some(pin), ..Held::default() }, not_for_kernel }
     }
 
     fn leased(store: Store, lease: Lease, made: bool) -> Self {

@@ -59,7 +59,8 @@ pub fn check(ground: &Ground, options: &MountOptions) -> anyhow::Result<()> {
         bail!("kernel overlayfs takes {MOST_LAYERS} layers at most, there are {layers}; mount without --kernel");
     }
     // Layers of the store have only what the kernel reads.
-    ground.layers.upper.iter().chain(&options.lower).try_for_each(|layer| check_layer(layer, options.userxattr))
+    let lower = if ground.held.is_of_store() { &[][..] } else { &ground.layers.lower };
+    ground.layers.upper.iter().chain(lower).try_for_each(|layer| check_layer(layer, options.userxattr))
 }
 
 /// Refuses a directory in which something is said, by whatever program, that the kernel does not read: what is deleted would be
@@ -79,8 +80,7 @@ fn check_layer(layer: &Path, userxattr: bool) -> anyhow::Result<()> {
             layer.join(name).display()
         ),
         Err((dir, e)) => bail!(
-            "looking for whiteouts of the form .wh.NAME in {}, which kernel overlayfs would take for files: {e}; mount without \
-             --kernel",
+            "looking in {} for what kernel overlayfs does not read, and would show what it hides: {e}; mount without --kernel",
             layer.join(dir).display()
         ),
     }
@@ -93,7 +93,10 @@ pub fn serve(request: &Request, stopper: &Stopper, started: impl FnOnce() -> any
     // For as long as this process lives: the kernel notices its own mounts only, and ours no mounts of the kernel.
     let _reserved =
         layers.upper.as_deref().zip(layers.work.as_deref()).map(|(u, w)| reserve_upper(u, w)).transpose()?;
-    stopper.mounting();
+    // With an upper directory making the mount can take long, and leaves nothing; without one there is a directory to be removed.
+    if layers.upper.is_none() {
+        stopper.mounting();
+    }
     // Without an upper directory the kernel wants two lower ones. It stays as long as the mount: the kernel lists no
     // directory that was removed.
     let empty = (layers.upper.is_none() && layers.lower.len() == 1)
@@ -101,8 +104,10 @@ pub fn serve(request: &Request, stopper: &Stopper, started: impl FnOnce() -> any
         .transpose()?;
     // The descriptor of the mount is closed at once: it would keep the mount busy.
     let empty_path = empty.as_ref().map(tempfile::TempDir::path);
-    let attached = make(request, empty_path).map(|mount| sys::attach(mount.as_fd(), &mountpoint))?;
-    attached?;
+    let made = make(request, empty_path)?;
+    stopper.mounting();
+    sys::attach(made.as_fd(), &mountpoint)?;
+    drop(made);
     let up = EndOfMount::watch(&mountpoint).map_err(anyhow::Error::from).and_then(|end| {
         request.held.mounted(&mountpoint, true)?;
         let mount = sys::mount_at(&mountpoint)?;
