@@ -442,7 +442,7 @@ fn an_upper_whose_daemon_is_leaving_is_waited_for() {
     let other = bed.dir.join("m2");
     fs::create_dir(&other).unwrap();
     let mut second = start(Command::new(PROGRAM).args(["mount", "-o", &bed.option_string()]).arg(&other));
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_millis(300));
     assert!(second.try_wait().unwrap().is_none(), "it waits");
     // Not by the harness, which looks into the work directory: the second is trying things out there by then.
     let unmounted = laminafs([Path::new("umount"), &bed.m]);

@@ -166,7 +166,7 @@ fn a_mount_that_lives_on_in_another_namespace_is_told_of() {
     let copies = Copies::new();
     let note = said(laminafs(["umount", bed.m.to_str().unwrap()]), 0);
     let why = said(mount(), 1);
-    assert!(note.contains(&format!("its daemon goes on: {} uses it", copies.user())), "{note}");
+    assert!(note.contains(&format!("its daemon goes on: {}", copies.user())), "{note}");
     assert!(why.contains("is in use by another mount, maybe in another mount namespace; unmount that first"), "{why}");
     drop(copies);
     assert_eq!(said(mount(), 0), "");

@@ -233,7 +233,8 @@ impl Copies {
     }
 
     pub fn user(&self) -> String {
-        format!("process {} (cat)", self.0.id())
+        // Until it is cat it is the shell.
+        format!("process {} (", self.0.id())
     }
 }
 
