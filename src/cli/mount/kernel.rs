@@ -105,7 +105,9 @@ pub fn serve(request: &Request, stopper: &Stopper, started: impl FnOnce() -> any
     // The descriptor of the mount is closed at once: it would keep the mount busy.
     let empty_path = empty.as_ref().map(tempfile::TempDir::path);
     let made = make(request, empty_path)?;
-    stopper.mounting();
+    if layers.upper.is_some() {
+        stopper.mounting();
+    }
     sys::attach(made.as_fd(), &mountpoint)?;
     drop(made);
     let up = EndOfMount::watch(&mountpoint).map_err(anyhow::Error::from).and_then(|end| {
