@@ -12,7 +12,7 @@ use crate::image::container::{Format, ImageInSource, Source, Spool, Wanted};
 use crate::image::format::printable;
 use crate::image::location::{ImageArg, Location};
 use crate::image::{Config, Document, Platform, Reference};
-use crate::provenance::{LayerDirectory, Merged, Number, Stack, facts};
+use crate::provenance::{Facts, LayerDirectory, Merged, Number, Stack, facts};
 use crate::store::{Error, Image, Pin, Store};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
@@ -222,7 +222,7 @@ impl PlaceArgs {
         let (work, override_stat) = (found.work.as_deref(), found.override_stat);
         let mut layers = Stack { lower, upper, work, override_stat, ..Stack::default() }.layers();
         let known = found.config.as_ref().map(facts).unwrap_or_default();
-        layers.iter_mut().zip(known).for_each(|(layer, known)| layer.facts = known);
+        layers.iter_mut().zip(known).for_each(|(layer, known)| layer.facts = Facts { foreign: true, ..known });
         allow_descriptors();
         let image = found.config.as_ref().map(Document::digest);
         Ok(Target { config: found.config, ..Target::new(Merged::of_directories(shown, image, layers)?) })

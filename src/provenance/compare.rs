@@ -118,8 +118,7 @@ pub(super) fn compare_attributes(a: Place<'_>, b: Place<'_>) -> Result<Differenc
 
 /// Whether two entries are known to be one, of a layer that two images have.
 fn same_entry(a: Place<'_>, b: Place<'_>) -> bool {
-    let (one, other) = (&a.layer().facts.chain_id, &b.layer().facts.chain_id);
-    one.is_some() && one == other && a.layer().path(a.found.entry) == b.layer().path(b.found.entry)
+    a.layer().facts.is_same(&b.layer().facts) && a.layer().path(a.found.entry) == b.layer().path(b.found.entry)
 }
 
 /// Whether two files are known to have the same data, because there is only one.
@@ -135,8 +134,7 @@ fn same_data(a: Place<'_>, b: Place<'_>) -> Result<bool> {
     // The same layer in two images.
     let (Data::Layer(one, id), Data::Layer(other, same_id)) = (one, other) else { return Ok(false) };
     let (layer, same) = (a.merged.layer(one), b.merged.layer(other));
-    let known = layer.facts.chain_id.is_some() && layer.facts.chain_id == same.facts.chain_id;
-    Ok(known && layer.path(id) == same.path(same_id))
+    Ok(layer.facts.is_same(&same.facts) && layer.path(id) == same.path(same_id))
 }
 
 /// Whether two files have the same content; of those that are mostly holes, which are not read, nobody knows.

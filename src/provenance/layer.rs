@@ -41,6 +41,15 @@ pub struct Facts {
     pub directory: Option<PathBuf>,
     /// It is the writable layer of a mount.
     pub writable: bool,
+    /// Another program unpacked it, and may have lost something: it need not be what others unpack of the same archive.
+    pub foreign: bool,
+}
+
+impl Facts {
+    /// Whether two layers are known to hold the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.chain_id.is_some() && self.chain_id == other.chain_id && !self.foreign && !other.foreign
+    }
 }
 
 /// How many entries of each kind a layer has, its root not counted.
