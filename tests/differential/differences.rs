@@ -7,7 +7,7 @@
 
 use super::ops::{Op, Step};
 use super::side::{Outcome, Side};
-use super::text::{Id, Slot, Who};
+use super::text::{Id, Place, Slot, Who};
 use super::tree::{self, Tree};
 
 /// What two outcomes mean for the sequence.
@@ -194,6 +194,17 @@ fn stale_map(step: &Step, laminafs: &Outcome, kernel_side: &Side) -> bool {
         // Also when the file was shorter then: the kernel's old map ends there.
         Op::MapRead { slot, offset, len } => kernel_side.fresh_content(*slot, *offset, *len) == *laminafs,
         _ => false,
+    }
+}
+
+/// A rename onto a directory that is not empty fails in the kernel's upper directory, which on ext4 has made the whiteout by
+/// then: the mtime of the old parent is new. What fails changes nothing here, so the kernel's side gets its time back.
+pub fn failed_rename(kernel_side: &Side, from: &Place, mtime: Option<libc::timespec>, kernel: &Outcome) {
+    let Some(mtime) = mtime.filter(|_| *kernel == Err(libc::ENOTEMPTY)) else { return };
+    let same = |now: &libc::timespec| (now.tv_sec, now.tv_nsec) == (mtime.tv_sec, mtime.tv_nsec);
+    // Unchanged times are not set: that would copy up.
+    if kernel_side.parent_mtime(from).is_some_and(|now| !same(&now)) {
+        kernel_side.set_parent_mtime(from, mtime);
     }
 }
 

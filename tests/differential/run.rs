@@ -56,7 +56,16 @@ impl Half {
     }
 
     fn run(&mut self, step: &Step) -> Outcome {
-        self.mounted.as_mut().map_or(Err(libc::ENOTCONN), |(side, _)| side.run(step))
+        let Some((side, _)) = &mut self.mounted else { return Err(libc::ENOTCONN) };
+        match &step.op {
+            Op::Rename { from, .. } if self.server == Server::Kernel => {
+                let before = side.parent_mtime(from);
+                let outcome = side.run(step);
+                differences::failed_rename(side, from, before, &outcome);
+                outcome
+            }
+            _ => side.run(step),
+        }
     }
 
     fn renumber(&mut self, before: &BTreeMap<Vec<u8>, u64>) {

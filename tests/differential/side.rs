@@ -355,6 +355,24 @@ impl Side {
         calls::statat(at, &path, libc::AT_SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_ino)
     }
 
+    /// The directory that a path's last name is in.
+    fn parent(&self, path: &Place) -> Result<At> {
+        let name = path.path.iter().rposition(|&b| b != b'/').unwrap_or(0);
+        let end = path.path[..name].iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
+        self.at(&Place { slot: path.slot, path: [&path.path[..end], b"."].concat() })
+    }
+
+    pub fn parent_mtime(&self, path: &Place) -> Option<libc::timespec> {
+        let stat = self.parent(path).and_then(|(at, parent)| calls::statat(at, &parent, 0)).ok()?;
+        Some(libc::timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec })
+    }
+
+    pub fn set_parent_mtime(&self, path: &Place, mtime: libc::timespec) {
+        let (at, parent) = self.parent(path).expect("a parent that was there a moment ago");
+        let times = [timespec(When::Omit), mtime];
+        call!(utimensat(at, parent.as_ptr(), times.as_ptr(), 0)).expect("root may set times");
+    }
+
     fn extended(&self, op: &Op) -> Outcome {
         let set = |path: &Place, name: &[u8], value: &[u8], flags: i32, link: Link| {
             let (path, name) = (self.full(path)?, c(name));
