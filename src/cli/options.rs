@@ -3,7 +3,7 @@
 //! Elements are separated by commas. A backslash takes the next character literally, in the splitting as well as in
 //! a path; `\:` does so within `lowerdir=`, where colons separate layers and `::` begins data-only ones (kernel
 //! documentation, filesystems/overlayfs.rst). The value of an SELinux context may be quoted and then hold commas.
-//! Where an option is given twice, the last one counts.
+//! Where an option is given twice, the last one counts; `lowerdir+=` and `datadir+=` each add one layer below those before.
 
 mod fixed;
 #[cfg(test)]
@@ -44,7 +44,6 @@ const GRANTED: &[&str] = &[
     "xino=off",
     "xino=auto",
     "xino=on",
-    "fsync=1",
 ];
 
 /// Options that change data, ownership or what is checked, and that are not implemented: never ignored.
@@ -198,6 +197,8 @@ impl MountOptions {
         let key = String::from_utf8_lossy(key);
         match (&*key, value) {
             ("lowerdir", value) => (self.lower, self.data_only) = layers(value.unwrap_or_default())?,
+            ("lowerdir+", value) => self.lower.push(path("lowerdir+", value)?),
+            ("datadir+", value) => self.data_only.push(path("datadir+", value)?),
             ("upperdir", value) => self.upper = Some(path("upperdir", value)?),
             ("workdir", value) => self.work = Some(path("workdir", value)?),
             ("redirect_dir", value) => {
@@ -231,6 +232,8 @@ impl MountOptions {
             ("fsname", None | Some(b"")) => return Err(OptionError::Value { option: shown(), values: "a name" }),
             ("fsname", Some(value)) => self.fsname = text(value),
             ("subtype", Some(value)) => self.subtype = text(value),
+            ("fsync", Some(b"0")) => self.volatile = true,
+            ("fsync", Some(b"1")) => self.volatile = false,
             (key, None) if self.set_flag(key) => {}
             _ if GRANTED.iter().any(|granted| granted.as_bytes() == element) => {}
             (key, _) if key.starts_with("x-") => {}
@@ -341,7 +344,7 @@ pub fn asks_to_remount(options: &OsStr) -> bool {
 /// Whether an option string names lower layers.
 #[must_use]
 pub fn names_layers(options: &OsStr) -> bool {
-    split(options.as_bytes()).iter().any(|element| element.starts_with(b"lowerdir="))
+    split(options.as_bytes()).iter().any(|e| e.starts_with(b"lowerdir=") || e.starts_with(b"lowerdir+="))
 }
 
 fn bad_mapping(option: String) -> OptionError {

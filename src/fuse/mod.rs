@@ -24,6 +24,6 @@ mod unmount;
 
 pub use capabilities::{Mask, NotMaskable};
 pub use ids::{IdMap, IdRange, Ids};
-pub use mount::{NO_SYMFOLLOW, Switches, remount, switches};
+pub use mount::{NO_SYMFOLLOW, Switches, handed_down, remount, switches};
 pub use session::{Data, MountError, Options, Session, Unmounter, check_mountpoint};
 pub use unmount::{daemon_of, unmount};

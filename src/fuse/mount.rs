@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -23,10 +24,10 @@ use crate::sys::{self, Errno, MountFlags, MountId};
 /// `ST_NOSYMFOLLOW` of statfs(2) (Linux 5.10).
 pub const NO_SYMFOLLOW: Switches = Switches::from_bits_retain(0x2000);
 
-/// A mount that was made here.
+/// A mount that was made here, or by the caller, who keeps it then.
 pub struct Mount {
-    path: PathBuf,
-    id: MountId,
+    /// None where the caller made it.
+    made: Option<(PathBuf, MountId)>,
     /// Options that are on and without effect.
     ignored: Vec<&'static str>,
     /// It is known to be gone.
@@ -37,6 +38,11 @@ impl Mount {
     /// Mounts. The file system is served through the descriptor, and until it is, whoever uses it waits.
     pub fn new(options: &Options, read_only: bool) -> Result<(OwnedFd, Self), MountError> {
         let failed = |source| MountError::Mount { path: options.mountpoint.clone(), source };
+        let new = |made, ignored| Self { made, ignored, ended: AtomicBool::new(false) };
+        if let Some(number) = handed_down(&options.mountpoint) {
+            let device = sys::caller::inherited(number).map_err(|e| failed(e.into()))?;
+            return Ok((device, new(None, Vec::new())));
+        }
         let path = options.mountpoint.canonicalize().map_err(failed)?;
         let device = open_device()?;
         let (device, ignored) = match mount(&device, &path, options, read_only) {
@@ -47,7 +53,7 @@ impl Mount {
             Err(e) => return Err(failed(e)),
         };
         match sys::mount_at(&path) {
-            Ok(id) => Ok((device, Self { path, id, ignored, ended: AtomicBool::new(false) })),
+            Ok(id) => Ok((device, new(Some((path, id)), ignored))),
             Err(e) => {
                 unmount(&path, true).map_err(failed)?;
                 Err(failed(e.into()))
@@ -55,9 +61,9 @@ impl Mount {
         }
     }
 
-    /// Device number of the file system.
-    pub fn device(&self) -> u64 {
-        self.id.dev
+    /// Device number of the file system, where it is known.
+    pub fn device(&self) -> Option<u64> {
+        self.made.as_ref().map(|(_, id)| id.dev)
     }
 
     /// Options that are on and without effect: those that fusermount3 has no words for, where the mount was made through it.
@@ -65,15 +71,17 @@ impl Mount {
         &self.ignored
     }
 
-    /// Takes the mount away, unless that happened already. `EBUSY` while it is in use; with `lazy` out of the tree then.
+    /// Takes the mount away, unless that happened already or the caller made it. `EBUSY` while it is in use; with `lazy` out
+    /// of the tree then.
     pub fn unmount(&self, lazy: bool) -> io::Result<()> {
+        let Some((path, id)) = &self.made else { return Ok(()) };
         if self.ended.load(Ordering::Acquire) {
             return Ok(());
         }
-        if sys::mount_at(&self.path).is_ok_and(|on_top| on_top == self.id) {
-            return unmount(&self.path, lazy);
+        if sys::mount_at(path).is_ok_and(|on_top| on_top == *id) {
+            return unmount(path, lazy);
         }
-        let covered = sys::mounts()?.iter().any(|m| m.place == self.path && m.dev == self.id.dev);
+        let covered = sys::mounts()?.iter().any(|m| m.place == *path && m.dev == id.dev);
         match covered {
             true => Err(io::Error::other("something else is mounted over it")),
             false => Ok(()),
@@ -86,7 +94,19 @@ impl Mount {
     }
 }
 
-fn open_device() -> Result<File, MountError> {
+/// The number of the descriptor, where a mount point `/dev/fd/N` names an open /dev/fuse: that is how programs of libfuse are told
+/// that the caller has mounted it already (mount.fuse3 with `drop_privileges`, apptainer), since they may not.
+pub fn handed_down(mountpoint: &Path) -> Option<i32> {
+    /// Major and minor number of /dev/fuse (Documentation/admin-guide/devices.txt).
+    const FUSE: (u32, u32) = (10, 229);
+    let number = mountpoint.strip_prefix("/dev/fd").or_else(|_| mountpoint.strip_prefix("/proc/self/fd")).ok()?;
+    let number = number.to_str()?.parse::<u16>().ok()?;
+    let meta = mountpoint.metadata().ok()?;
+    let device = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
+    (meta.file_type().is_char_device() && device == FUSE).then(|| number.into())
+}
+
+pub(super) fn open_device() -> Result<File, MountError> {
     let device = File::options().read(true).write(true).open("/dev/fuse");
     device.map_err(|e| match e.kind() {
         io::ErrorKind::PermissionDenied => MountError::DevicePermission,
@@ -96,7 +116,6 @@ fn open_device() -> Result<File, MountError> {
 }
 
 fn mount(device: &File, path: &Path, options: &Options, read_only: bool) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
     let mut data = vec![
         format!("fd={}", device.as_raw_fd()),
         format!("rootmode={:o}", path.metadata()?.mode()),

@@ -10,7 +10,7 @@ use fuser::{Config, SessionACL};
 use super::adapter::Adapter;
 use super::capabilities::Mask;
 use super::ids::Ids;
-use super::mount::Mount;
+use super::mount::{Mount, handed_down, open_device};
 use super::read_ahead;
 use crate::overlay::Overlay;
 use crate::sys;
@@ -31,7 +31,8 @@ pub enum Data {
 /// How to mount.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where.
+    /// Where. `/dev/fd/N` for a file system that the caller has mounted, and serves through descriptor N ([`handed_down`]): the
+    /// switches of the mount are the caller's then, and so is unmounting.
     pub mountpoint: PathBuf,
     /// Source shown in /proc/mounts.
     pub fsname: String,
@@ -168,7 +169,10 @@ impl Session {
     /// Mounts `overlay`. When this returns, the kernel was answered and the mount can be used as soon as
     /// [`Session::run`] runs; requests wait until then.
     pub fn mount(overlay: Overlay, options: &Options) -> Result<Self, MountError> {
-        check_mountpoint(&options.mountpoint)?;
+        let mounted_by_caller = handed_down(&options.mountpoint).is_some();
+        if !mounted_by_caller {
+            check_mountpoint(&options.mountpoint)?;
+        }
         let passthrough = options.data == Data::Passthrough;
         if passthrough && options.writeback {
             return Err(MountError::PassthroughAndWriteback);
@@ -178,7 +182,8 @@ impl Session {
         let adapter = Adapter::new(Arc::new(overlay), notifier.clone(), options);
         let mut config = Config::default();
         config.n_threads = Some(options.threads.max(2));
-        config.clone_fd = true;
+        // Who is handed an open device may have none to open.
+        config.clone_fd = !mounted_by_caller || open_device().is_ok();
         let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
         let (device, mount) = Mount::new(options, read_only)?;
         // From here on unmounted when it is dropped.
@@ -190,7 +195,7 @@ impl Session {
             _ => failed(source),
         })?;
         // After INIT, which sets it too.
-        if let Err(e) = read_ahead::widen(this.mount.device()) {
+        if let Some(Err(e)) = this.mount.device().map(read_ahead::widen) {
             log::debug!("read-ahead stays as it is: {e}");
         }
         if let Some(device) = probe

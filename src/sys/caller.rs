@@ -3,6 +3,7 @@
 
 use super::{Errno, Error, Result};
 use rustix::process::{Resource, Rlimit, Signal};
+use std::os::fd::{FromRawFd as _, OwnedFd};
 
 /// Has children waited for also where the caller ignores SIGCHLD, which is inherited: wait(2) fails with `ECHILD` then, here
 /// and in programs that are started. And has writes beyond the caller's limit of file sizes fail with `EFBIG`, where SIGXFSZ
@@ -48,6 +49,17 @@ pub fn close_inherited() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A descriptor of our own for what the caller passed on under this number. `EBADF` when there is nothing.
+pub fn inherited(number: i32) -> Result<OwnedFd> {
+    // SAFETY: duplicating a descriptor has no preconditions.
+    let own = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if own == -1 {
+        return Err(Error { call: "fcntl", errno: super::raw::errno() });
+    }
+    // SAFETY: it is new, so that nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(own) })
 }
 
 fn dispose(signal: Signal, what: libc::sighandler_t) -> Result<()> {

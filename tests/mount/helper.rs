@@ -5,7 +5,9 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output};
 
-use super::harness::{Bed, PATIENCE, PROGRAM, Setup, mount_line, put, read, run, start, text_of, wait_within};
+use super::harness::{
+    Bed, PATIENCE, PROGRAM, Setup, alive, mount_line, put, read, run, sh_in, start, text_of, until, wait_within,
+};
 
 /// Directories without a mount.
 fn bed() -> Bed {
@@ -57,6 +59,30 @@ fn a_descriptor_as_mount_point() {
     assert_eq!((output.status.code(), text_of(output.stderr).as_str()), (Some(0), ""));
     bed.mounted();
     assert_eq!(read(&bed.p("f")), "lower");
+}
+
+/// What mount.fuse3 does with `drop_privileges`: the program serves a mount that is there, and leaves it to who made it.
+#[test]
+fn an_open_device_that_is_mounted_already() {
+    let mut bed = bed();
+    let script = "exec 9<>/dev/fuse
+        mount -i -t fuse.laminafs -o fd=9,rootmode=40000,user_id=0,group_id=0,allow_other image m
+        \"$1\" -o \"$2\" /dev/fd/9";
+    let mut command = Command::new("sh");
+    let output = run(command.args(["-euc", script, "sh", PROGRAM, &bed.option_string()]).current_dir(&bed.dir));
+    assert_eq!((output.status.code(), text_of(output.stderr).as_str()), (Some(0), ""));
+    bed.mounted();
+    assert_eq!(mount_line(&bed.m).unwrap()[0], "image");
+    fs::write(bed.p("new"), "new").unwrap();
+    assert_eq!((read(&bed.p("f")), read(&bed.u("new"))), ("lower".to_owned(), "new".to_owned()));
+    bed.sh("install -m 600 /dev/null secret");
+    assert!(!bed.sh_as(1000, 1000, "cat secret").status.success(), "permissions are checked");
+    // The mount is not the daemon's to take away.
+    let pid = bed.pid.take().unwrap();
+    assert_eq!(unsafe { libc::kill(pid as i32, libc::SIGTERM) }, 0);
+    until("the daemon ends", PATIENCE, || !alive(pid));
+    assert!(mount_line(&bed.m).is_some());
+    sh_in(&bed.dir, "umount m");
 }
 
 /// systemd.service(5), Type=notify, and sd_notify(3).

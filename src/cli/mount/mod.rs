@@ -203,7 +203,11 @@ impl Request {
     fn new(args: MountArgs, options: MountOptions, context: &Context) -> anyhow::Result<Self> {
         let MountArgs { how, image, mountpoint, .. } = args;
         // As the kernel names it, so that it is found among the mounts; what cannot be followed is told about below.
-        let mountpoint = mountpoint.canonicalize().or_else(|_| image::absolute(&mountpoint))?;
+        let in_tree = fuse::handed_down(&mountpoint).is_none();
+        let mountpoint = match in_tree {
+            true => mountpoint.canonicalize().or_else(|_| image::absolute(&mountpoint))?,
+            false => mountpoint,
+        };
         let mut ground = if image.is_some() || how.name.is_some() {
             if !options.lower.is_empty() || options.upper.is_some() || options.work.is_some() {
                 bail!("an image or --name comes with its own layers: leave out lowerdir=, upperdir= and workdir=");
@@ -230,7 +234,7 @@ impl Request {
             privileged_stat: options.privileged_stat,
             userxattr: options.userxattr,
             volatile: options.volatile || ground.held.is_volatile(),
-            mountpoint: Some(mountpoint.clone()),
+            mountpoint: in_tree.then(|| mountpoint.clone()),
             ..ground.layers
         };
         let read_only = options.read_only || layers.upper.is_none();

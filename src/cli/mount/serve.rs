@@ -1,7 +1,7 @@
 //! The life of a mount: open, mount, answer, end.
 
 use super::{Request, advise, kernel, note_ignored};
-use crate::fuse::Session;
+use crate::fuse::{self, Session};
 use crate::overlay::{self, OpenError, Overlay};
 use crate::sys::caller;
 use crate::sys::process::{self, HeldSignals};
@@ -28,7 +28,11 @@ pub fn serve(request: &Request, started: impl FnOnce() -> anyhow::Result<()>) ->
     process::clear_umask();
     let layers = overlay::Options { fd_limit, ..request.layers.clone() };
     let overlay = Overlay::open(&layers).map_err(advise_layers)?;
-    stopper.mounting();
+    // What the caller has mounted is the caller's to unmount, and a signal ends the process.
+    let made_here = fuse::handed_down(&mountpoint).is_none();
+    if made_here {
+        stopper.mounting();
+    }
     let session = Session::mount(overlay, &request.mount).map_err(advise)?;
     note_ignored(session.ignored());
     if let Err(error) = request.held.mounted(&mountpoint, false).and_then(|()| started()) {
@@ -37,7 +41,9 @@ pub fn serve(request: &Request, started: impl FnOnce() -> anyhow::Result<()>) ->
     }
     log::info!("mounted on {}", mountpoint.display());
     let unmounter = session.unmounter();
-    stopper.mounted(move |lazy| if lazy { unmounter.detach() } else { unmounter.unmount() });
+    if made_here {
+        stopper.mounted(move |lazy| if lazy { unmounter.detach() } else { unmounter.unmount() });
+    }
     session.run().context("the mount broke down")
 }
 

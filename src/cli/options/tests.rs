@@ -93,6 +93,24 @@ fn data_only_layers() {
     assert!(matches!(parse("lowerdir=/a::/d:/b"), Err(OptionError::LayerAfterData(_))));
 }
 
+/// fsconfig(2) of the kernel takes layers so, and mount(8) passes on what it does not know.
+#[test]
+fn layers_one_by_one() {
+    let o = good(r"lowerdir+=/a:b,datadir+=/d1,lowerdir+=/c\,d,datadir+=/d2");
+    assert_eq!((o.lower, o.data_only), (paths(&["/a:b", "/c,d"]), paths(&["/d1", "/d2"])));
+    let o = good("lowerdir=/a:/b,lowerdir+=/c");
+    assert_eq!(o.lower, paths(&["/a", "/b", "/c"]));
+    assert!(o.ignored.is_empty());
+    assert_eq!(parse("lowerdir+="), Err(OptionError::NoPath("lowerdir+")));
+    assert!(names_layers(OsStr::new("lowerdir+=/a")));
+}
+
+#[test]
+fn fsync_is_the_older_word_for_volatile() {
+    assert!(good("fsync=0").volatile && !good("volatile,fsync=1").volatile && good("fsync=1,volatile").volatile);
+    assert!(good("fsync=0,fsync=1").ignored.is_empty());
+}
+
 #[test]
 fn empty_layers_are_errors() {
     for text in ["lowerdir=:a", "lowerdir=a:", "lowerdir=a:::b", "lowerdir=::d", "lowerdir=a::", "lowerdir=a::b::"] {
