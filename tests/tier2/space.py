@@ -7,7 +7,7 @@ The store is on a tmpfs of 40 MB. With less and less space free, and with too fe
 import and a commit are tried. Each fails with exit code 1 and one line that says what is missing, or succeeds; after it
 `laminafs verify` finds the store sound, what was there is there, tmp is empty, and rmi works; with the
 space free again the same command succeeds. Then layers that grow without end: compressed zeros, N entries
-(default 120000), a terabyte of hole; and one to look into, which implies six million directories
+(default 30000), a terabyte of hole; and one to look into, which implies six million directories
 (2 GB of memory). Needs root; run it in a mount namespace of its own.
 """
 
@@ -142,7 +142,7 @@ class Space:
         self.bomb(store, "compressed zeros", ["import", path], "1000 times")
         self.bomb(store, "a layer of more than --max-layer", ["import", "--max-layer", "100000000", path], "--max-layer")
         self.pack_entries(path, entries)
-        self.bomb(store, f"{entries} entries, 100000 allowed", ["import", "--max-entries", "100000", path], "100000 entries")
+        self.bomb(store, f"{entries} entries, {entries - 1} allowed", ["import", "--max-entries", str(entries - 1), path], f"{entries - 1} entries")
         self.bomb(store, f"{entries} entries", ["import", path, "many:1"], None)
         self.looked_into()
         self.pack_hole(path)
@@ -220,7 +220,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--laminafs", required=True)
     options.add_argument("--scratch", default=tempfile.gettempdir())
-    options.add_argument("--entries", type=int, default=120000)
+    options.add_argument("--entries", type=int, default=30000)
     args = options.parse_args()
     space = Space(os.path.abspath(args.laminafs), args.scratch)
     try:
