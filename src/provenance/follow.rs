@@ -1,10 +1,11 @@
 //! Looking a path up in a stack of layers, before there is a merged tree.
 //!
 //! Archives need it: what a hard link into a layer below is, and which attributes a directory has that no entry describes
-//! (`crate::archive::complete` asks the same of layer directories). And redirects need it, as in `crate::overlay`.
+//! (`crate::archive::complete` asks the same of layer directories). And redirects need it, and files that hold metadata only,
+//! as in `crate::overlay`.
 
+use super::entry::Kind;
 use super::layer::{EntryId, Layer};
-use super::tree::Part;
 use crate::archive::{join, parts, split};
 use crate::layer::redirect::Redirect;
 
@@ -29,6 +30,11 @@ thread_local! {
     pub(super) static LOOKED_UP: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
+/// Those that merge at a path.
+pub(super) fn directories(layers: &[Layer], path: &[u8]) -> Directories {
+    parts(path).fold(roots(layers), |dirs, part| enter(layers, &dirs, part))
+}
+
 /// Those that merge at the name `part` in the merged directory `dirs`; none when it is no directory.
 pub(super) fn enter(layers: &[Layer], dirs: &[(usize, EntryId)], part: &[u8]) -> Directories {
     #[cfg(test)]
@@ -44,8 +50,17 @@ pub(super) fn enter(layers: &[Layer], dirs: &[(usize, EntryId)], part: &[u8]) ->
         if entry.opaque {
             break;
         }
+        if let Some(first) = layers[*at].redirect(child) {
+            found.extend(redirect(layers, *at, &first, &|number| in_layer(dirs, number)));
+            break;
+        }
     }
     found
+}
+
+/// The directory of a layer among those that merge.
+fn in_layer(dirs: &[(usize, EntryId)], number: usize) -> Option<EntryId> {
+    dirs.iter().find(|(at, _)| *at == number).map(|(_, entry)| *entry)
 }
 
 /// Looks paths up one after the other. What a path has in common with the one before it is not walked again, so that paths
@@ -109,19 +124,23 @@ enum Probe {
     Directory { entry: EntryId, covered: bool, next: Vec<u8>, redirect: Option<Redirect> },
 }
 
-/// The directories of other layers that the directory `top` with a redirect continues in; `parent` are those that its
-/// parent consists of.
-pub(super) fn redirect(layers: &[Layer], top: Part, first: &Redirect, parent: &[Part]) -> Vec<(u16, EntryId)> {
+/// The directories of other layers that a directory of the layer `top` with a redirect continues in; `parent` gives the one of
+/// a layer that is part of its parent.
+pub(super) fn redirect(
+    layers: &[Layer],
+    top: usize,
+    first: &Redirect,
+    parent: &dyn Fn(usize) -> Option<EntryId>,
+) -> Directories {
     let mut found = Vec::new();
     let mut next = Next::of(first.clone());
-    for number in (0..top.layer).rev() {
-        let layer = &layers[usize::from(number)];
+    for number in (0..top).rev() {
+        let layer = &layers[number];
         let path = match &next {
             Next::Path(path) => path.clone(),
             Next::Name(name) => {
-                let in_parent = |part: &&Part| part.layer == number && part.from <= top.from && top.from < part.until;
-                let Some(dir) = parent.iter().find(in_parent) else { continue };
-                join(&layer.path(dir.entry), name)
+                let Some(dir) = parent(number) else { continue };
+                join(&layer.path(dir), name)
             }
         };
         match probe(layer, &path) {
@@ -145,6 +164,60 @@ pub(super) fn redirect(layers: &[Layer], top: Part, first: &Redirect, parent: &[
         }
     }
     found
+}
+
+/// The file with the data of a metacopy file of the layer `top` in the merged directory `dirs`: its layer and entry. Where no
+/// layer has it, the path at which layers that only hold data are asked, if they are.
+pub(super) fn data(
+    layers: &[Layer],
+    dirs: &[(usize, EntryId)],
+    top: usize,
+    metacopy: EntryId,
+) -> Result<(usize, EntryId), Option<Vec<u8>>> {
+    let mut next = match layers[top].redirect(metacopy) {
+        Some(redirect) => Next::of(redirect),
+        None => Next::Name(layers[top].name(metacopy).to_vec()),
+    };
+    for (number, layer) in layers[..top].iter().enumerate().rev() {
+        let found = match &mut next {
+            Next::Name(name) => in_layer(dirs, number).and_then(|dir| layer.child(dir, name)),
+            Next::Path(path) => {
+                let (dir, name) = split(path).ok_or(None)?;
+                match probe(layer, dir) {
+                    Probe::Stop => return Err(None),
+                    Probe::Nothing { next } => {
+                        *path = join(&next, name);
+                        None
+                    }
+                    Probe::Directory { entry, covered, next, .. } => match layer.child(entry, name) {
+                        None if covered => return Err(None),
+                        found => {
+                            *path = join(&next, name);
+                            found
+                        }
+                    },
+                }
+            }
+        };
+        let Some(found) = found else { continue };
+        match layer.entry(found) {
+            entry if entry.kind != Kind::File => return Err(None),
+            entry if !entry.metacopy => return Ok((number, found)),
+            _ => {}
+        }
+        next = match (next, layer.redirect(found)) {
+            (next, None) => next,
+            // Another name in the directory where it was found.
+            (Next::Path(path), Some(Redirect::Name(name))) => {
+                Next::Path(join(split(&path).map_or(&[], |(dir, _)| dir), &name))
+            }
+            (_, Some(redirect)) => Next::of(redirect),
+        };
+    }
+    match next {
+        Next::Path(path) => Err(Some(path)),
+        Next::Name(_) => Err(None),
+    }
 }
 
 fn probe(layer: &Layer, path: &[u8]) -> Probe {

@@ -142,7 +142,7 @@ impl Layer {
     /// Where a directory, or the data of a metacopy file, are in the layers below.
     pub(super) fn redirect(&self, id: EntryId) -> Option<Redirect> {
         let entry = self.entry(id);
-        let can = entry.is_dir() || entry.metacopy;
+        let can = entry.is_dir() && !entry.opaque || entry.metacopy;
         if can && entry.target.len > 0 { Redirect::parse(self.piece(entry.target)) } else { None }
     }
 

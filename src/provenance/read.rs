@@ -2,6 +2,7 @@
 
 use super::entry::Kind;
 use super::error::{Error, Result};
+use super::follow;
 use super::layer::{EntryId, Layer};
 use super::merged::Merged;
 use super::origin::{Blob, Origin, Root};
@@ -107,27 +108,13 @@ impl Merged {
             let lower = self.occurrences(node).iter().rev().find(|found| found.hidden_by() == Some(own.0));
             return self.data(node, lower.ok_or_else(missing)?);
         }
-        let (mut from, mut redirect) = (own.0, self.layer(own.0).redirect(own.1));
-        loop {
-            let found = from.below().and_then(|below| match &redirect {
-                Some(Redirect::Absolute(path)) => self.below(self.find(path)?, below),
-                Some(Redirect::Name(name)) => self.below(self.child(self.parent(node), name)?, below),
-                None => self.below(node, below),
-            });
-            let Some(found) = found else {
-                // Layers that hold only data are reached by paths only.
-                let Some(Redirect::Absolute(path)) = redirect else { return Err(missing()) };
-                return self.in_data_only(path)?.ok_or_else(missing);
-            };
-            let (number, id) = (found.layer(), found.entry);
-            match self.entry(found) {
-                entry if entry.kind != Kind::File => return Err(missing()),
-                entry if entry.metacopy => {
-                    redirect = self.layer(number).redirect(id).or(redirect);
-                    from = number;
-                }
-                _ => return Ok(Data::Layer(number, id)),
-            }
+        // The directory as it is where the file is seen first: it may have been moved since the layer of the file.
+        let view = &self.layers()[..=occurrence.since().index()];
+        let dirs = follow::directories(view, &self.path(self.parent(node)));
+        match follow::data(view, &dirs, own.0.index(), own.1) {
+            Ok((layer, id)) => Number::new(layer + 1).map(|number| Data::Layer(number, id)).ok_or_else(missing),
+            Err(Some(path)) => self.in_data_only(path)?.ok_or_else(missing),
+            Err(None) => Err(missing()),
         }
     }
 
@@ -144,11 +131,6 @@ impl Merged {
             }
         }
         Ok(None)
-    }
-
-    /// What the layers up to `top` have at a path, hidden by those above or not.
-    fn below(&self, node: NodeId, top: Number) -> Option<&Occurrence> {
-        self.occurrences(node).iter().rev().find(|found| found.layer() <= top && !self.entry(found).is_whiteout())
     }
 
     /// The file that a hard link to a layer below was copied from.

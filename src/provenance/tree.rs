@@ -237,11 +237,9 @@ impl Tree {
             self.occurrences.push(own);
             if layers[usize::from(item.part.layer)].entry(item.part.entry).is_dir() {
                 inner.push(contents);
-                if let Some(redirect) = layers[usize::from(item.part.layer)].redirect(item.part.entry) {
-                    let found = follow::redirect(layers, contents, &redirect, parts);
-                    self.moves.extend(found.first().map(|first| ((contents.layer, contents.entry), *first)));
-                    inner.extend(found.into_iter().map(|(layer, entry)| Part { layer, entry, ..contents }));
-                }
+                let found = redirected(layers, &contents, parts);
+                self.moves.extend(found.first().map(|first| ((contents.layer, contents.entry), *first)));
+                inner.extend(found.into_iter().map(|(layer, entry)| Part { layer, entry, ..contents }));
             }
         }
         inner.sort_by_key(|part| (part.layer, part.from));
@@ -360,6 +358,18 @@ fn fates(layers: &[Layer], group: &[Item<'_>]) -> (Occurrence, Part) {
     }
     let Part { layer, entry, from, until, by, end } = own;
     (Occurrence { entry, layer, from, until, by, end, copy: false }, contents)
+}
+
+/// The directories of layers below that one continues in by its redirect; `parts` are those that its parent consists of.
+fn redirected(layers: &[Layer], part: &Part, parts: &[Part]) -> Vec<(u16, EntryId)> {
+    let Some(first) = layers[usize::from(part.layer)].redirect(part.entry) else { return Vec::new() };
+    let in_parent = |number: usize| {
+        let is_there =
+            |other: &&Part| usize::from(other.layer) == number && other.from <= part.from && part.from < other.until;
+        parts.iter().find(is_there).map(|other| other.entry)
+    };
+    let found = follow::redirect(layers, usize::from(part.layer), &first, &in_parent);
+    found.into_iter().map(|(layer, entry)| (u16::try_from(layer).unwrap_or(Number::NEVER), entry)).collect()
 }
 
 /// Whether a directory continues below under another name, so that what has its own name there does not merge.

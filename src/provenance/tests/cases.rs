@@ -240,10 +240,8 @@ fn data_below_a_metacopy_file_are_seen() {
     write(dir, "1/d/file", "content");
     write(dir, "2/d/file", "");
     fs::File::options().write(true).open(dir.join("2/d/file")).unwrap().set_len(7).unwrap();
-    for (path, name) in [("2/d/file", c"trusted.overlay.metacopy"), ("2/d", c"trusted.overlay.impure")] {
-        let fd = fs::File::open(dir.join(path)).unwrap();
-        sys::xattr::set(sys::At::Fd(std::os::fd::AsFd::as_fd(&fd)), name, b"", 0).unwrap();
-    }
+    mark(&dir.join("2/d/file"), c"trusted.overlay.metacopy", b"");
+    mark(&dir.join("2/d"), c"trusted.overlay.impure", b"");
     let merged = merged(dir, &["1", "2"]);
     let node = merged.find(b"d/file").unwrap();
     let found = merged.visible(node, merged.top()).unwrap();
@@ -253,6 +251,76 @@ fn data_below_a_metacopy_file_are_seen() {
     let waste = merged.waste().unwrap();
     assert_eq!((waste.wasted, waste.total), (0, 7));
     assert!(merged.touches(node).unwrap()[0].difference.attributes().iter().all(|word| *word == "mtime"));
+}
+
+/// A file of `layer/path` without data of its own.
+fn metacopy(dir: &Path, path: &str, redirect: Option<&str>) {
+    write(dir, path, "");
+    mark(&dir.join(path), c"trusted.overlay.metacopy", b"");
+    if let Some(redirect) = redirect {
+        mark(&dir.join(path), c"trusted.overlay.redirect", redirect.as_bytes());
+    }
+    mark(dir.join(path).parent().unwrap(), c"trusted.overlay.impure", b"y");
+}
+
+fn mark(path: &Path, name: &std::ffi::CStr, value: &[u8]) {
+    sys::xattr::set(sys::At::Fd(fs::File::open(path).unwrap().as_fd()), name, value, 0).unwrap();
+}
+
+/// The data of a metacopy file are where its directory came from, and a redirect is a path in the layers below it.
+#[test]
+fn data_of_metacopy_files_are_found_through_moved_directories() {
+    if !sys::process::is_root() {
+        return;
+    }
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    let redirect = |path: &str, to: &[u8]| {
+        fs::create_dir_all(dir.join(path)).unwrap();
+        mark(&dir.join(path), c"trusted.overlay.redirect", to);
+    };
+    write(dir, "1/a/f", "in a");
+    write(dir, "2/b/f", "in b");
+    metacopy(dir, "3/a/f", None);
+    redirect("4/b", b"/a");
+    metacopy(dir, "5/b/f", None);
+    metacopy(dir, "5/a/g", Some("/b/f"));
+    // One redirect after the other, and one below a directory that moves on the way.
+    write(dir, "1/x/h", "in x");
+    metacopy(dir, "2/x/g", Some("h"));
+    metacopy(dir, "3/y/f", Some("/x/g"));
+    write(dir, "1/p/f", "in p");
+    write(dir, "1/q/f", "in q");
+    redirect("2/q", b"p");
+    metacopy(dir, "3/g", Some("/q/f"));
+    // What is opaque shows nothing, wherever its redirect leads.
+    redirect("6/x", b"y");
+    mark(&dir.join("6/x"), c"trusted.overlay.opaque", b"y");
+
+    let merged = merged(dir, &["1", "2", "3", "4", "5", "6"]);
+    let read = |path: &str, layer: usize| {
+        let node = merged.find(path.as_bytes()).unwrap();
+        let found = merged.visible(node, merged.number(layer).unwrap()).unwrap();
+        let mut content = Vec::new();
+        merged.write_content(node, found, &mut content).map(|()| String::from_utf8(content).unwrap())
+    };
+    let table = [
+        ("b/f", 2, "in b"),
+        ("a/f", 3, "in a"),
+        ("b/f", 4, "in a"),
+        ("b/f", 5, "in a"),
+        ("a/g", 5, "in a"),
+        ("y/f", 3, "in x"),
+        ("g", 3, "in p"),
+    ];
+    for (path, layer, content) in table {
+        assert_eq!(read(path, layer).unwrap(), content, "{path} up to {layer}");
+    }
+    assert!(merged.seen_children(merged.find(b"x").unwrap(), merged.top()).next().is_none());
+    let node = merged.find(b"y/f").unwrap();
+    let found = merged.visible(node, merged.top()).unwrap();
+    let (number, path) = merged.data_of_metacopy(node, found).unwrap().unwrap();
+    assert_eq!((number, path.as_slice()), (merged.number(1).ok(), &b"/x/h"[..]));
 }
 
 #[test]
