@@ -12,9 +12,8 @@ use super::error::{Error, Result};
 use super::identity::Origin;
 use super::inode::{Extra, Ino, Inode, LayerIndex, UPPER};
 use super::merge::{ShownAs, empty_file, join};
-use crate::layer::markers::{self, FileMarkers};
+use crate::layer::markers;
 use crate::layer::origin::OverlayHandle;
-use crate::layer::redirect::Redirect;
 use crate::sys::{self, At, Errno, Stat};
 
 /// An object that was found on disk.
@@ -268,56 +267,5 @@ impl Overlay {
             return Ok(None);
         }
         Ok(Some(Origin { ino: self.id(&stat), nlink: stat.nlink }))
-    }
-
-    fn has_data_layers(&self) -> bool {
-        self.lowers.last().is_some_and(|l| l.data_only)
-    }
-
-    /// Finds the data of a file that holds metadata only.
-    fn attach_data(&self, ns: &Namespace, name: &OsStr, found: &mut Found, markers: &FileMarkers) -> Result<()> {
-        let all = self.believes_users;
-        if !markers.believed_metacopy(all) || !found.stat.is_file() {
-            return Ok(());
-        }
-        let mut redirect = markers.believed_redirect(all).cloned();
-        let mut layer = found.layer;
-        loop {
-            layer += 1;
-            if usize::from(layer) > self.lowers.len() {
-                log::error!("no lower layer holds the data of the metacopy file {}", name.display());
-                return Err(sys::Error { call: "metacopy", errno: Errno::IO }.into());
-            }
-            let data_only = self.layer(layer)?.data_only;
-            let path = match &redirect {
-                Some(Redirect::Absolute(path)) => std::os::unix::ffi::OsStrExt::from_bytes(path.as_slice()),
-                _ if data_only => continue,
-                Some(Redirect::Name(other)) => match ns.lowers.iter().find(|l| l.layer == layer) {
-                    Some(l) => &*join(&l.path, std::os::unix::ffi::OsStrExt::from_bytes(other.as_slice())),
-                    None => continue,
-                },
-                None => match ns.lowers.iter().find(|l| l.layer == layer) {
-                    Some(l) => &*join(&l.path, name),
-                    None => continue,
-                },
-            };
-            let root = self.layer(layer)?.root.as_fd();
-            let fd = match sys::open_path_rel(root, path) {
-                Ok(fd) => fd,
-                Err(e) if e.is(Errno::NOENT) || e.is(Errno::NOTDIR) => continue,
-                Err(e) => return Err(e.into()),
-            };
-            let stat = sys::stat(At::Fd(fd.as_fd()))?;
-            if !stat.is_file() {
-                return Err(sys::Error { call: "metacopy", errno: Errno::IO }.into());
-            }
-            let below = markers::read_file_markers(At::Fd(fd.as_fd()))?;
-            if below.believed_metacopy(all) {
-                redirect = below.believed_redirect(all).cloned().or(redirect);
-                continue;
-            }
-            found.extra.get_or_insert_default().data = Some((layer, path.into()));
-            return Ok(());
-        }
     }
 }

@@ -31,7 +31,7 @@ pub fn join(dir: &OsStr, name: &OsStr) -> Arc<OsStr> {
 }
 
 /// What a layer holds at a path, as far as merging directories goes.
-enum Probe {
+pub(super) enum Probe {
     /// Nothing; the layers below are asked for the path `next`, which differs if a directory on the way has a redirect.
     Nothing { next: Arc<OsStr> },
     /// A whiteout or something that is not a directory: nothing below it is merged.
@@ -41,7 +41,7 @@ enum Probe {
 }
 
 /// Where to look in the next layer.
-enum Next {
+pub(super) enum Next {
     /// In the parent's directories, from this position on.
     Name(Name),
     /// In every layer, by path.
@@ -49,7 +49,7 @@ enum Next {
 }
 
 impl Next {
-    fn of(redirect: Redirect) -> Self {
+    pub fn of(redirect: Redirect) -> Self {
         match redirect {
             Redirect::Absolute(path) => Self::Path(OsStr::from_bytes(&path).into()),
             Redirect::Name(name) => Self::Name(OsStr::from_bytes(&name).into()),
@@ -157,7 +157,7 @@ impl Overlay {
     }
 
     /// What a layer holds at a path, looking at every directory on the way: one that is opaque hides what is below.
-    fn probe(&self, layer: LayerIndex, path: &OsStr) -> Result<Probe> {
+    pub(super) fn probe(&self, layer: LayerIndex, path: &OsStr) -> Result<Probe> {
         let root = self.layer(layer)?.root.as_fd();
         let mut dir = sys::open_dir_path(root, OsStr::new(""))?;
         let mut covered = false;
@@ -165,7 +165,7 @@ impl Overlay {
         let mut redirect = None;
         // Where the layers below have what was passed so far.
         let mut below: Arc<OsStr> = OsStr::new("").into();
-        let mut parts = path.as_bytes().split(|&b| b == b'/');
+        let mut parts = path.as_bytes().split(|&b| b == b'/').filter(|part| !part.is_empty());
         while let Some(part) = parts.next() {
             let name = OsStr::from_bytes(part);
             match sys::stat(At::Name(dir.as_fd(), name)) {
@@ -239,7 +239,7 @@ impl Overlay {
     }
 }
 
-fn has_aufs_whiteout(dir: BorrowedFd<'_>, name: &OsStr) -> Result<bool> {
+pub(super) fn has_aufs_whiteout(dir: BorrowedFd<'_>, name: &OsStr) -> Result<bool> {
     let mut marker = whiteout::AUFS_PREFIX.as_bytes().to_vec();
     marker.extend_from_slice(name.as_bytes());
     match sys::stat(At::Name(dir, OsStr::from_bytes(&marker))) {

@@ -24,6 +24,7 @@ mod link;
 mod lookup;
 mod mark;
 mod merge;
+mod metacopy;
 mod names;
 mod open_upper;
 mod options;

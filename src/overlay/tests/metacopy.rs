@@ -56,6 +56,34 @@ fn data_only_layers_are_reached_by_absolute_redirects_only() {
     assert_eq!(settled(&s, fs)["g"].content, b"Content");
 }
 
+/// A redirect is a path in the layers below, where directories may have been moved as well, and files twice.
+#[test]
+fn redirects_of_metacopy_files_lead_through_those_of_directories() {
+    let s = Stack::new(3);
+    let redirect =
+        |tree: &Tree, path: &str, to: &str| _ = tree.dir(path).xattr(path, &marker("redirect"), to.as_bytes());
+    let metacopy = |tree: &Tree, path: &str, to: &str| {
+        metacopy_of(tree, path, 1);
+        tree.xattr(path, &marker("redirect"), to.as_bytes());
+        tree.xattr(path.split_once('/').map_or("", |(dir, _)| dir), &marker("impure"), b"y");
+    };
+    s.lower(3).file("a/f", "a").file("b/f", "b").file("x/h", "x").file("top", "t").file("o/f", "o");
+    redirect(&s.lower(2), "b", "a");
+    metacopy(&s.lower(2), "x/g", "h");
+    s.lower(2).dir("o").xattr("o", &marker("opaque"), b"y").aufs_whiteout("gone");
+    s.lower(3).file("gone", "g");
+    for (path, to) in [("f", "/b/f"), ("y/f", "/x/g"), ("t", "/top"), ("o", "/o/f"), ("g", "/gone")] {
+        metacopy(&s.lower(1), path, to);
+    }
+    let fs = s.mount();
+    for (path, content) in [("f", "a"), ("y/f", "x"), ("t", "t")] {
+        assert_eq!(fs.read(path).unwrap(), content, "{path}");
+    }
+    for hidden in ["o", "g"] {
+        assert_eq!(errno(fs.read(hidden)), libc::EIO, "{hidden}");
+    }
+}
+
 #[test]
 fn a_metacopy_file_without_data_below_cannot_be_read() {
     let s = Stack::new(1);
