@@ -38,7 +38,7 @@ pub struct LoadArgs {
     platform: Option<Platform>,
     #[command(flatten)]
     limits: LimitArgs,
-    /// oci:DIR[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME]: one image, or all that are in there
+    /// oci:DIR[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME]: one image by its name or id, or all that are in there
     #[arg(value_name = "TRANSPORT:PLACE")]
     image: Option<OsString>,
 }

@@ -41,7 +41,8 @@ pub enum Format {
 pub struct Wanted<'a> {
     /// For this platform; none is the machine's own, and images that come for one platform only are taken as they are.
     pub platform: Option<&'a Platform>,
-    /// Only the image of this name: a ref.name as it stands there, or an image name. None is all of them.
+    /// Only the image of this name: a ref.name as it stands there, an image name, or an image id or its beginning, where
+    /// only one has it. None is all of them.
     pub reference: Option<&'a str>,
 }
 
@@ -147,8 +148,17 @@ impl Source {
         let format = match (format, oci, docker) {
             (Some(Format::Oci) | None, true, _) => Format::Oci,
             (Some(Format::Docker) | None, _, true) => Format::Docker,
+            (Some(Format::Oci), _, true) => {
+                let why = "it is no OCI image layout but a docker-archive; name it docker-archive:";
+                return Err(files.fail(&format!("{why}{}", path.display())));
+            }
             (Some(Format::Oci), ..) => {
                 return Err(files.fail("it is no OCI image layout: there is no oci-layout in it"));
+            }
+            (Some(Format::Docker), true, _) => {
+                let word = if path.is_dir() { "oci" } else { "oci-archive" };
+                let why = "it is no docker-archive but an OCI image layout; name it";
+                return Err(files.fail(&format!("{why} {word}:{}", path.display())));
             }
             (Some(Format::Docker), ..) => {
                 return Err(files.fail("it is no docker-archive: there is no manifest.json in it"));
@@ -173,15 +183,34 @@ impl Source {
 
     /// The images that are wanted, each once, in the order they stand there. Never empty.
     pub fn images(&self, wanted: Wanted<'_>) -> Result<Vec<ImageInSource>> {
-        let images = match self.format {
-            Format::Oci => layout::images(&self.files, &self.path, wanted),
-            Format::Docker => docker::images(&self.files, wanted),
+        let images = match self.named(wanted) {
+            Err(error @ Error::NoImage { .. }) => vec![self.with_id(wanted).ok_or(error)?],
+            images => images.map_err(|e| e.within(self.files.name()))?,
         };
-        let images = images.map_err(|e| e.within(self.files.name()))?;
         if images.is_empty() {
             return Err(self.files.fail("there is no container image in it"));
         }
         Ok(images)
+    }
+
+    fn named(&self, wanted: Wanted<'_>) -> Result<Vec<ImageInSource>> {
+        match self.format {
+            Format::Oci => layout::images(&self.files, &self.path, wanted),
+            Format::Docker => docker::images(&self.files, wanted),
+        }
+    }
+
+    /// The only image whose id begins with what is wanted. Those without a name can be told apart by nothing else.
+    fn with_id(&self, wanted: Wanted<'_>) -> Option<ImageInSource> {
+        let text = wanted.reference?;
+        let hex = text.strip_prefix("sha256:").unwrap_or(text).to_lowercase();
+        if hex.is_empty() || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        // Where the others cannot be read the answer is that there is no such name.
+        let images = self.named(Wanted { reference: None, ..wanted }).ok()?;
+        let mut found = images.into_iter().filter(|image| image.config.digest().hex().starts_with(&hex));
+        found.next().filter(|_| found.next().is_none())
     }
 
     /// Opens a layer. Its bytes are as many as announced, but not checked against its digest.

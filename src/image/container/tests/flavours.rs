@@ -205,6 +205,46 @@ fn several_images_and_several_names_of_one() {
     assert_eq!((two.len(), names(&two[0]).len()), (1, 2));
 }
 
+/// What has no name cannot be told apart otherwise.
+#[test]
+fn images_by_their_ids() {
+    let [first, second] = ["amd64", "arm64"].map(|architecture| config_for(architecture, &[LAYER_1]));
+    let [one, two] = [&first, &second].map(|config| manifest_for(config, &[LAYER_1]));
+    let named = entry(media::OCI_MANIFEST, &one, json!({"org.opencontainers.image.ref.name": "a:1"}));
+    let layout = oci(&index(&[named, descriptor(media::OCI_MANIFEST, &two)]));
+    let layout = layout.blob(&first).blob(&second).blob(&one).blob(&two).blob(LAYER_1).end();
+    let manifest = json!([
+        {"Config": "1.json", "RepoTags": ["a:1"], "Layers": ["1"]},
+        {"Config": "2.json", "RepoTags": null, "Layers": ["1"]}]);
+    let archive = TarMaker::default().json("manifest.json", &manifest).file("1", LAYER_1);
+    let archive = archive.file("1.json", &first).file("2.json", &second).end();
+    let id = Digest::of(&second);
+    for container in [layout, archive] {
+        let source = read(&container).unwrap();
+        let find = |reference: &str| source.images(Wanted { platform: None, reference: Some(reference) });
+        for text in [id.to_string(), id.short(), id.hex()] {
+            let found = find(&text).unwrap();
+            assert_eq!((found.len(), found[0].config.digest()), (1, id), "{text}");
+        }
+        assert_eq!(names(&find(&Digest::of(&first).short()).unwrap()[0]), ["docker.io/library/a:1"]);
+        for text in ["sha256:", "b:1", "0123456789ab"] {
+            assert!(matches!(find(text), Err(Error::NoImage { .. })), "{text}");
+        }
+    }
+}
+
+#[test]
+fn containers_of_the_other_format_are_called_by_it() {
+    let docker = TarMaker::default().json("manifest.json", &json!([])).end();
+    for (bytes, format, hint) in [
+        (simple_oci("a:1"), Format::Docker, "an OCI image layout; name it oci-archive:f.tar"),
+        (docker, Format::Oci, "a docker-archive; name it docker-archive:f.tar"),
+    ] {
+        let message = read_as(&bytes, "f.tar", Some(format)).unwrap_err().to_string();
+        assert!(message.ends_with(hint), "{message}");
+    }
+}
+
 #[test]
 fn compressed_archives_and_files() {
     let plain = simple_oci("web:1");
