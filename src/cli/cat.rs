@@ -1,10 +1,12 @@
 //! `laminafs cat`: the content of files in a merged view.
 
 use super::context::Context;
+use super::entries::shown;
 use super::ls::{ViewArgs, find};
 use super::target::{TARGETS, TargetArgs};
-use crate::provenance::Error;
-use anyhow::Context as _;
+use super::{Failure, complain, with_causes};
+use crate::provenance::{Error, Kind, Merged, View};
+use anyhow::bail;
 use clap::Args;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -31,20 +33,40 @@ pub struct CatArgs {
 }
 
 /// Writes the files one after the other.
-pub fn run(args: &CatArgs, context: &Context) -> anyhow::Result<()> {
+pub fn run(args: &CatArgs, context: &Context) -> Result<(), Failure> {
     let (target, paths) = args.target.open_partly(&args.words, 1..=usize::MAX, context)?;
     let (merged, view) = (&target.merged, args.view.view(&target)?);
     let mut out = io::stdout().lock();
+    let mut written_all = Ok(());
     for path in paths {
-        let node = find(merged, path.as_bytes(), view, true)?;
-        let Some(found) = merged.seen(node, view) else { continue };
-        match merged.write_content(node, found, &mut out) {
-            Err(Error::Write(e)) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            other => other?,
+        match write(merged, view, path.as_bytes(), &mut out) {
+            Err(error) if matches!(error.downcast_ref(), Some(Error::Write(_))) => return ended(error),
+            Err(error) => {
+                complain(&with_causes(&error));
+                written_all = Err(Failure::Told);
+            }
+            Ok(()) => {}
         }
     }
     match out.flush() {
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        flushed => flushed.context("cannot write to standard output"),
+        Err(e) => ended(Error::Write(e).into()),
+        Ok(()) => written_all,
+    }
+}
+
+fn write(merged: &Merged, view: View, path: &[u8], out: &mut impl Write) -> anyhow::Result<()> {
+    let node = find(merged, path, view, true)?;
+    let Some(found) = merged.seen(node, view) else { return Ok(()) };
+    match merged.entry(found).kind {
+        Kind::Directory => bail!("{} is a directory", shown(&merged.path(node))),
+        _ => Ok(merged.write_content(node, found, out)?),
+    }
+}
+
+/// Nothing more can be written. A reader that goes away is no failure.
+fn ended(error: anyhow::Error) -> Result<(), Failure> {
+    match error.downcast_ref() {
+        Some(Error::Write(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error.into()),
     }
 }

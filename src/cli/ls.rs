@@ -4,6 +4,7 @@ use super::context::Context;
 use super::entries::{EntryObject, mode_letters, name_text, short_time, shown, size_text};
 use super::output::{self, Pieces, SCHEMA, Stream};
 use super::target::{TARGETS, Target, TargetArgs};
+use super::{Failure, for_each};
 use crate::provenance::{Lost, Merged, NodeId, Number, Occurrence, View};
 use anyhow::bail;
 use clap::Args;
@@ -17,7 +18,8 @@ use std::os::unix::ffi::OsStrExt;
 #[command(
     override_usage = "laminafs ls [OPTIONS] TARGET[@N] [PATH]...\n       laminafs ls [OPTIONS] --lower DIR[:DIR...] [PATH]...",
     after_help = format!("{TARGETS}\n\n\
-    LAYER is the number of the layer that gives the entry; of a directory, the one that gives its attributes.\n\n\
+    LAYER is the number of the layer that gives the entry; of a directory, the one that gives its attributes. A PATH that is a symbolic link \
+    is followed; stat shows the link itself.\n\n\
     Examples:\n  \
     laminafs ls debian:12 /etc\n  \
     laminafs ls -R --sort size docker-archive:web.tar /usr/lib\n  \
@@ -33,7 +35,7 @@ pub struct LsArgs {
     depth: Option<usize>,
     #[command(flatten)]
     view: ViewArgs,
-    /// The largest first
+    /// The largest first, with --cumulative
     #[arg(long, value_name = "size|name", value_enum, default_value_t, hide_possible_values = true)]
     sort: Sort,
     /// Show for directories the bytes of all files in them
@@ -126,36 +128,32 @@ struct Listed {
 }
 
 /// Lists what was asked for.
-pub fn run(args: &LsArgs, context: &Context) -> anyhow::Result<()> {
+pub fn run(args: &LsArgs, context: &Context) -> Result<(), Failure> {
     let (target, paths) = args.target.open_partly(&args.words, 0..=usize::MAX, context)?;
     let merged = &target.merged;
     let view = args.view.view(&target)?;
-    let mut tops = Vec::new();
-    for path in paths {
-        tops.push(find(merged, path.as_bytes(), view, true)?);
-    }
-    if paths.is_empty() {
-        tops.push(NodeId::ROOT);
-    }
     let whole = args.cumulative || args.sort == Sort::Size;
     let depth = if args.recursive { args.depth } else { Some(1) };
-    for top in &tops {
-        merged.check_read(*top, view, depth.filter(|_| !whole))?;
+    let check = |top| merged.check_read(top, view, depth.filter(|_| !whole));
+    let mut tops = Vec::new();
+    let found_all = for_each(paths, |path| {
+        let top = find(merged, path.as_bytes(), view, true)?;
+        check(top)?;
+        tops.push(top);
+        Ok(())
+    });
+    match paths {
+        [] => {
+            check(NodeId::ROOT)?;
+            tops.push(NodeId::ROOT);
+        }
+        _ if tops.is_empty() => return found_all,
+        _ => {}
     }
     let sizes = whole.then(|| merged.sizes(view));
-    let listing = Listing { args, merged, view, sizes };
     target.check()?;
-    if args.json {
-        return listing.document(&tops);
-    }
-    let mut out = Pieces::default();
-    out.line("MODE       LAYER OWNER              SIZE MODIFIED         NAME")?;
-    for top in tops {
-        for (node, found, name) in listing.entries(top) {
-            out.add(|text| listing.line(text, node, found, &name))?;
-        }
-    }
-    out.end()
+    Listing { args, merged, view, sizes }.print(&tops)?;
+    found_all
 }
 
 struct Listing<'a> {
@@ -166,6 +164,20 @@ struct Listing<'a> {
 }
 
 impl Listing<'_> {
+    fn print(&self, tops: &[NodeId]) -> anyhow::Result<()> {
+        if self.args.json {
+            return self.document(tops);
+        }
+        let mut out = Pieces::default();
+        out.line("MODE       LAYER OWNER              SIZE MODIFIED         NAME")?;
+        for top in tops {
+            for (node, found, name) in self.entries(*top) {
+                out.add(|text| self.line(text, node, found, &name))?;
+            }
+        }
+        out.end()
+    }
+
     /// What is listed for an argument, with the names to print: what is in a directory, else the entry itself.
     fn entries(&self, top: NodeId) -> Box<dyn Iterator<Item = (NodeId, &Occurrence, Vec<u8>)> + '_> {
         let merged = self.merged;
@@ -201,7 +213,7 @@ impl Listing<'_> {
     }
 
     fn size(&self, node: NodeId) -> Option<u64> {
-        self.sizes.as_ref().filter(|_| self.args.cumulative).map(|sizes| sizes[node.index()])
+        self.sizes.as_ref().map(|sizes| sizes[node.index()])
     }
 
     fn line(&self, text: &mut String, node: NodeId, found: &Occurrence, name: &[u8]) -> fmt::Result {

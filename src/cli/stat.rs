@@ -6,7 +6,7 @@ use super::layers::made_by;
 use super::ls::{ViewArgs, find};
 use super::output::{self, SCHEMA};
 use super::target::{TARGETS, TargetArgs};
-use super::whence;
+use super::{Failure, for_each, whence};
 use crate::image::format::name;
 use crate::provenance::{self, Kind, Merged, NodeId, Number, Occurrence};
 use anyhow::bail;
@@ -72,11 +72,11 @@ impl DataObject {
 }
 
 /// Prints what is known.
-pub fn run(args: &StatArgs, context: &Context) -> anyhow::Result<()> {
+pub fn run(args: &StatArgs, context: &Context) -> Result<(), Failure> {
     let (target, paths) = args.target.open_partly(&args.words, 1..=usize::MAX, context)?;
     let (merged, view) = (&target.merged, args.view.view(&target)?);
     let (mut objects, mut text) = (Vec::new(), Vec::new());
-    for path in paths {
+    let found_all = for_each(paths, |path| {
         let node = find(merged, path.as_bytes(), view, args.dereference)?;
         let Some(found) = merged.seen(node, view) else {
             bail!("no layer of {} has {}", merged.name, shown(&merged.path(node)))
@@ -94,6 +94,10 @@ pub fn run(args: &StatArgs, context: &Context) -> anyhow::Result<()> {
                 None => format!("  Data: {}", data.path),
             }));
         }
+        Ok(())
+    });
+    if objects.is_empty() && text.is_empty() {
+        return found_all;
     }
     target.check()?;
     if args.json {
@@ -103,9 +107,11 @@ pub fn run(args: &StatArgs, context: &Context) -> anyhow::Result<()> {
             target: &'a str,
             entries: Vec<StatObject>,
         }
-        return output::document(&Document { schema: SCHEMA, target: &merged.name, entries: objects });
+        output::document(&Document { schema: SCHEMA, target: &merged.name, entries: objects })?;
+    } else {
+        output::lines(text)?;
     }
-    output::lines(text)
+    found_all
 }
 
 fn lines(merged: &Merged, node: NodeId, found: &Occurrence, links: usize, digest: Option<String>) -> Vec<String> {

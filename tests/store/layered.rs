@@ -267,7 +267,7 @@ fn views_up_to_a_layer_and_layers_alone() {
     }
     assert_eq!(bed.ok("cat web:1@2 /app/run"), "go go go");
     assert!(bed.fails("cat web:1 /app/run").contains("laminafs whence web:1 /app/run"));
-    assert!(bed.fails("cat web:1 /etc").contains("is no regular file"));
+    assert!(bed.fails("cat web:1 /etc").contains("/etc is a directory"));
     let tree = bed.ok("tree web:1");
     assert!(tree.starts_with("/  6B [3]\n") && tree.contains("│   └── sh  2B [3]\n"), "{tree}");
     assert_eq!(bed.ok("tree --depth 1 --sort size web:1").lines().nth(1), Some("├── etc  4B [3]"));
@@ -275,7 +275,23 @@ fn views_up_to_a_layer_and_layers_alone() {
     let listed = bed.ok("ls --cumulative web:1");
     assert!(listed.lines().nth(3).unwrap().contains(" 4 ") && listed.ends_with(" etc\n"), "{listed}");
     let sorted = bed.ok("ls -R --sort size web:1");
-    assert!(sorted.lines().nth(1).unwrap().ends_with(" /etc"), "{sorted}");
+    let first = sorted.lines().nth(1).unwrap();
+    assert!(first.ends_with(" /etc") && first.contains(" 4 "), "what it is sorted by is shown: {sorted}");
+}
+
+#[test]
+fn a_path_that_is_not_there_does_not_keep_the_others_from_being_told() {
+    let (bed, _) = bed();
+    for (command, told) in
+        [("cat", "two!"), ("ls", " /etc/os\n"), ("stat", "  File: /etc/os\n"), ("stat --json", "/etc/os")]
+    {
+        let output = bed.run(&format!("{command} web:1 /gone /etc/os /missing"));
+        let [out, said] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        assert!(output.status.code() == Some(1) && out.contains(told), "{command}: {output:?}");
+        assert!(said.contains("has /gone\n") && said.contains("has /missing\n"), "{command}: {said}");
+        let output = bed.run(&format!("{command} web:1 /gone"));
+        assert!(output.status.code() == Some(1) && output.stdout.is_empty(), "{command}: {output:?}");
+    }
 }
 
 #[test]
