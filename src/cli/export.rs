@@ -1,7 +1,7 @@
 //! `laminafs export`: a merged tree as one tar.
 
 use super::context::Context;
-use super::names::nothing_named;
+use super::hints::{nothing_named, with_hint};
 use super::output::{Kind, OutputFile};
 use super::reading::{WritableTree, stack_of};
 use crate::changes::{Stack, Union};
@@ -34,7 +34,7 @@ pub struct ExportArgs {
 
 /// Writes the tree.
 pub fn run(args: &ExportArgs, context: &Context) -> anyhow::Result<()> {
-    let store = context.store_to_list()?.ok_or_else(|| nothing_named(&args.name))?;
+    let store = context.store_to_list()?.ok_or_else(|| nothing_named(&args.name, None))?;
     match store.writable(&args.name) {
         Err(Error::NoWritable(_)) => {}
         found => {
@@ -52,8 +52,8 @@ fn image(args: &ExportArgs, store: &Store) -> anyhow::Result<()> {
         _ => bail!("{0} is not in the store; bring it in with: laminafs load {0}", args.name),
     };
     let image = match store.find(&name) {
-        Err(Error::NoImage(_)) if layers.is_none() => return Err(nothing_named(&name)),
-        found => found?,
+        Err(Error::NoImage(_)) if layers.is_none() => return Err(nothing_named(&name, Some(store))),
+        found => found.map_err(|error| with_hint(error, store))?,
     };
     let pin = store.pin(&image.record.id, layers)?;
     write(args, &stack_of(&pin), || Ok(()))

@@ -13,6 +13,7 @@ mod diff;
 mod engine;
 mod entries;
 mod export;
+mod hints;
 mod history;
 mod images;
 mod import;

@@ -1,6 +1,7 @@
 //! A mount that is named by its path.
 
 use super::context::Context;
+use super::hints::is_layout;
 use super::options::{MountOptions, NAME};
 use crate::fuse::about;
 use crate::store::Writable;
@@ -75,6 +76,9 @@ fn nothing_told(path: &Path, place: &Path) -> String {
              its directories with --lower and --upper",
             path.display()
         );
+    }
+    if is_layout(place) {
+        return format!("{} is an OCI image layout: name it oci:{0}", path.display());
     }
     format!("{} is no mount of laminafs; directories are given with --lower", path.display())
 }

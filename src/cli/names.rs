@@ -1,27 +1,23 @@
 //! Image arguments of commands that work on the store.
 
 use super::context::Context;
+use super::hints::with_hint;
 use crate::image::Reference;
 use crate::image::location::{ImageArg, Location};
 use crate::store::{Error, Image, Store};
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use std::ffi::OsStr;
 
 /// The image of the store that an argument names: a name, an id or its beginning, or `NAME@DIGEST`.
 pub fn find_image(store: &Store, text: &str) -> anyhow::Result<Image> {
     check_in_store(text)?;
-    Ok(store.find(text)?)
+    store.find(text).map_err(|error| with_hint(error, store))
 }
 
 /// The store, in which such an image may be. None is made.
 pub fn store_with_image(context: &Context, text: &str) -> anyhow::Result<Store> {
     check_in_store(text)?;
     context.store_to_read(|| Error::NoImage(text.to_owned()))
-}
-
-/// There is neither a writable layer nor an image of this name.
-pub fn nothing_named(name: &str) -> anyhow::Error {
-    anyhow!("there is no writable layer and no image {name}; `laminafs ps -a` and `laminafs images` list what there is")
 }
 
 /// Fails for `oci:DIR` and such, which are never names.

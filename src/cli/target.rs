@@ -3,8 +3,8 @@
 use super::complain;
 use super::context::{Context, allow_descriptors};
 use super::engine::Engine;
+use super::hints::nothing_named;
 use super::mounted::{Mounted, is_path};
-use super::names::nothing_named;
 use super::options::layers;
 use super::reading::WritableTree;
 use crate::archive::Limits;
@@ -14,7 +14,7 @@ use crate::image::location::{ImageArg, Location};
 use crate::image::{Config, Document, Platform, Reference};
 use crate::provenance::{Facts, LayerDirectory, Merged, Number, Stack, facts};
 use crate::store::{Error, Image, Pin, Store};
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use clap::Args;
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
@@ -303,10 +303,7 @@ fn mounted(path: &Path, layers: Option<usize>, context: &Context) -> anyhow::Res
 fn in_store(name: &str, layers: Option<usize>, context: &Context) -> anyhow::Result<Target> {
     allow_descriptors();
     find_in_store(name, layers, context).map_err(|error| match error.downcast_ref() {
-        Some(Error::NoImage(_)) if Path::new(name).is_file() => anyhow!(
-            "there is no image {name}, but a file: name an archive as docker-archive:{name} or oci-archive:{name}"
-        ),
-        Some(Error::NoImage(_)) => nothing_named(name),
+        Some(Error::NoImage(_)) => nothing_named(name, context.store_if_there().unwrap_or_default().as_ref()),
         _ => error,
     })
 }

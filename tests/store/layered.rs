@@ -32,6 +32,26 @@ fn a_target_that_is_something_else_is_told_what_to_be_called() {
         let why = bed.fails(&format!("layers {target}"));
         assert!(why.contains(&format!("docker-archive:{target}")), "{why}");
     }
+    for (target, hint) in [
+        ("layout", "oci:layout"),
+        ("./layout", "oci:./layout"),
+        ("root", "name a mount as ./root"),
+        ("wbe:1", "did you mean web:1?"),
+        ("othr", "did you mean other:1?"),
+        ("docker-archve:web.tar", "did you mean docker-archive:web.tar?"),
+        ("docker://web", "skopeo copy docker://web"),
+        ("docker-archive:layout", "name it oci:layout"),
+    ] {
+        let why = bed.fails(&format!("layers {target}"));
+        assert!(why.contains(hint) && why.lines().count() == 1, "{target}: {why}");
+    }
+    let why = bed.fails("history wbe:1");
+    assert_eq!(why.matches("no such image: wbe:1").count(), 1, "{why}");
+    assert!(why.ends_with("did you mean web:1?\n"), "{why}");
+    for image in ["web:1", "web:1@2", "docker-archive:web.tar"] {
+        let why = bed.fails(&format!("diff {image}"));
+        assert!(why.ends_with(&format!("laminafs diff OTHER {image}\n")), "{why}");
+    }
     assert!(bed.fails("layers --platform linux/s390x web:1").contains("no image for platform linux/s390x"));
     let host = bed.json("inspect web:1")[0]["Architecture"].as_str().unwrap().to_owned();
     bed.ok(&format!("layers --platform linux/{host} web:1"));

@@ -6,10 +6,11 @@ use crate::cli::entries::shown;
 use crate::cli::mounted::{Mounted, is_path};
 use crate::cli::output::{self, SCHEMA};
 use crate::cli::reading::WritableTree;
+use crate::image::location::{ImageArg, Location};
 use crate::overlay;
 use crate::store;
 use crate::sys::process::raise_nofile_limit;
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::path::Path;
@@ -21,7 +22,12 @@ const PIECE: usize = 64 << 10;
 pub fn run(name: &OsStr, json: bool, context: &Context) -> anyhow::Result<()> {
     let text = name.to_string_lossy();
     if !is_path(name) {
-        return of_writable(&text, json, context);
+        return of_writable(&text, json, context).map_err(|error| match error.downcast_ref() {
+            Some(store::Error::NoWritable(_)) if is_image(name, context) => anyhow!(
+                "{text} is an image, which does not change; it is compared with another one by: laminafs diff OTHER {text}"
+            ),
+            _ => error,
+        });
     }
     let options = match Mounted::at(Path::new(name), context)? {
         Mounted::Writable(name) => return of_writable(&name, json, context),
@@ -32,6 +38,16 @@ pub fn run(name: &OsStr, json: bool, context: &Context) -> anyhow::Result<()> {
     }
     let stack = overlay::Options { fd_limit: raise_nofile_limit(), ..options.stack() };
     print(&text, &Union::of_mount(&stack)?, json, || Ok(()))
+}
+
+/// Whether a name is that of an image, wherever that is.
+fn is_image(name: &OsStr, context: &Context) -> bool {
+    match ImageArg::parse(name).map(|image| image.location) {
+        Ok(Location::Store(name)) => {
+            context.store_if_there().is_ok_and(|store| store.is_some_and(|store| store.find(&name).is_ok()))
+        }
+        other => other.is_ok(),
+    }
 }
 
 fn of_writable(name: &str, json: bool, context: &Context) -> anyhow::Result<()> {

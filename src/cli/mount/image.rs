@@ -4,6 +4,7 @@ use super::held::{Held, Writable};
 use super::kernel;
 use crate::cli::context::Context;
 use crate::cli::engine::Engine;
+use crate::cli::hints::with_hint;
 use crate::cli::options::MountOptions;
 use crate::engine::Found;
 use crate::image::location::{ImageArg, Location};
@@ -201,7 +202,7 @@ fn from_store(
     read_only: bool,
     store: Store,
 ) -> anyhow::Result<Ground> {
-    let image = store.find(name)?.record;
+    let image = store.find(name).map_err(|error| with_hint(error, &store))?.record;
     if image.layers.is_empty() {
         bail!("image {name} has no layers, so that there is nothing to mount");
     }
