@@ -36,7 +36,7 @@ pub(super) fn open_upper(path: &Path, work_path: &Path, options: &Options) -> Re
         Some(private) => (root, work) = private,
         None => not_around_mountpoint(UPPER_ROLE, path, options)?,
     }
-    lock_both(path, root.as_fd(), work_path, work.as_fd())?;
+    claim_both(path, root.as_fd(), work_path, work.as_fd())?;
 
     let dir = subdirectory(work.as_fd(), "work").map_err(unsuitable("making work/ in workdir"))?;
     if let Some(mark) = work::incompatible(dir.as_fd()).map_err(unsuitable("looking for marks in workdir"))? {
@@ -112,18 +112,37 @@ fn same_mount(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> sys::Result<bool> {
     }
 }
 
-/// Locks both for a mount that the kernel serves, as a mount of this union has them: nobody else takes them as long as what is
+/// Claims both for a mount that the kernel serves, as a mount of this union does: nobody else takes them as long as what is
 /// returned is open.
 pub fn reserve_upper(path: &Path, work_path: &Path) -> Result<[OwnedFd; 2], OpenError> {
     let (upper, work) = (open_root(UPPER_ROLE, path)?, open_root(WORK_ROLE, work_path)?);
-    lock_both(path, upper.as_fd(), work_path, work.as_fd())?;
+    claim_both(path, upper.as_fd(), work_path, work.as_fd())?;
     Ok([upper, work])
 }
 
-fn lock_both(upper: &Path, upper_fd: BorrowedFd<'_>, work: &Path, work_fd: BorrowedFd<'_>) -> Result<(), OpenError> {
+fn claim_both(upper: &Path, upper_fd: BorrowedFd<'_>, work: &Path, work_fd: BorrowedFd<'_>) -> Result<(), OpenError> {
     let deadline = Instant::now() + LOCK_WAIT;
     lock(UPPER_ROLE, upper, upper_fd, deadline)?;
-    lock(WORK_ROLE, work, work_fd, deadline)
+    lock(WORK_ROLE, work, work_fd, deadline)?;
+    not_mounted_by_kernel([(UPPER_ROLE, upper, upper_fd), (WORK_ROLE, work, work_fd)])
+}
+
+/// Refuses what kernel overlayfs writes, as far as this process sees mounts: it heeds no locks. Where `--kernel` has mounted it the
+/// process beside the mount holds ours, unless it was killed, so they are taken before the mounts are looked at.
+fn not_mounted_by_kernel(directories: [(&'static str, &Path, BorrowedFd<'_>); 2]) -> Result<(), OpenError> {
+    let mounts = sys::mounts().map_err(|source| OpenError::Directory {
+        role: "table of mounts",
+        path: "/proc/self/mountinfo".into(),
+        source: source.into(),
+    })?;
+    for (role, path, fd) in directories {
+        let stat = sys::stat(At::Fd(fd));
+        let stat = stat.map_err(|e| OpenError::Directory { role, path: path.into(), source: e.into() })?;
+        if let Some(mount) = mounts.iter().find(|mount| mount.writes_into(&stat)) {
+            return Err(OpenError::InUseByKernel { role, path: path.into(), place: mount.place.clone() });
+        }
+    }
+    Ok(())
 }
 
 fn lock(role: &'static str, path: &Path, fd: BorrowedFd<'_>, deadline: Instant) -> Result<(), OpenError> {

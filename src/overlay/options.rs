@@ -121,6 +121,16 @@ pub enum OpenError {
         /// Its path.
         path: PathBuf,
     },
+    /// Kernel overlayfs has it as its upper or work directory.
+    #[error("{role} {path} is in use by kernel overlayfs, which is mounted on {place}; unmount that first", path = path.display(), place = place.display())]
+    InUseByKernel {
+        /// What the directory is for.
+        role: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// The mount point.
+        place: PathBuf,
+    },
     /// A mount left a mark by which those that do not know it are to leave upper alone (`workdir/work/incompat`).
     #[error("the last mount of the upper directory left the mark {mark}: kernel overlayfs with volatile, after which a crash of \
              the machine may have ruined the directory; if there was none, remove the mark and mount again", mark = mark.display())]

@@ -10,8 +10,9 @@ use super::record::{self, OnDamage, SCHEMA, now, sound, unless_damaged};
 use super::temp::{Trash, random_hex};
 use crate::image::digest::{ChainId, Digest};
 use crate::layer::root;
-use crate::sys::{self, Errno};
+use crate::sys::{self, At, Errno, MountEntry};
 use serde::{Deserialize, Serialize};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// What is known of a writable layer (`writable.json`).
@@ -74,8 +75,7 @@ impl Writable {
     pub fn is_kernel_mount_on_top(&self) -> Result<bool> {
         let Some(mount) = &self.mount else { return Ok(false) };
         let top = sys::mount_at(&mount.mountpoint).map_err(io("look at", &mount.mountpoint))?;
-        let mounts = sys::mounts().map_err(io("look at", Path::new("/proc/self/mountinfo")))?;
-        Ok(mounts.iter().any(|m| m.dev == top.dev && is_overlay(m, &mount.mountpoint, &self.upper)))
+        Ok(kernel_mounts(&mount.mountpoint, &self.upper)?.iter().any(|m| m.dev == top.dev))
     }
 }
 
@@ -162,7 +162,7 @@ impl Store {
         let busy = self.locks()?.is_held(Key::writable(name))?;
         let mount: Option<MountRecord> = record::read(&dir, "mount.json").unwrap_or(None);
         let mount = match mount {
-            Some(m) if m.kernel => is_kernel_mount(&m.mountpoint, &dir.at("upper"))?.then_some(m),
+            Some(m) if m.kernel => (!kernel_mounts(&m.mountpoint, &dir.at("upper"))?.is_empty()).then_some(m),
             other => other.filter(|_| busy),
         };
         Ok(Writable { record, busy: busy || mount.is_some(), mount, upper: dir.at("upper"), work: dir.at("work") })
@@ -242,46 +242,16 @@ impl Store {
     }
 }
 
-/// Whether kernel overlayfs is mounted there with this upper directory, as far as this process sees mounts.
+/// The mounts of kernel overlayfs there with this upper directory, as far as this process sees mounts.
 ///
 /// # Errors
 /// When the mounts cannot be seen: what may be mounted must not be taken for unused.
-fn is_kernel_mount(mountpoint: &Path, upper: &Path) -> Result<bool> {
-    let mounts = sys::mounts().map_err(io("look at", Path::new("/proc/self/mountinfo")))?;
-    Ok(mounts.iter().any(|mount| is_overlay(mount, mountpoint, upper)))
-}
-
-fn is_overlay(mount: &sys::MountEntry, mountpoint: &Path, upper: &Path) -> bool {
-    let its_upper = mount.option("upperdir").map(Path::new);
-    mount.kind == "overlay"
-        && mount.place == mountpoint
-        // A path that does not fit into the option was given by descriptor.
-        && its_upper.is_some_and(|path| path.starts_with("/proc/self/fd") || is_same(path, upper))
-}
-
-/// Whether two paths lead to one directory: the store can be reached by several.
-fn is_same(a: &Path, b: &Path) -> bool {
-    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn overlay_mounts_are_recognised() {
-        let mount = |upper: &str| sys::MountEntry {
-            dev: 42,
-            place: "/mnt/a b".into(),
-            kind: "overlay".into(),
-            source: "laminafs".into(),
-            options: vec!["rw".into(), "lowerdir=/l".into(), format!("upperdir={upper}").into(), "workdir=/s/w".into()],
-        };
-        let (place, upper) = (Path::new("/mnt/a b"), Path::new("/s,x=1/u"));
-        assert!(is_overlay(&mount("/s,x=1/u"), place, upper));
-        assert!(is_overlay(&mount("/proc/self/fd/7"), place, upper));
-        assert!(!is_overlay(&mount("/s,x=1/u"), Path::new("/mnt/a"), upper));
-        assert!(!is_overlay(&mount("/s/w"), place, upper));
-        assert!(!is_overlay(&sys::MountEntry { kind: "tmpfs".into(), ..mount("/s,x=1/u") }, place, upper));
-    }
+fn kernel_mounts(mountpoint: &Path, upper: &Path) -> Result<Vec<MountEntry>> {
+    let stat = match sys::open_root(upper).and_then(|fd| sys::stat(At::Fd(fd.as_fd()))) {
+        Err(e) if e.is(Errno::NOENT) => return Ok(Vec::new()),
+        stat => stat.map_err(io("look at", upper))?,
+    };
+    let mut mounts = sys::mounts().map_err(io("look at", Path::new("/proc/self/mountinfo")))?;
+    mounts.retain(|mount| mount.place == mountpoint && (mount.hides_upper() || mount.writes_into(&stat)));
+    Ok(mounts)
 }

@@ -1,6 +1,6 @@
 //! Which mount is where.
 
-use super::{Error, Result, reading};
+use super::{Error, Result, Stat, reading};
 use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -41,12 +41,12 @@ pub struct MountEntry {
     pub options: Vec<OsString>,
 }
 
-/// All mounts that this process sees. Lines that cannot be understood are left out.
+/// All mounts that this thread sees. Lines that cannot be understood are left out.
 pub fn mounts() -> Result<Vec<MountEntry>> {
-    mounts_of("self")
+    mounts_of("thread-self")
 }
 
-/// All that a process sees, whose number or `self` is named.
+/// All that a process sees, whose number or `thread-self` is named.
 fn mounts_of(process: &str) -> Result<Vec<MountEntry>> {
     let table = std::fs::read(format!("/proc/{process}/mountinfo"));
     let failed = |e: std::io::Error| super::Errno::from_io_error(&e).unwrap_or(super::Errno::IO);
@@ -58,7 +58,7 @@ fn mounts_of(process: &str) -> Result<Vec<MountEntry>> {
 /// a mount namespace other than ours, and its name. This one, `not`, and those that the user may not look into are left out.
 pub fn user_of(dev: u64, not: u32) -> Option<(u32, String)> {
     let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
-    let mut seen = HashSet::from([namespace("self")]);
+    let mut seen = HashSet::from([namespace("thread-self")]);
     let mut sees = |pid: u32| {
         let pid = pid.to_string();
         seen.insert(namespace(&pid)) && mounts_of(&pid).is_ok_and(|mounts| mounts.iter().any(|m| m.dev == dev))
@@ -120,6 +120,52 @@ impl MountEntry {
         };
         self.options.iter().find_map(|option| option.as_bytes().get(value(option)?..).map(OsStr::from_bytes))
     }
+
+    /// Whether this is a mount of kernel overlayfs that has the directory as its upper or work directory.
+    ///
+    /// The mount tells paths as they were given to it. One that is not from the root on is looked for from the working directory,
+    /// and one that cannot be followed from here leads nowhere: see [`MountEntry::hides_upper`].
+    #[must_use]
+    pub fn writes_into(&self, directory: &Stat) -> bool {
+        let given = |name| self.option(name).filter(|_| self.kind == OVERLAY);
+        [given("upperdir"), given("workdir")].into_iter().flatten().any(|path| leads_to(path, directory))
+    }
+
+    /// Whether this is a mount of kernel overlayfs whose upper directory was given by descriptor, so that nobody is told which it is.
+    #[must_use]
+    pub fn hides_upper(&self) -> bool {
+        self.kind == OVERLAY && self.option("upperdir").is_some_and(is_descriptor)
+    }
+}
+
+/// Type of the mounts of kernel overlayfs.
+const OVERLAY: &str = "overlay";
+
+/// Whether a path leads somewhere else in each process.
+fn is_descriptor(path: &OsStr) -> bool {
+    ["/proc/self", "/proc/thread-self", "/dev/fd"].iter().any(|place| Path::new(path).starts_with(place))
+}
+
+/// Whether a path, as an option of overlayfs has it, leads to that directory. It may be with backslashes before characters that
+/// would mean something there.
+fn leads_to(path: &OsStr, directory: &Stat) -> bool {
+    let is_it = |path: &OsStr| {
+        let found = statx(CWD, path, AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC, StatxFlags::INO);
+        found.is_ok_and(|found| {
+            (makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino) == (directory.dev, directory.ino)
+        })
+    };
+    !is_descriptor(path) && (is_it(path) || path.as_bytes().contains(&b'\\') && is_it(&without_backslashes(path)))
+}
+
+/// With each character behind a backslash as it is.
+fn without_backslashes(path: &OsStr) -> OsString {
+    let mut bytes = path.as_bytes().iter();
+    let next = || match bytes.next() {
+        Some(b'\\') => bytes.next().copied(),
+        byte => byte.copied(),
+    };
+    OsString::from_vec(std::iter::from_fn(next).collect())
 }
 
 #[cfg(test)]
@@ -138,6 +184,43 @@ mod tests {
         assert_eq!((entry.option("upper"), entry.option("rw")), (None, None));
         assert_eq!(super::entry(b""), None);
         assert_eq!(unescape(b"\\1\\13\\9990\\134040"), OsStr::new("\\1\\13\\9990\\040"));
+    }
+
+    #[test]
+    fn the_upper_directory_of_an_overlay_is_known_by_any_path() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = |name: &str| tmp.path().join(name).to_str().unwrap().to_owned();
+        let directory = |name: &str| {
+            std::fs::create_dir_all(path(name)).unwrap();
+            let found = super::super::open_root(Path::new(&path(name))).unwrap();
+            super::super::stat(super::super::At::Fd(std::os::fd::AsFd::as_fd(&found))).unwrap()
+        };
+        let (upper, other, odd) = (directory("u"), directory("o"), directory("a,:\\b c"));
+        std::os::unix::fs::symlink("u", path("link")).unwrap();
+        let mount = |kind: &str, options: String| {
+            let options = options.replace('\\', "\\134").replace(' ', "\\040");
+            entry(format!("36 35 0:42 / /m rw - {kind} none rw,{options}").as_bytes()).unwrap()
+        };
+        for known in [
+            format!("upperdir={}", path("u")),
+            format!("lowerdir={},upperdir={}/../link", path("o"), path("o")),
+            format!("upperdir={},workdir={}", path("gone"), path("u")),
+        ] {
+            let mount = mount("overlay", known);
+            assert!(mount.writes_into(&upper) && !mount.writes_into(&other) && !mount.hides_upper());
+        }
+        for odd_name in ["a\\054:\\134b\\040c", "a\\134\\054\\134:\\134\\134b\\040c"] {
+            let line = format!("36 35 0:42 / /m rw - overlay none rw,upperdir={}", path(odd_name));
+            assert!(entry(line.as_bytes()).unwrap().writes_into(&odd), "{odd_name}");
+        }
+        for unknown in ["lowerdir", "upper"].map(|name| format!("{name}={}", path("u"))) {
+            assert!(!mount("overlay", unknown).writes_into(&upper));
+        }
+        assert!(!mount("fuse", format!("upperdir={}", path("u"))).writes_into(&upper));
+        let open = std::fs::File::open(path("u")).unwrap();
+        let by_descriptor =
+            mount("overlay", format!("upperdir=/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open)));
+        assert!(by_descriptor.hides_upper() && !by_descriptor.writes_into(&upper));
     }
 
     #[test]

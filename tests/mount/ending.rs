@@ -8,7 +8,8 @@ use super::cli::{bed, failure, mount};
 use super::harness::{
     Bed, PATIENCE, PROGRAM, Setup, alive, entries, laminafs, mount_line, put, read, run, text_of, until,
 };
-use super::kernel::{Copies, said};
+use super::in_use::Copies;
+use super::kernel::said;
 use super::os;
 
 #[test]

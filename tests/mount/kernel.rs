@@ -1,17 +1,16 @@
 //! Directories mounted with `--kernel`: what kernel overlayfs wants, and how such a mount is known again.
 
-use std::io::Read as _;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use super::harness::{Bed, PROGRAM, Setup, exists, laminafs, mount_line, put, read, sh_in, text_of};
 use super::os;
 
-fn bed() -> Bed {
+pub fn bed() -> Bed {
     Bed::unmounted(Setup::default(), |l| put(&l[0], "f", "lower"))
 }
 
-fn mount(bed: &Bed, options: &str) -> Output {
+pub fn mount(bed: &Bed, options: &str) -> Output {
     let options = format!("{}{options}", bed.option_string());
     laminafs(["mount", "--kernel", "-o", &options, bed.m.to_str().unwrap()])
 }
@@ -32,7 +31,7 @@ fn is_known(bed: &Bed) -> bool {
     known
 }
 
-fn unmount(bed: &Bed) {
+pub fn unmount(bed: &Bed) {
     assert_eq!(said(laminafs(["umount", bed.m.to_str().unwrap()]), 0), "");
     assert_eq!(mount_line(&bed.m), None);
 }
@@ -217,76 +216,4 @@ fn directories_that_who_mounts_may_not_read_are_no_hindrance() {
             assert!(err.contains("/closed for what kernel overlayfs") && err.contains("ermission denied"), "{err}");
         }
     }
-}
-
-/// A copy of all mounts, in a namespace that ends with this value.
-pub struct Copies(Child);
-
-impl Copies {
-    pub fn new() -> Self {
-        let mut unshare = Command::new("unshare");
-        let unshare = unshare.args(["-m", "--propagation", "private", "sh", "-c", "echo copied; exec cat"]);
-        let mut child = unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = [0; 7];
-        child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
-        Self(child)
-    }
-
-    pub fn user(&self) -> String {
-        // Until it is cat it is the shell.
-        format!("process {} (", self.0.id())
-    }
-}
-
-impl Drop for Copies {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        self.0.wait().unwrap();
-    }
-}
-
-/// The kernel notices its own mounts only, and the daemon its own. Each refusal takes ten seconds, so they are waited for at once.
-#[test]
-fn a_directory_that_is_upper_in_another_mount_is_in_use() {
-    if os::kernel() < (6, 7) {
-        return;
-    }
-    let refused = |bed: &Bed, kernel: &[&str]| {
-        put(&bed.dir, "other/f", "");
-        let (options, place) = (bed.option_string(), bed.dir.join("other"));
-        let words = ["mount", "-o", &options, place.to_str().unwrap()];
-        said(laminafs(words.iter().chain(kernel)), 1)
-    };
-    let in_use = "is in use by another mount, maybe in another mount namespace; unmount that first";
-    let by_the_kernel = || {
-        let bed = bed();
-        said(mount(&bed, ""), 0);
-        let copies = Copies::new();
-        unmount(&bed);
-        let why = refused(&bed, &[]);
-        assert!(why.contains(in_use), "{why}");
-        drop(copies);
-        said(mount(&bed, ""), 0);
-        unmount(&bed);
-    };
-    let by_a_daemon = || {
-        let mut bed = bed();
-        bed.mount();
-        let why = refused(&bed, &["--kernel"]);
-        assert!(why.contains(&format!("upperdir {} {in_use}", bed.upper.display())), "{why}");
-    };
-    // Which leaves no lock.
-    let by_another_program = || {
-        let bed = bed();
-        let (l, u, w) = (bed.lowers[0].display(), bed.upper.display(), bed.work.display());
-        sh_in(&bed.dir, &format!("mount -t overlay -o index=on,lowerdir={l},upperdir={u},workdir={w} none m"));
-        let why = refused(&bed, &["--kernel"]);
-        sh_in(&bed.dir, "umount m");
-        assert!(why.contains("in use by another mount of kernel overlayfs, maybe in another mount namespace"), "{why}");
-    };
-    std::thread::scope(|scope| {
-        scope.spawn(by_the_kernel);
-        scope.spawn(by_a_daemon);
-        scope.spawn(by_another_program);
-    });
 }

@@ -25,6 +25,7 @@ mod held;
 mod helper;
 mod identity;
 mod ids;
+mod in_use;
 mod kernel;
 mod limits;
 mod listing;

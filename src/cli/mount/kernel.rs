@@ -15,7 +15,7 @@ use anyhow::{Context as _, anyhow, bail};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -157,8 +157,8 @@ fn make(request: &Request, empty: Option<&Path>) -> anyhow::Result<OwnedFd> {
     }
     texts.push(("metacopy", if layers.data_only.is_empty() { "off" } else { "on" }.into()));
     if let (Some(upper), Some(work)) = (&layers.upper, &layers.work) {
-        texts.push(("upperdir", paths.short(upper)?));
-        texts.push(("workdir", paths.short(work)?));
+        texts.push(("upperdir", paths.escaped(upper)?));
+        texts.push(("workdir", paths.escaped(work)?));
         texts.push(("index", if layers.no_index { "off" } else { "on" }.into()));
     }
     let flags = [
@@ -229,11 +229,27 @@ fn explain(refusal: Refusal, work: Option<&Path>) -> anyhow::Error {
 struct Paths(Vec<OwnedFd>);
 
 impl Paths {
+    /// The path of a lower layer.
     fn short(&mut self, path: &Path) -> anyhow::Result<OsString> {
         let bytes = path.as_os_str().as_bytes();
         if bytes.len() <= LONGEST && !bytes.iter().any(|b| b"\\,:".contains(b)) {
             return Ok(path.as_os_str().to_owned());
         }
+        self.by_descriptor(path)
+    }
+
+    /// That of an upper or work directory, from which the kernel takes backslashes away. The table of mounts is to show it, by which
+    /// others know that it is in use.
+    fn escaped(&mut self, path: &Path) -> anyhow::Result<OsString> {
+        let doubled = |b: &u8| std::iter::repeat_n(*b, if *b == b'\\' { 2 } else { 1 });
+        let bytes: Vec<u8> = path.as_os_str().as_bytes().iter().flat_map(doubled).collect();
+        if bytes.len() <= LONGEST {
+            return Ok(OsString::from_vec(bytes));
+        }
+        self.by_descriptor(path)
+    }
+
+    fn by_descriptor(&mut self, path: &Path) -> anyhow::Result<OsString> {
         let fd = sys::open_root(path).map_err(|e| anyhow!("cannot open {}: {e}", path.display()))?;
         let text = format!("/proc/self/fd/{}", fd.as_raw_fd());
         self.0.push(fd);
