@@ -9,7 +9,7 @@ use super::Overlay;
 use super::dir::InUpper;
 use super::error::Result;
 use super::inode::{Ino, LayerIndex, UPPER};
-use crate::sys::{self, At, Stat};
+use crate::sys::{self, At, Errno, Stat};
 
 /// The directories that a merged directory consists of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,27 +64,38 @@ impl Overlay {
     }
 
     /// Calls `each` for every object in the index of hard links, with the number of names that it has in the union: upper
-    /// may have none of them.
+    /// may have none of them. What goes meanwhile, as it does beside a live mount, is left out.
     pub fn indexed_files(&self, each: &mut dyn FnMut(OnDisk, u32)) -> Result<()> {
         let Some(index) = self.upper.as_ref().and_then(|upper| upper.work.index.as_ref()) else { return Ok(()) };
         let mut names = Vec::new();
         sys::read_dir(index.as_fd(), &mut |entry| names.push(OsStr::from_bytes(entry.name).to_os_string()))?;
         for name in names {
-            let stat = sys::stat(At::Name(index.as_fd(), &name))?;
-            // The kernel keeps directories there too, and whiteouts for what is gone.
-            if stat.is_dir() || stat.is_whiteout_dev() {
-                continue;
+            match self.indexed_file(At::Name(index.as_fd(), &name), &name) {
+                Err(e) if e.is(Errno::NOENT) => {}
+                found => {
+                    if let Some((place, names)) = found? {
+                        each(place, names);
+                    }
+                }
             }
-            let markers = self.index_markers(&name)?;
-            let origin = match &markers.origin {
-                Some(value) => self.origin(value, markers.number)?,
-                None => None,
-            };
-            let lower = origin.map_or(stat.nlink.saturating_sub(1), |origin| origin.nlink);
-            let place = OnDisk { upper: true, dev: stat.dev, ino: stat.ino };
-            each(place, self.union_nlink(&name, &stat, lower)?);
         }
         Ok(())
+    }
+
+    fn indexed_file(&self, at: At<'_>, name: &OsStr) -> Result<Option<(OnDisk, u32)>> {
+        let stat = sys::stat(at)?;
+        // The kernel keeps directories there too, and whiteouts for what is gone.
+        if stat.is_dir() || stat.is_whiteout_dev() {
+            return Ok(None);
+        }
+        let markers = self.index_markers(name)?;
+        let origin = match &markers.origin {
+            Some(value) => self.origin(value, markers.number)?,
+            None => None,
+        };
+        let lower = origin.map_or(stat.nlink.saturating_sub(1), |origin| origin.nlink);
+        let place = OnDisk { upper: true, dev: stat.dev, ino: stat.ino };
+        Ok(Some((place, self.union_nlink(name, &stat, lower)?)))
     }
 
     /// The layer that provides an object, of a directory its attributes: 1 for the lowest, as `laminafs whence` counts.

@@ -386,3 +386,21 @@ fn a_file_without_known_names_can_be_linked_while_it_has_others() {
         settled(&s, fs);
     }
 }
+
+/// Beside a live mount.
+#[test]
+fn what_goes_from_the_index_while_it_is_read_is_left_out() {
+    let s = Stack::new(1);
+    s.lower(1).file("a", "").link("a", "a2").file("b", "").link("b", "b2");
+    let fs = s.mount();
+    fs.write("a", 0, "new").unwrap();
+    fs.write("b", 0, "new").unwrap();
+    let index = s.work().path("index");
+    let mut told = Vec::new();
+    let each = &mut |_, names| {
+        told.push(names);
+        super::tree::sorted_names(&index).iter().for_each(|name| std::fs::remove_file(index.join(name)).unwrap());
+    };
+    fs.overlay.indexed_files(each).unwrap();
+    assert_eq!(told, [2]);
+}
