@@ -80,7 +80,7 @@ pub fn name_text<'a>(merged: &Merged, name: &'a [u8], found: &Occurrence) -> Cow
 #[derive(Debug, Serialize)]
 pub struct EntryObject {
     path: String,
-    layer: u16,
+    layer: Option<u16>,
     kind: &'static str,
     size: u64,
     mode: String,
@@ -94,6 +94,25 @@ pub struct EntryObject {
 }
 
 impl EntryObject {
+    /// The root of a stack without layers: an empty directory of root, as archives have it for directories that nothing
+    /// describes.
+    pub fn of_no_layers() -> Self {
+        Self {
+            path: "/".into(),
+            layer: None,
+            kind: Kind::Directory.word(),
+            size: 0,
+            mode: "0755".into(),
+            uid: 0,
+            gid: 0,
+            mtime: time(Time::default()),
+            target: None,
+            device: None,
+            hard_link: None,
+            opaque: false,
+        }
+    }
+
     /// The entry of an occurrence at a path.
     pub fn new(merged: &Merged, node: NodeId, found: &Occurrence) -> Self {
         Self::at(merged, absolute(&merged.path(node)), found)
@@ -105,7 +124,7 @@ impl EntryObject {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self {
             path,
-            layer: found.layer().get(),
+            layer: Some(found.layer().get()),
             kind: entry.kind.word(),
             size: entry.size,
             mode: format!("{:04o}", entry.mode),

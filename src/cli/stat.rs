@@ -40,6 +40,17 @@ pub struct StatArgs {
     words: Vec<OsString>,
 }
 
+/// Of an image without layers, which `ls` shows as an empty directory.
+const ROOT_OF_NOTHING: [&str; 7] = [
+    "  File: /",
+    "  Type: directory",
+    "  Size: 0",
+    "  Mode: 0755 drwxr-xr-x",
+    " Owner: 0:0",
+    " Links: 1",
+    " Layer: none: there are no layers, and so nothing but an empty root",
+];
+
 /// An entry, and what has to be read for it.
 #[derive(Serialize)]
 struct StatObject {
@@ -79,6 +90,12 @@ pub fn run(args: &StatArgs, context: &Context) -> Result<(), Failure> {
     let found_all = for_each(paths, |path| {
         let node = find(merged, path.as_bytes(), view, args.dereference)?;
         let Some(found) = merged.seen(node, view) else {
+            if merged.layers().is_empty() && node == NodeId::ROOT {
+                let entry = EntryObject::of_no_layers();
+                objects.push(StatObject { entry, links: 1, digest: None, command: None, data: None });
+                text.extend(ROOT_OF_NOTHING.map(str::to_owned));
+                return Ok(());
+            }
             bail!("no layer of {} has {}", merged.name, shown(&merged.path(node)))
         };
         let digest = whence::digest(merged, node, found)?.map(|digest| digest.to_string());

@@ -392,6 +392,10 @@ fn names_and_commands_never_reach_the_terminal_raw() {
     }
     let output = bed.command(["whence", "evil:1", "/a\u{1b}[2J", "/\u{1b}[3J"]).output().unwrap();
     assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b));
+    for words in [["ls", "--a\u{1b}[2J"], ["stat", "evil\u{1b}[2J"]] {
+        let output = bed.command(words).output().unwrap();
+        assert_eq!((output.status.code(), output.stderr.contains(&0x1b)), (Some(2), false), "{words:?}");
+    }
 }
 
 #[test]
@@ -407,7 +411,11 @@ fn an_image_without_layers_is_an_empty_root() {
         assert_eq!(bed.json(&format!("tree --json {target}"))["tree"], Value::Null, "{target}");
         assert!(bed.ok(&format!("waste {target}")).starts_with("0B of 0B wasted"), "{target}");
         assert_eq!(bed.ok(&format!("layers {target}")).lines().count(), 1, "{target}");
-        for line in ["stat {} /", "stat {} /etc", "cat {} /etc", "whence {} /etc"] {
+        let stat = bed.ok(&format!("stat {target} /"));
+        assert!(stat.starts_with("  File: /\n  Type: directory\n") && stat.contains("Layer: none"), "{stat}");
+        let entry = bed.json(&format!("stat --json {target} /"))["entries"][0].clone();
+        assert_eq!((&entry["path"], &entry["layer"], &entry["mode"]), (&json!("/"), &Value::Null, &json!("0755")));
+        for line in ["stat {} /etc", "cat {} /etc", "whence {} /etc"] {
             let why = bed.fails(&line.replace("{}", target));
             assert!(why.contains("no layer of ") && why.contains(" has /"), "{why}");
         }
