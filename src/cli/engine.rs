@@ -1,6 +1,6 @@
 //! Images in the storage of a container engine: where that is, and which is meant.
 
-use crate::engine::{self, Found, StorageConf, storage_conf};
+use crate::engine::{self, Found, StorageConf, docker_data_root, storage_conf};
 use crate::sys::process::{is_root, user};
 use anyhow::{Context, bail};
 use std::ffi::OsString;
@@ -16,17 +16,17 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The lowest `layers` layers of an image or container (all for none), in this storage or the usual one.
+    /// The lowest `layers` layers of an image or container (all for none), in this storage or the usual ones.
     pub fn find(self, storage_root: Option<&Path>, name: &str, layers: Option<usize>) -> anyhow::Result<Found> {
         let usual = || match self {
-            Self::Containers => containers_root(),
-            Self::Docker if is_root() => Ok("/var/lib/docker".into()),
-            Self::Docker => Ok(data_home(&variable)?.join("docker")),
+            Self::Containers => containers_roots(),
+            Self::Docker => Ok(vec![docker_root()?]),
         };
-        let root = std::path::absolute(storage_root.map_or_else(usual, |root| Ok(root.to_owned()))?)?;
-        Ok(match self {
-            Self::Containers => engine::containers_storage(&root, name, layers)?,
-            Self::Docker => engine::docker_store(&root, name, layers)?,
+        let roots = storage_root.map_or_else(usual, |root| Ok(vec![root.to_owned()]))?;
+        let roots = roots.iter().map(std::path::absolute).collect::<Result<Vec<_>, _>>()?;
+        Ok(match (self, roots.as_slice()) {
+            (Self::Docker, [root, ..]) => engine::docker_store(root, name, layers)?,
+            _ => engine::containers_storage(&roots, name, layers)?,
         })
     }
 }
@@ -44,8 +44,20 @@ fn data_home(variable: Variable<'_>) -> anyhow::Result<PathBuf> {
     data.context("where is the engine's storage? HOME is not set; give it with --storage-root")
 }
 
-/// Where podman and the others have their storage, as they find out themselves (containers-storage.conf(5)).
-fn containers_root() -> anyhow::Result<PathBuf> {
+/// Where Docker's engine has its data: `data-root` of its `daemon.json`.
+fn docker_root() -> anyhow::Result<PathBuf> {
+    let conf = if is_root() { Some("/etc".into()) } else { config_home(&variable) };
+    let said = conf.map_or(Ok(None), |conf| docker_data_root(&conf.join("docker/daemon.json")))?;
+    match said {
+        Some(root) => Ok(root.into()),
+        None if is_root() => Ok("/var/lib/docker".into()),
+        None => Ok(data_home(&variable)?.join("docker")),
+    }
+}
+
+/// Where podman and the others have their storages, as they find out themselves (containers-storage.conf(5)). Containers are
+/// in the first; images are there, in the `imagestore`, or in `additionalimagestores`.
+fn containers_roots() -> anyhow::Result<Vec<PathBuf>> {
     // `podman unshare` runs programs as root of a user namespace, and tells them who they are by this.
     let unshared = variable("_CONTAINERS_ROOTLESS_UID").and_then(|uid| uid.to_str()?.parse().ok());
     let rootless = unshared.or_else(|| Some(user()).filter(|_| !is_root())).filter(|uid| *uid != 0);
@@ -61,29 +73,34 @@ fn containers_root() -> anyhow::Result<PathBuf> {
             found => found,
         },
         None if rootless.is_none() => system.take(),
-        None => {
-            let home = |name| variable(name).map(PathBuf::from);
-            let conf = home("XDG_CONFIG_HOME").or_else(|| Some(home("HOME")?.join(".config")));
-            conf.map_or(Ok(None), |conf| storage_conf(&conf.join("containers/storage.conf")))?
-        }
+        None => config_home(&variable).map_or(Ok(None), |conf| storage_conf(&conf.join("containers/storage.conf")))?,
     };
-    place(own.unwrap_or_default(), system.unwrap_or_default(), rootless, &variable)
+    places(own.unwrap_or_default(), system.unwrap_or_default(), rootless, &variable)
+}
+
+fn config_home(variable: Variable<'_>) -> Option<PathBuf> {
+    let home = |name| variable(name).map(PathBuf::from);
+    home("XDG_CONFIG_HOME").or_else(|| Some(home("HOME")?.join(".config")))
 }
 
 /// The same from what the files say: the one that counts, and that of the machine where users have their own.
-fn place(
+fn places(
     own: StorageConf,
     system: StorageConf,
     rootless: Option<u32>,
     variable: Variable<'_>,
-) -> anyhow::Result<PathBuf> {
+) -> anyhow::Result<Vec<PathBuf>> {
+    let further = own.options.additionalimagestores.iter().flat_map(|stores| stores.split(','));
+    let images = own.imagestore.iter().map(String::as_str).chain(further).filter(|path| path.starts_with('/'));
+    let images: Vec<PathBuf> = images.map(PathBuf::from).collect();
     let of_users = own.rootless_storage_path.or(system.rootless_storage_path).filter(|_| rootless.is_some());
     let said = [own.graphroot, of_users].into_iter().flatten().find(|path| !path.is_empty());
-    match (said, rootless) {
-        (Some(path), uid) => Ok(expanded(&path, uid.unwrap_or(0), variable)),
-        (None, Some(_)) => Ok(data_home(variable)?.join("containers/storage")),
-        (None, None) => Ok("/var/lib/containers/storage".into()),
-    }
+    let first = match (said, rootless) {
+        (Some(path), uid) => expanded(&path, uid.unwrap_or(0), variable),
+        (None, Some(_)) => data_home(variable)?.join("containers/storage"),
+        (None, None) => "/var/lib/containers/storage".into(),
+    };
+    Ok([vec![first], images].concat())
 }
 
 /// A path with what stands for `$UID`, `$HOME` and other variables.
@@ -111,7 +128,7 @@ mod tests {
     fn storages_are_where_the_engine_has_them() {
         let conf = |graphroot: &str, rootless: &str| {
             let said = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-            StorageConf { graphroot: said(graphroot), rootless_storage_path: said(rootless) }
+            StorageConf { graphroot: said(graphroot), rootless_storage_path: said(rootless), ..StorageConf::default() }
         };
         let variable = |name: &str| (name == "HOME").then(|| "/home/u".into());
         let table = [
@@ -128,8 +145,15 @@ mod tests {
         ];
         for (own, system, rootless, expected) in table {
             let shown = format!("{own:?} {system:?} {rootless:?}");
-            assert_eq!(place(own, system, rootless, &variable).unwrap(), Path::new(expected), "{shown}");
+            assert_eq!(places(own, system, rootless, &variable).unwrap(), [Path::new(expected)], "{shown}");
         }
-        assert!(place(conf("", ""), conf("", ""), Some(7), &|_| None).is_err());
+        assert!(places(conf("", ""), conf("", ""), Some(7), &|_| None).is_err());
+        let mut own = conf("/srv/c", "");
+        own.imagestore = Some("/images".into());
+        own.options.additionalimagestores = vec!["/a,/b".into(), String::new()];
+        // Those of the machine are not for its users.
+        let of_user = places(conf("/u", ""), own.clone(), Some(7), &variable).unwrap();
+        let all = places(own, conf("", ""), None, &variable).unwrap();
+        assert_eq!((all, of_user), (["/srv/c", "/images", "/a", "/b"].map(PathBuf::from).into(), vec!["/u".into()]));
     }
 }

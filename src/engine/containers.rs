@@ -2,7 +2,8 @@
 //!
 //! `overlay-images/images.json`, `overlay-containers/containers.json` and `overlay-layers/layers.json` are lists of what
 //! there is; `overlay/ID/diff` is a layer. What belongs to containers that end with the machine is in the
-//! `volatile-*.json` beside them.
+//! `volatile-*.json` beside them. An engine can look into several storages: layers of an image can be in another one than
+//! the image, as the layer of a container can stand on those of an image that is elsewhere.
 
 use super::read::{Storage, chain};
 use super::{Error, Found, Result, is_id_prefix, lowest, only};
@@ -11,8 +12,9 @@ use crate::image::{Config, Document, Reference};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
-use std::collections::HashMap;
-use std::path::Path;
+use serde::de::DeserializeOwned;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 
 const IMAGES: &str = "overlay-images/images.json";
 /// A directory for each image.
@@ -49,43 +51,100 @@ struct Layer {
     parent: Option<String>,
 }
 
+/// The storages of one engine: what one lacks the next can have.
+struct Storages {
+    first: Storage,
+    further: Vec<Storage>,
+}
+
+impl Storages {
+    /// Opens those that are there; one has to be.
+    fn open(roots: &[PathBuf]) -> Result<Self> {
+        let (mut opened, mut missing) = (Vec::new(), None);
+        for root in roots {
+            match Storage::open(root) {
+                Err(e @ Error::NoDirectory { .. }) => missing = missing.or(Some(e)),
+                storage => opened.push(storage?),
+            }
+        }
+        let mut opened = opened.into_iter();
+        let first = opened.next().ok_or_else(|| missing.unwrap_or(Error::NoDirectory { path: PathBuf::new() }))?;
+        Ok(Self { first, further: opened.collect() })
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Storage> {
+        std::iter::once(&self.first).chain(&self.further)
+    }
+
+    /// A list of all of them together; `None` when none has it.
+    fn list<T: DeserializeOwned>(&self, rel: &str) -> Result<Option<Vec<T>>> {
+        let mut all = None;
+        for storage in self.iter() {
+            if let Some(own) = storage.json::<Vec<T>>(rel)? {
+                all.get_or_insert_with(Vec::new).extend(own);
+            }
+        }
+        Ok(all)
+    }
+
+    /// The first that has a directory; the first of all where none has it.
+    fn holder(&self, rel: &str) -> Result<&Storage> {
+        for storage in self.iter() {
+            if storage.directory(rel)?.is_some() {
+                return Ok(storage);
+            }
+        }
+        Ok(&self.first)
+    }
+}
+
 /// The layers of an image (by name, digest, or the beginning of its id) or else of a container, the lowest `layers` of
-/// them. A container has one layer more than its image: what it changed.
-pub fn containers_storage(root: &Path, name: &str, layers: Option<usize>) -> Result<Found> {
-    let storage = Storage::open(root)?;
-    let images: Option<Vec<Item>> = storage.json(IMAGES)?;
-    let parents: Option<Vec<Layer>> = storage.json(LAYERS)?;
-    let (Some(images), Some(mut parents)) = (images, parents) else {
+/// them. A container has one layer more than its image: what it changed. `roots` are the storages that the engine looks
+/// into, in its order; the first, which is where containers are, is named in messages.
+pub fn containers_storage(roots: &[PathBuf], name: &str, layers: Option<usize>) -> Result<Found> {
+    let storages = Storages::open(roots)?;
+    let storage = &storages.first;
+    let images: Option<Vec<Item>> = storages.list(IMAGES)?;
+    let lists: Option<Vec<Layer>> = storages.list(LAYERS)?;
+    let (Some(mut images), Some(mut lists)) = (images, lists) else {
         let what = "the storage of podman or buildah";
-        return Err(Error::NoStorage { path: root.to_owned(), what, missing: LAYERS });
+        return Err(Error::NoStorage { path: storage.path().to_owned(), what, missing: LAYERS });
     };
-    parents.extend(storage.json::<Vec<Layer>>(VOLATILE_LAYERS)?.unwrap_or_default());
+    // An image that several have is one, and is seen in the first.
+    let mut seen = HashSet::new();
+    images.retain(|image| seen.insert(image.id.clone()));
+    lists.extend(storages.list::<Layer>(VOLATILE_LAYERS)?.unwrap_or_default());
     let (item, is_container) = match image(images, name)? {
         Some(image) => (image, false),
-        None => (container(&storage, name)?.ok_or_else(|| storage.not_found(name))?, true),
+        None => (container(&storages, name)?.ok_or_else(|| storage.not_found(name))?, true),
     };
     let of = if is_container { item.image.as_deref().unwrap_or_default() } else { &item.id };
-    let config = config(&storage, of);
+    let config = storages.iter().find_map(|storage| config(storage, of));
     let top = item.layer.ok_or_else(|| storage.damaged(IMAGES, format!("{name:?} has no layers")))?;
-    let parents: HashMap<String, Option<String>> = parents.into_iter().map(|l| (l.id, l.parent)).collect();
+    let mut parents: HashMap<String, Option<String>> = HashMap::new();
+    for layer in lists {
+        parents.entry(layer.id).or_insert(layer.parent);
+    }
     let below = |id: &str| {
         let parent = parents.get(id).ok_or_else(|| storage.damaged(LAYERS, format!("layer {id:?} is missing")))?;
         Ok(parent.clone().filter(|parent| !parent.is_empty()))
     };
     let work = format!("overlay/{top}/work");
-    let (mut lower, mut override_stat) = (Vec::new(), false);
-    for id in chain(&storage, LAYERS, top, below)? {
+    let (mut lower, mut override_stat, mut oci_whiteouts) = (Vec::new(), false, false);
+    for id in chain(storage, LAYERS, top, below)? {
         if !is_id(&id) {
             return Err(storage.damaged(LAYERS, format!("{id:?} is not the id of a layer")));
         }
-        let (path, mark) = storage.layer(&format!("overlay/{id}/diff"))?;
+        let diff = format!("overlay/{id}/diff");
+        let holder = storages.holder(&diff)?;
+        let (path, mark) = holder.layer(&diff)?;
         lower.push(path);
         override_stat |= mark;
+        oci_whiteouts |= holder.word(MOUNT_PROGRAM)?.as_deref() == Some("true");
     }
     let config = config.filter(|config| config.rootfs.diff_ids.len() + usize::from(is_container) == lower.len());
-    let oci_whiteouts = storage.word(MOUNT_PROGRAM)?.as_deref() == Some("true");
     let all = layers.is_none_or(|layers| layers == lower.len());
-    let work = if is_container && all { storage.directory(&work)? } else { None };
+    let work = if is_container && all { storages.holder(&work)?.directory(&work)? } else { None };
     Ok(Found { id: item.id, config, lower: lowest(lower, layers, name)?, work, oci_whiteouts, override_stat })
 }
 
@@ -137,9 +196,9 @@ fn image(images: Vec<Item>, name: &str) -> Result<Option<Item>> {
     })
 }
 
-fn container(storage: &Storage, name: &str) -> Result<Option<Item>> {
-    let mut all: Vec<Item> = storage.json(CONTAINERS)?.unwrap_or_default();
-    all.extend(storage.json::<Vec<Item>>(VOLATILE_CONTAINERS)?.unwrap_or_default());
+fn container(storages: &Storages, name: &str) -> Result<Option<Item>> {
+    let mut all: Vec<Item> = storages.list(CONTAINERS)?.unwrap_or_default();
+    all.extend(storages.list(VOLATILE_CONTAINERS)?.unwrap_or_default());
     if let Some(at) = all.iter().position(|c| c.names.iter().flatten().any(|n| n == name)) {
         return Ok(Some(all.swap_remove(at)));
     }

@@ -15,7 +15,7 @@ use crate::image::format::layer_count;
 use crate::image::{Config, Document};
 use std::path::PathBuf;
 
-pub use conf::{StorageConf, storage_conf};
+pub use conf::{StorageConf, StorageOptions, docker_data_root, storage_conf};
 pub use containers::containers_storage;
 pub use docker::docker_store;
 

@@ -33,6 +33,11 @@ impl Storage {
         Ok(Self { root, path: path.to_owned() })
     }
 
+    /// Where it is, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The contents of a file; `None` when it is not there.
     pub fn read(&self, rel: &str) -> Result<Option<Vec<u8>>> {
         let path = self.path.join(rel);

@@ -44,6 +44,10 @@ fn podman() -> TempDir {
     tmp
 }
 
+fn podman_in(root: &Path, name: &str, layers: Option<usize>) -> Result<Found> {
+    containers_storage(&[root.to_owned()], name, layers)
+}
+
 fn layers(found: &Found) -> String {
     found
         .lower
@@ -55,7 +59,7 @@ fn layers(found: &Found) -> String {
 #[test]
 fn images_and_containers_of_podman() {
     let tmp = podman();
-    let find = |name: &str| containers_storage(tmp.path(), name, None);
+    let find = |name: &str| podman_in(tmp.path(), name, None);
     let table = [
         ("web:1", "ba"),
         ("localhost/web:1", "ba"),
@@ -72,18 +76,15 @@ fn images_and_containers_of_podman() {
     for (name, expected) in table {
         assert_eq!(layers(&find(name).unwrap()), expected, "{name}");
     }
-    assert_eq!(layers(&containers_storage(tmp.path(), "box", Some(2)).unwrap()), "ba");
-    assert!(matches!(
-        containers_storage(tmp.path(), "box", Some(4)),
-        Err(Error::FewerLayers { has: 3, wanted: 4, .. })
-    ));
+    assert_eq!(layers(&podman_in(tmp.path(), "box", Some(2)).unwrap()), "ba");
+    assert!(matches!(podman_in(tmp.path(), "box", Some(4)), Err(Error::FewerLayers { has: 3, wanted: 4, .. })));
     assert!(matches!(find("11"), Err(Error::Ambiguous { .. })));
     assert!(matches!(find("nothing"), Err(Error::NotFound { .. })));
     assert!(matches!(find("eb:1"), Err(Error::NotFound { .. })));
     assert!(!find("web:1").unwrap().oci_whiteouts);
     put(tmp.path(), "overlay/.has-mount-program", "true");
     assert!(find("web:1").unwrap().oci_whiteouts);
-    let elsewhere = containers_storage(&tmp.path().join("overlay"), "web", None).unwrap_err();
+    let elsewhere = podman_in(&tmp.path().join("overlay"), "web", None).unwrap_err();
     assert!(elsewhere.to_string().contains("--storage-root"), "{elsewhere}");
 }
 
@@ -99,7 +100,7 @@ fn configurations_of_images_and_containers() {
     assert_eq!(find("box", None), None);
 
     let podman = podman();
-    let find = |name: &str| containers_storage(podman.path(), name, None).unwrap().config;
+    let find = |name: &str| podman_in(podman.path(), name, None).unwrap().config;
     assert_eq!(find("web:1"), None, "an image that was pulled in pieces");
     let config = |layers: &[&str]| {
         let layers: Vec<String> = layers.iter().map(|layer| Digest::of(layer.as_bytes()).to_string()).collect();
@@ -136,7 +137,7 @@ fn configurations_of_images_and_containers() {
 fn the_work_directory_of_a_container_is_found() {
     let (podman, (docker, ..)) = (podman(), docker());
     let find = |name: &str, layers| {
-        let podman = containers_storage(podman.path(), name, layers).unwrap();
+        let podman = podman_in(podman.path(), name, layers).unwrap();
         [podman, docker_store(docker.path(), name, layers).unwrap()].map(|found| found.work)
     };
     assert_eq!(find("box", None), [None, None], "a storage without one");
@@ -151,7 +152,7 @@ fn the_work_directory_of_a_container_is_found() {
 #[test]
 fn hostile_lists_lead_nowhere() {
     let tmp = podman();
-    let find = || containers_storage(tmp.path(), "web:1", None).unwrap_err().to_string();
+    let find = || podman_in(tmp.path(), "web:1", None).unwrap_err().to_string();
     let list = |text: String| put(tmp.path(), "overlay-layers/layers.json", text);
     let (a, b) = (id('a'), id('b'));
     list(format!(r#"[{{"id":"{a}","parent":"{b}"}},{{"id":"{b}","parent":"{a}"}}]"#));
@@ -243,6 +244,72 @@ fn a_storage_conf_has_an_end() {
     fs::write(&path, "[storage]\ngraphroot = '/a'\n").unwrap();
     assert_eq!(storage_conf(&path).unwrap().unwrap().graphroot.as_deref(), Some("/a"));
     assert!(storage_conf(Path::new("/dev/zero")).unwrap_err().to_string().contains("too long"));
+    assert_eq!(storage_conf(Path::new("/dev/null")).unwrap(), Some(StorageConf::default()));
+    let fifo = tmp.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let why = storage_conf(&fifo).unwrap_err().to_string();
+    assert!(why.ends_with("fifo: it is no storage.conf: it is not a regular file"), "nobody waits for a writer: {why}");
+}
+
+#[test]
+fn configurations_of_engines_say_where_images_are() {
+    let tmp = tempfile::tempdir().unwrap();
+    let path = tmp.path().join("conf");
+    let text =
+        "[storage]\nimagestore = '/i'\n[storage.options]\nadditionalimagestores = ['/a', '/b,/c']\nsize = '1G'\n";
+    fs::write(&path, text).unwrap();
+    let conf = storage_conf(&path).unwrap().unwrap();
+    assert_eq!(
+        (conf.imagestore.as_deref(), conf.options.additionalimagestores.join(" ")),
+        (Some("/i"), "/a /b,/c".into())
+    );
+    assert_eq!(docker_data_root(&tmp.path().join("none")).unwrap(), None);
+    for (text, root) in [
+        (r#"{"data-root": "/d", "debug": true}"#, Some("/d")),
+        (r#"{"graph": "/g"}"#, Some("/g")),
+        (r#"{"data-root": ""}"#, None),
+        ("{}", None),
+        ("", None),
+    ] {
+        fs::write(&path, text).unwrap();
+        assert_eq!(docker_data_root(&path).unwrap().as_deref(), root, "{text}");
+    }
+    fs::write(&path, "data-root: /d").unwrap();
+    assert!(docker_data_root(&path).unwrap_err().to_string().contains("it is no daemon.json"));
+}
+
+/// `imagestore` and `additionalimagestores` of storage.conf: images, their layers and the containers on them are each in one
+/// of several storages.
+#[test]
+fn images_can_be_in_another_storage_than_containers() {
+    let (main, images) = (podman(), podman());
+    let root = main.path();
+    // The main storage keeps its container only, the other its images.
+    put(root, "overlay-layers/layers.json", "[]");
+    put(root, "overlay-images/images.json", "[]");
+    for layer in [id('a'), id('b')] {
+        fs::remove_dir_all(root.join(format!("overlay/{layer}"))).unwrap();
+    }
+    fs::remove_dir_all(images.path().join("overlay-containers")).unwrap();
+    fs::remove_file(images.path().join("overlay-layers/volatile-layers.json")).unwrap();
+    fs::create_dir_all(root.join(format!("overlay/{}/work", id('c')))).unwrap();
+    let roots = [root.to_owned(), root.join("not there"), images.path().to_owned()];
+    let find = |name: &str| containers_storage(&roots, name, None);
+    let container = find("box").unwrap();
+    assert_eq!(layers(&container), "cba");
+    let holders: Vec<bool> = container.lower.iter().map(|layer| layer.starts_with(root)).collect();
+    assert_eq!(holders, [true, false, false]);
+    assert!(container.work.unwrap().starts_with(root));
+    assert_eq!(layers(&find("web:1").unwrap()), "ba");
+    // An image that both have is one.
+    assert_eq!(
+        layers(&containers_storage(&[images.path().into(), images.path().into()], "tool:2", None).unwrap()),
+        "a"
+    );
+    assert_eq!(layers(&containers_storage(&[root.join("none"), images.path().into()], "tool:2", None).unwrap()), "a");
+    let nothing =
+        containers_storage(&[root.join("none"), root.join("nothing")], "tool:2", None).unwrap_err().to_string();
+    assert!(nothing.contains("/none, where"), "{nothing}");
 }
 
 #[test]

@@ -197,6 +197,14 @@ fn the_storage_is_where_storage_conf_says() {
     let (done, said) = run("containers-storage:other", &[named]);
     let expected = "/podman; another storage is named with --storage-root\n";
     assert!(!done && said.contains("no image or container \"other\" in /") && said.ends_with(expected), "{said}");
+    let conf = format!(
+        "[storage]\ngraphroot = {:?}\n[storage.options]\nadditionalimagestores = [{:?}]\n",
+        bed.p("none"),
+        bed.p("podman")
+    );
+    bed.write("additional.conf", conf.as_bytes());
+    let (done, said) = run("containers-storage:web:1", &[("CONTAINERS_STORAGE_CONF", "additional.conf")]);
+    assert!(done && said.contains("app"), "{said}");
     let (done, said) = run("containers-storage:web:1", &[("CONTAINERS_STORAGE_CONF", "nowhere")]);
     assert!(!done && said.contains("there is no nowhere, which CONTAINERS_STORAGE_CONF names"), "{said}");
     // As `podman unshare` runs it.
