@@ -49,7 +49,7 @@ mod verify;
 mod waste;
 mod whence;
 
-use crate::image::format::printable;
+use crate::image::format::{escaped, printable, steers_terminal};
 use crate::sys::caller;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use context::Context;
@@ -190,8 +190,14 @@ impl Failure {
             }
             Self::Usage(e) if !e.use_stderr() => printed(e.print()),
             Self::Usage(e) => {
+                // It repeats words as they were typed, or as a shell made them of names; as text it is without colours.
+                let steers = |c| c != '\n' && steers_terminal(c);
+                let printed = match std::env::args_os().any(|word| word.to_string_lossy().contains(steers)) {
+                    true => io::stderr().write_all(escaped(&e.render().to_string(), steers).as_bytes()),
+                    false => e.print(),
+                };
                 // With standard output or error closed there is nobody left to tell.
-                e.print().unwrap_or_default();
+                printed.unwrap_or_default();
                 u8::try_from(e.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
             }
             Self::Failed(e) => {

@@ -2,6 +2,7 @@
 
 use super::time::Timestamp;
 use std::borrow::Cow;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long something took or is ago, in Docker's words: `About a minute`, `3 weeks`.
@@ -139,6 +140,12 @@ pub fn name(bytes: &[u8]) -> Cow<'_, str> {
         shown.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
     Cow::Owned(shown)
+}
+
+/// The same of a path, for messages: layers have names in it that somebody else chose.
+#[must_use]
+pub fn path(path: &Path) -> Cow<'_, str> {
+    name(path.as_os_str().as_encoded_bytes())
 }
 
 /// Whether a character does not show as what it is: all that [`steers_terminal`], blanks other than the usual one, what
@@ -300,6 +307,7 @@ mod tests {
         assert_eq!(name("usr/ordnung-é-日本 x".as_bytes()), "usr/ordnung-é-日本 x");
         assert_eq!(name(b"a\xff\xfeb\n\x1b[31m"), "a\\xff\\xfeb\\n\\u{1b}[31m");
         assert_eq!(name(b"a\\n"), "a\\\\n");
+        assert_eq!(path(Path::new("/\\n/\n")), "/\\\\n/\\n");
         assert_eq!(name("\u{a0}\u{fffe}\u{1ffff}\u{fdd0}".as_bytes()), "\\u{a0}\\u{fffe}\\u{1ffff}\\u{fdd0}");
         assert_eq!(name("x\u{202e}gnp.exe\u{2028}".as_bytes()), "x\\u{202e}gnp.exe\\u{2028}");
         for c in "\u{ad}\u{200b}\u{200c}\u{200d}\u{2060}\u{2800}\u{3164}\u{fe0f}\u{feff}\u{e0001}\u{e0061}".chars() {

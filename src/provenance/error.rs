@@ -1,6 +1,6 @@
 //! Why layers cannot be inspected, as sentences for the user.
 
-use crate::image::format::layer_count;
+use crate::image::format::{self, layer_count};
 use crate::{archive, engine, image, store, sys};
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Something in a layer directory cannot be read.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}", path = format::path(path))]
     Read {
         /// What.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum Error {
         what: String,
     },
     /// Of a live mount: what was listed is not there any more.
-    #[error("{path} was removed or exchanged while it was read", path = path.display())]
+    #[error("{path} was removed or exchanged while it was read", path = format::path(path))]
     Changed {
         /// What.
         path: PathBuf,

@@ -1,7 +1,7 @@
 //! What can go wrong, as sentences that name the path and what to do.
 
 use crate::image::MOST_LAYERS;
-use crate::image::format::layer_count;
+use crate::image::format::{self, layer_count};
 use crate::sys::{self, Errno};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call failed.
-    #[error("cannot {doing} {path}: {source}{hint}", path = path.display(), hint = hint(source))]
+    #[error("cannot {doing} {path}: {source}{hint}", path = format::path(path), hint = hint(source))]
     Io {
         /// What was done, as a verb.
         doing: &'static str,
@@ -22,7 +22,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The store was written by a newer program.
-    #[error("the store {path} has format {found}, this program knows up to {known}; use a newer laminafs", path = path.display())]
+    #[error("the store {path} has format {found}, this program knows up to {known}; use a newer laminafs", path = format::path(path))]
     NewerFormat {
         /// The store.
         path: PathBuf,
@@ -32,7 +32,7 @@ pub enum Error {
         known: u64,
     },
     /// The directory holds something else.
-    #[error("{path} is not a laminafs store: {why}; give an empty or new directory", path = path.display())]
+    #[error("{path} is not a laminafs store: {why}; give an empty or new directory", path = format::path(path))]
     NotAStore {
         /// The directory.
         path: PathBuf,
@@ -40,7 +40,7 @@ pub enum Error {
         why: String,
     },
     /// A file of the store does not hold what it should.
-    #[error("{path} is damaged: {why}; `laminafs verify --repair` takes it out", path = path.display())]
+    #[error("{path} is damaged: {why}; `laminafs verify --repair` takes it out", path = format::path(path))]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -9,6 +9,7 @@ use super::record::{self, ImageRecord};
 use super::unpack::in_parallel;
 use super::{Store, WritableRecord, names, tree};
 use crate::image::digest::{ChainId, DiffId, Digest, Hashing};
+use crate::image::format;
 use crate::image::{Config, Document, Manifest};
 use crate::sys::{self, LockKind};
 use rustc_hash::FxHashSet;
@@ -41,7 +42,7 @@ pub struct Fault {
 
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.what)
+        write!(f, "{}: {}", format::path(&self.path), self.what)
     }
 }
 

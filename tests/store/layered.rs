@@ -393,7 +393,8 @@ fn names_and_commands_never_reach_the_terminal_raw() {
     let output = bed.command(["whence", "evil:1", "/a\u{1b}[2J", "/\u{1b}[3J"]).output().unwrap();
     assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b));
     for words in [["ls", "--a\u{1b}[2J"], ["stat", "evil\u{1b}[2J"]] {
-        let output = bed.command(words).output().unwrap();
+        // As on a terminal.
+        let output = bed.command(words).env("CLICOLOR_FORCE", "1").output().unwrap();
         assert_eq!((output.status.code(), output.stderr.contains(&0x1b)), (Some(2), false), "{words:?}");
     }
 }

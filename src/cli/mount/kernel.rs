@@ -8,6 +8,7 @@ use super::image::{Ground, OVERRIDE_STAT};
 use super::serve::Stopper;
 use crate::cli::options::{MountOptions, NAME};
 use crate::fuse::Ids;
+use crate::image::format;
 use crate::overlay::{RedirectMode, Unread, hides_from_kernel, reserve_upper, unread_by_kernel};
 use crate::sys::process::is_root;
 use crate::sys::{self, EndOfMount, Errno, MountAttrFlags, MountId, Parameter, Refusal};
@@ -72,16 +73,16 @@ fn check_layer(layer: &Path, userxattr: bool) -> anyhow::Result<()> {
             "kernel overlayfs would not read the mark {} of {}, and show what it hides or lose what it leads to; mount without \
              --kernel",
             mark.to_string_lossy(),
-            layer.join(dir).display()
+            format::path(&layer.join(dir))
         ),
         Ok(Some(Unread::Name(name))) => bail!(
             "kernel overlayfs would show {} as a file, and with it what it says is deleted: to it .wh. is the beginning of a \
              name like any other; mount without --kernel",
-            layer.join(name).display()
+            format::path(&layer.join(name))
         ),
         Err((dir, e)) => bail!(
             "looking in {} for what kernel overlayfs does not read, and would show what it hides: {e}; mount without --kernel",
-            layer.join(dir).display()
+            format::path(&layer.join(dir))
         ),
     }
 }

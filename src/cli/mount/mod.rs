@@ -15,6 +15,7 @@ use super::context::Context;
 use super::options::{self, MountOptions};
 use super::{Failure, complain, output, with_causes};
 use crate::fuse::{self, MountError};
+use crate::image::format::printable;
 use crate::overlay;
 use crate::sys::process::{self, Reporter, Side};
 use anyhow::{Context as _, anyhow, bail};
@@ -23,7 +24,7 @@ use held::Held;
 use image::{Ground, ImageArgs};
 use sd_notify::NotifyState;
 use std::ffi::OsString;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 /// Names capabilities of the kernel, see [`mask`].
@@ -106,6 +107,17 @@ struct Request {
     held: Held,
 }
 
+/// What logs to standard error as `RUST_LOG` says. Names of the layers are in it, which may hold what steers a terminal.
+fn logger() -> env_logger::Builder {
+    let mut logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"));
+    logger.format(|out, record| {
+        let (level, style) = (record.level(), out.default_level_style(record.level()));
+        let (time, text) = (out.timestamp(), printable(&record.args().to_string()));
+        writeln!(out, "[{time} {style}{level:<5}{style:#} {}] {text}", record.target())
+    });
+    logger
+}
+
 /// Mounts, and returns when the mount answers (or, in the foreground, when it is gone).
 ///
 /// In the daemon this returns when the mount is gone.
@@ -119,8 +131,7 @@ pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
     let options = args.options().with_context(|| failed.clone())?;
     let request = Request::new(args, options, context).with_context(|| failed.clone())?;
     if foreground {
-        let level = env_logger::Env::default().default_filter_or("warn");
-        env_logger::Builder::from_env(level).try_init()?;
+        logger().try_init()?;
         let mut answered = false;
         let end = serve::serve(&request, || {
             answered = true;
@@ -306,5 +317,36 @@ fn advise(error: MountError) -> anyhow::Error {
             anyhow!("a mount whose daemon has died is in the way; remove it with: laminafs umount {}", path.display())
         }
         _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use log::Log;
+    use std::sync::mpsc::{Sender, channel};
+
+    struct Lines(Sender<Vec<u8>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(std::io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_logged_of_names_does_not_steer_a_terminal() {
+        let (sender, lines) = channel();
+        let log = logger().target(env_logger::Target::Pipe(Box::new(Lines(sender)))).build();
+        let record = log::Record::builder().level(log::Level::Error).args(format_args!("a\u{1b}[2Jb\nc")).build();
+        log.log(&record);
+        let line = String::from_utf8(lines.try_iter().flatten().collect()).unwrap();
+        assert!(line.starts_with('[') && line.ends_with(" ERROR ] a\\u{1b}[2Jb\\nc\n"), "{line:?}");
     }
 }
