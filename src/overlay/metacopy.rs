@@ -1,16 +1,16 @@
 //! Files that hold metadata only (`overlay.metacopy`): which file of a layer below has their data.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::Overlay;
 use super::dir::Namespace;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::find::Found;
-use super::inode::LayerIndex;
+use super::inode::{Inode, LayerIndex};
 use super::merge::{Next, Probe, has_aufs_whiteout, join};
 use crate::layer::markers::{self, FileMarkers};
 use crate::layer::redirect::Redirect;
@@ -28,6 +28,29 @@ enum Below {
 impl Overlay {
     pub(super) fn has_data_layers(&self) -> bool {
         self.lowers.last().is_some_and(|l| l.data_only)
+    }
+
+    /// Where the data of a file of a lower layer is, if `fd`, which was opened to read it, holds metadata only. A lookup finds this
+    /// in directories that copied-up files are marked for (`impure`) or above data-only layers, where most such files are; but
+    /// whoever puts layers together by hand may leave that marker out, and what would be read is zeros.
+    pub(super) fn data_below(&self, inode: &Inode, fd: BorrowedFd<'_>) -> Result<Option<(LayerIndex, Arc<OsStr>)>> {
+        let at = At::Fd(fd);
+        if inode.original.size == 0 {
+            return Ok(None);
+        }
+        let markers = markers::read_file_markers(at)?;
+        let link = inode.state.lock().links.first().cloned();
+        let (true, Some(link)) = (markers.believed_metacopy(self.believes_users), link) else { return Ok(None) };
+        let dir = link.parent.dir.as_ref().ok_or(Error::NotDirectory)?;
+        let mut found = Found::new(inode.ino, link.layer, sys::stat(at)?);
+        self.attach_data(&dir.ns.read_recursive(), &link.name, &mut found, &markers)?;
+        let Some(data) = found.extra.and_then(|extra| extra.data) else { return Ok(None) };
+        let mut state = inode.state.lock();
+        // Copied up meanwhile, it has its data.
+        if state.upper.is_none() {
+            state.extra_mut().data = Some(data.clone());
+        }
+        Ok(Some(data))
     }
 
     /// Finds the data of a file that holds metadata only. Without a redirect, or with one that is a name, they are in the

@@ -141,7 +141,7 @@ impl Overlay {
         if let (Some((layer, path)), Access::Read) = (elsewhere, access) {
             return Ok(sys::open_file_path(self.layer(layer)?.root.as_fd(), &path, Access::Read)?);
         }
-        self.at(inode, |at| {
+        let fd = self.at(inode, |at| {
             let open = || match at {
                 At::Fd(fd) => Ok(sys::reopen(fd, access)?),
                 At::Name(dir, name) if self.frozen => open_if_file(dir, name, access),
@@ -149,7 +149,14 @@ impl Overlay {
             };
             // Those who opened a file go on with it whatever its permissions are now.
             if access == Access::ReadWrite || inode.in_upper() { self.as_owner(at, open) } else { open() }
-        })
+        })?;
+        if access == Access::Read
+            && !inode.in_upper()
+            && let Some((layer, path)) = self.data_below(inode, fd.as_fd())?
+        {
+            return Ok(sys::open_file_path(self.layer(layer)?.root.as_fd(), &path, Access::Read)?);
+        }
+        Ok(fd)
     }
 
     /// Keeps an object reachable that is about to lose `link`, if it is its last known name. The caller holds the lock

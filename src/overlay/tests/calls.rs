@@ -200,8 +200,8 @@ fn looking() {
         ("lookup of a missing name", ""),
         ("lookup of a missing name, one layer", ""),
         ("getattr", "statx"),
-        // It ends where the file was known to end.
-        ("first read", "openat pread"),
+        // Whether it has data of its own is asked; it ends where the file was known to end.
+        ("first read", "openat listxattr pread"),
         ("read", "pread"),
         ("read past the end", "pread"),
         ("listing", &listing),

@@ -27,6 +27,39 @@ fn a_metacopy_file_has_its_own_attributes_and_the_data_of_the_layer_below() {
     }
 }
 
+/// The kernel marks their directories as impure; who puts layers together by hand may not.
+#[test]
+fn a_metacopy_file_of_a_lower_layer_has_its_data_in_any_directory() {
+    let data = "x".repeat(10_000);
+    for write in [false, true] {
+        let s = Stack::new(3);
+        s.lower(3).file("f", &data).file("g", "small").file("other", "elsewhere");
+        let top = s.lower(1);
+        for (path, size) in [("f", 10_000), ("g", 5), ("moved", 9)] {
+            metacopy_of(&top, path, size);
+        }
+        top.xattr("moved", &marker("redirect"), b"/other");
+        rustix::fs::removexattr(top.path(""), marker("impure")).unwrap();
+        let fs = s.mount();
+        if write {
+            fs.write("f", 0, "y").unwrap();
+            fs.rename("g", "h").unwrap();
+            fs.write("moved", 0, "E").unwrap();
+            let view = settled(&s, fs);
+            let content = |name: &str| String::from_utf8_lossy(&view[name].content).into_owned();
+            assert_eq!(
+                [content("f"), content("h"), content("moved")],
+                [&format!("y{}", &data[1..]), "small", "Elsewhere"]
+            );
+        } else {
+            assert_eq!(
+                [fs.read("f"), fs.read("g"), fs.read("moved")].map(Result::unwrap),
+                [&data, "small", "elsewhere"]
+            );
+        }
+    }
+}
+
 #[test]
 fn a_metacopy_file_that_is_written_becomes_a_whole_one() {
     let data = "x".repeat(10_000);
