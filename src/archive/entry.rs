@@ -92,7 +92,8 @@ impl<'a> Reader<'a> {
 
     /// The next entry; `None` at the end of the archive.
     pub fn next(&mut self) -> Result<Option<Entry>> {
-        self.stream.skip(self.left + self.padding)?;
+        self.stream.skip(self.left)?;
+        self.stream.skip_padding(self.padding)?;
         (self.left, self.padding) = (0, 0);
         let mut ext = Extensions::default();
         let (mut headers, mut metadata) = (0, 0);

@@ -119,6 +119,22 @@ fn digests_and_sizes_are_compared() {
     assert!(with(&blob, size(u64::MAX), &limits).is_err());
 }
 
+/// As `umoci insert` writes them.
+#[test]
+fn a_stream_with_the_right_digest_may_end_behind_the_last_byte_of_data() {
+    let whole = tar().file("a", "data").end();
+    let with_its_digest = |stream: &[u8]| {
+        let expected = Expected { diff_id: Some(DiffId(Digest::of(stream))), ..Expected::default() };
+        with(&gzip(stream), expected, &Limits::default())
+    };
+    with_its_digest(&whole[..516]).unwrap();
+    with_its_digest(&whole[..1023]).unwrap();
+    let e = with_its_digest(&whole[..515]).unwrap_err().to_string();
+    assert!(e.contains("cut off"), "{e}");
+    let e = with(&gzip(&whole[..516]), Expected::default(), &Limits::default()).unwrap_err().to_string();
+    assert!(e.contains("cut off"), "{e}");
+}
+
 #[test]
 fn reading_stops_one_byte_after_the_expected_end() {
     struct Counted(u64);

@@ -2,10 +2,10 @@
 
 use crate::sys::process::{exit_now, hold_heeded_termination_signals};
 use anyhow::{Context, bail};
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::{Builder, TempPath};
 
@@ -65,8 +65,9 @@ impl OutputFile {
         if real.metadata().is_ok_and(|found| !found.is_file()) {
             return Ok(Self { file: File::options().write(true).open(&real).with_context(failed)?, names: None });
         }
-        let permissions = Permissions::from_mode(kind.mode());
-        let temporary = Builder::new().prefix(".laminafs-").permissions(permissions).tempfile_in(directory_of(&real));
+        // Not `tempfile_in`, whose errors name the temporary file, which nobody knows.
+        let open = |path: &Path| File::options().write(true).create_new(true).mode(kind.mode()).open(path);
+        let temporary = Builder::new().prefix(".laminafs-").make_in(directory_of(&real), open);
         let temporary = temporary.with_context(failed)?;
         let (file, name) = temporary.into_parts();
         remove_on_signal(&name)?;
