@@ -130,18 +130,25 @@ pub fn unmount_and_wait(mountpoint: &Path, lazy: bool) -> anyhow::Result<()> {
     }
     let daemon = find_daemon(&path).with_context(failed)?;
     let dev = sys::mount_at(&path).ok().map(|mount| mount.dev);
-    let end = EndOfMount::watch(&path).ok();
+    let end = EndOfMount::watch(&path);
     unmount(&path, lazy).map_err(|e| explain(e, &path)).with_context(failed)?;
     let Some((pid, daemon)) = daemon.filter(|_| !lazy) else { return Ok(()) };
     if wait_pid(daemon.as_fd(), Some(MOMENT))? {
         return Ok(());
     }
     // What the daemon does after the last unmount ends by itself. The device number may be another file system's by then.
-    if end.map_or(Ok(true), |end| end.has_come())? {
-        return wait_for_data(daemon.as_fd(), &path);
-    }
-    let why = dev.and_then(|dev| used_elsewhere(dev, pid));
-    let why = why.unwrap_or_else(|| "another mount has it as a layer, or it is mounted elsewhere too".to_owned());
+    let unknown = match end.and_then(|end| end.has_come()) {
+        Ok(true) => return wait_for_data(daemon.as_fd(), &path),
+        Ok(false) => None,
+        Err(why) => Some(why),
+    };
+    let elsewhere = dev.and_then(|dev| used_elsewhere(dev, pid));
+    let why = match (elsewhere, unknown) {
+        (None, Some(unknown)) => return wait_blindly(daemon.as_fd(), &path, unknown),
+        (Some(why), Some(_)) => format!("as far as can be told, {why}"),
+        (Some(why), None) => why,
+        (None, None) => "another mount has it as a layer, or it is mounted elsewhere too".to_owned(),
+    };
     complain(&format!("note: {} is unmounted; its daemon goes on: {why}", path.display()));
     Ok(())
 }
@@ -153,6 +160,19 @@ fn used_elsewhere(dev: u64, daemon: u32) -> Option<String> {
     }
     let (pid, name) = sys::user_of(dev, daemon)?;
     Some(format!("process {pid} ({name}) uses it, as a layer of another mount or in another mount namespace"))
+}
+
+/// Waits for a daemon that is used by nobody who can be seen, where `why` keeps us from being told whether the file system has ended.
+fn wait_blindly(daemon: BorrowedFd<'_>, path: &Path, why: sys::Error) -> anyhow::Result<()> {
+    if wait_pid(daemon, Some(PATIENCE))? {
+        return Ok(());
+    }
+    bail!(
+        "{} is unmounted, but its daemon has not ended in {} seconds: it is still writing, or used by others that cannot be seen; which \
+         of them cannot be told ({why})",
+        path.display(),
+        (MOMENT + PATIENCE).as_secs()
+    )
 }
 
 /// Waits for a daemon that has nobody to serve any more, as far as is known.

@@ -173,3 +173,28 @@ fn a_mount_that_lives_on_in_another_namespace_is_told_of() {
     assert_eq!(said(mount(), 0), "");
     assert_eq!(said(laminafs(["umount", bed.m.to_str().unwrap()]), 0), "");
 }
+
+/// Without inotify (there are 128 instances a user by default) nobody tells whether the file system has ended, so `umount` looks who
+/// uses it. It would wait ten minutes otherwise.
+#[test]
+fn umount_that_cannot_watch_the_end_looks_who_uses_the_mount() {
+    let bed = bed();
+    let script = "
+        echo 0 >/proc/sys/user/max_inotify_instances
+        mkfifo up
+        $1 mount -f -o $2 $PWD/m & daemon=$!
+        until mountpoint -q m; do sleep 0.01; done
+        unshare -m --propagation private sh -c 'echo >up; exec sleep 600' & user=$!
+        read -r _ <up
+        $1 umount $PWD/m
+        kill $user
+        wait $daemon
+        echo $user";
+    let mut unshare = Command::new("unshare");
+    unshare.args(["-Urm", "sh", "-euc", script, "-", PROGRAM, &bed.option_string()]).current_dir(&bed.dir);
+    let output = run(&mut unshare);
+    let user = text_of(output.stdout.clone());
+    let goes_on = format!("is unmounted; its daemon goes on: as far as can be told, process {user} (");
+    let note = said(output, 0);
+    assert!(note.contains(&goes_on) && note.lines().count() == 1, "{note}");
+}
