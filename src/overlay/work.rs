@@ -1,5 +1,6 @@
 //! The work directory: temporary names that a crash may leave, the shared whiteout, the hard link index.
 
+use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,6 +14,10 @@ use crate::layer::whiteout::{self, Form, beside};
 use crate::sys::{self, At, Errno, RenameFlags};
 
 const SHARED_WHITEOUT: &str = "#whiteout";
+
+/// How many names that could not be removed are tried again with the next one: enough for them to become fewer, and of a disk on
+/// which nothing can be removed no more is asked for the thousandth name than for the third.
+const RETRIES: usize = 2;
 
 /// `<workdir>/beside`: an empty file from when upper may hold whiteouts `.wh.NAME`, which the kernel does not read.
 pub const BESIDE: &str = "beside";
@@ -45,8 +50,8 @@ pub struct Work {
     noted: OnceLock<()>,
     /// Held while the shared whiteout is made or replaced.
     sharing: Mutex<()>,
-    /// Temporary names that could not be removed yet.
-    left: Mutex<Vec<OsString>>,
+    /// Temporary names that could not be removed yet, those first whose turn it is.
+    left: Mutex<VecDeque<OsString>>,
 }
 
 impl Work {
@@ -137,24 +142,32 @@ impl Work {
         Ok(name)
     }
 
-    /// Removes a temporary name and what is under it. Best effort: what stays is tried again with the next one and at the end,
+    /// Removes a temporary name and what is under it. Best effort: what stays is tried again with the next ones and at the end,
     /// and swept at the next mount.
     pub fn discard(&self, name: &OsStr) {
-        self.discard_left();
+        self.discard_left(RETRIES);
         if let Err(e) = remove_tree(self.fd(), name) {
             log::warn!("temporary {} stays in the work directory for now: {e}", name.display());
-            self.left.lock().push(name.to_owned());
+            self.left.lock().push_back(name.to_owned());
         }
     }
 
-    fn discard_left(&self) {
-        self.left.lock().retain(|name| remove_tree(self.fd(), name).is_err());
+    /// Tries up to `count` names again.
+    fn discard_left(&self, count: usize) {
+        for _ in 0..count {
+            // Not held while the disk is waited for.
+            let Some(name) = self.left.lock().pop_front() else { return };
+            if remove_tree(self.fd(), &name).is_err() {
+                self.left.lock().push_back(name);
+            }
+        }
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        self.discard_left();
+        let left = self.left.lock().len();
+        self.discard_left(left);
     }
 }
 
@@ -200,4 +213,37 @@ pub fn clear_dir(dir: BorrowedFd<'_>) -> sys::Result<()> {
     let mut names: Vec<OsString> = Vec::new();
     sys::read_dir(dir, &mut |e| names.push(OsStr::from_bytes(e.name).to_os_string()))?;
     names.iter().try_for_each(|n| remove_tree(dir, n))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::sys::seam::{Plan, deny, plan, take};
+
+    #[test]
+    fn what_cannot_be_removed_is_tried_again_in_turn() {
+        let tmp = tempfile::tempdir().unwrap();
+        let open = || sys::open_root(tmp.path()).unwrap();
+        let work = Work::new(open(), None, open());
+        let there = || std::fs::read_dir(tmp.path()).unwrap().count();
+        let discard = || {
+            let name = work.temporary();
+            sys::mkdir(work.fd(), &name, 0o700).unwrap();
+            plan(Plan::Count);
+            work.discard(&name);
+            take().calls.iter().filter(|call| **call == "unlinkat").count()
+        };
+        let one = discard();
+        assert_eq!(there(), 0);
+        let failing = deny(&[("unlinkat", Errno::IO)]);
+        let tried: Vec<usize> = (0..20).map(|_| discard()).collect();
+        assert_eq!((tried[0], there()), (1, 20));
+        assert_eq!(tried[RETRIES..], [1 + RETRIES; 18], "the same for each");
+        drop(failing);
+        assert_eq!(discard(), one * (1 + RETRIES));
+        assert_eq!(there(), 20 - RETRIES);
+        drop(work);
+        assert_eq!(there(), 0);
+    }
 }
