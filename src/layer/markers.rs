@@ -139,26 +139,38 @@ pub fn read_dir_markers(fd: Fd<'_>) -> Result<DirMarkers> {
     Ok(found)
 }
 
-/// An attribute by which a directory hides what is below it, or says that it lies elsewhere, and which is not looked for by
-/// kernel overlayfs whose markers are in `read`. None where one that is looked for says the same.
-pub fn unread_by_kernel(fd: Fd<'_>, read: Namespace) -> Result<Option<&'static CStr>> {
+/// What the attributes of a directory say that is not read by kernel overlayfs, or read in a way of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ForKernel {
+    /// One by which it hides what is below it, or says that it lies elsewhere, and which the kernel does not look for. None where one
+    /// that is looked for says the same.
+    pub unread: Option<&'static CStr>,
+    /// [`DirMarkers::xwhiteouts`].
+    pub xwhiteouts: bool,
+}
+
+/// Looks for what kernel overlayfs, whose markers are in `read`, does not read.
+pub fn read_for_kernel(fd: Fd<'_>, read: Namespace) -> Result<ForKernel> {
     let at = At::Fd(fd);
-    let mut found = None;
+    let mut found = ForKernel::default();
     each_name(at, &mut |listed| {
-        let (name, marker) = match recognise(listed) {
+        let (name, marker, ns) = match recognise(listed) {
+            Some((ns, marker @ Marker::Opaque)) => (ns.name(marker), marker, Some(ns)),
             // A redirect of users is not believed here either.
-            Some((ns, marker @ Marker::Opaque)) | Some((ns @ Namespace::Trusted, marker @ Marker::Redirect))
-                if ns != read =>
-            {
-                (ns.name(marker), marker)
+            Some((ns @ Namespace::Trusted, marker @ Marker::Redirect)) => (ns.name(marker), marker, Some(ns)),
+            Some((_, Marker::Whiteout)) => {
+                found.xwhiteouts = true;
+                return Ok(());
             }
-            None if listed == FUSE_OVERLAYFS_OPAQUE.to_bytes() => (FUSE_OVERLAYFS_OPAQUE, Marker::Opaque),
+            None if listed == FUSE_OVERLAYFS_OPAQUE.to_bytes() => (FUSE_OVERLAYFS_OPAQUE, Marker::Opaque, None),
             _ => return Ok(()),
         };
         let value = sys::xattr::get(at, name)?;
-        let says = marker == Marker::Redirect || value.as_deref().is_some_and(|value| matches!(value, b"x" | b"y"));
-        if says && sys::xattr::get(at, read.name(marker))? != value {
-            found = Some(name);
+        let value_of_opaque = value.as_deref().filter(|_| marker == Marker::Opaque);
+        found.xwhiteouts |= value_of_opaque == Some(b"x");
+        let says = marker == Marker::Redirect || value_of_opaque.is_some_and(|value| matches!(value, b"x" | b"y"));
+        if ns != Some(read) && says && sys::xattr::get(at, read.name(marker))? != value {
+            found.unread = Some(name);
         }
         Ok(())
     })?;

@@ -1,7 +1,7 @@
 //! New upper directories, and what is in one that was used.
 
 use super::work::BESIDE;
-use crate::layer::markers::{self, read_dir_markers};
+use crate::layer::markers::{self, ForKernel, read_dir_markers};
 use crate::layer::root::copy_attributes;
 use crate::layer::whiteout::reserved;
 use crate::layer::xattr::Namespace;
@@ -112,13 +112,14 @@ fn find_unread(
             Err(e) => return Err(e),
         }
     }
-    if found.is_none() {
-        found = markers::unread_by_kernel(fd.as_fd(), read)?.map(|mark| Unread::Mark(dir.to_owned(), mark));
+    if found.is_some() {
+        return Ok(found);
     }
-    if found.is_none() && read_dir_markers(fd.as_fd())?.xwhiteouts {
-        found = find_unread_whiteout(fd.as_fd(), dir, read)?;
+    match markers::read_for_kernel(fd.as_fd(), read)? {
+        ForKernel { unread: Some(mark), .. } => Ok(Some(Unread::Mark(dir.to_owned(), mark))),
+        ForKernel { xwhiteouts: true, .. } => find_unread_whiteout(fd.as_fd(), dir, read),
+        ForKernel { .. } => Ok(None),
     }
-    Ok(found)
 }
 
 /// Looks at the files of a directory that may hold whiteouts by attribute.
