@@ -1,6 +1,6 @@
 //! Directories mounted with `--kernel`: what kernel overlayfs wants, and how such a mount is known again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::harness::{Bed, PROGRAM, Setup, exists, laminafs, mount_line, put, read, sh_in, text_of};
@@ -216,4 +216,22 @@ fn directories_that_who_mounts_may_not_read_are_no_hindrance() {
             assert!(err.contains("/closed for what kernel overlayfs") && err.contains("ermission denied"), "{err}");
         }
     }
+}
+
+#[test]
+fn what_is_no_directory_is_called_that_as_without_the_kernel() {
+    let mut bed = bed();
+    put(&bed.dir, "file", "");
+    let file = bed.dir.join("file");
+    let (lower, upper, work) = (bed.lowers[0].clone(), bed.upper.clone(), bed.work.clone());
+    for (role, place) in [("lower layer", 0), ("upperdir", 1), ("workdir", 2)] {
+        let paths = [&lower, &upper, &work].map(PathBuf::clone);
+        (bed.lowers[0], bed.upper, bed.work) = paths.into();
+        *[&mut bed.lowers[0], &mut bed.upper, &mut bed.work][place] = file.clone();
+        let named = format!("{role} {}: Not a directory", file.display());
+        let plain = said(laminafs(["mount", "-o", &bed.option_string(), bed.m.to_str().unwrap()]), 1);
+        assert!(plain.contains(&named), "{plain}");
+        assert_eq!(said(mount(&bed, ""), 1), plain);
+    }
+    (bed.lowers[0], bed.upper, bed.work) = (lower, upper, work);
 }

@@ -9,7 +9,7 @@ use super::serve::Stopper;
 use crate::cli::options::{MountOptions, NAME};
 use crate::fuse::Ids;
 use crate::image::format;
-use crate::overlay::{RedirectMode, Unread, hides_from_kernel, reserve_upper, unread_by_kernel};
+use crate::overlay::{OpenError, RedirectMode, Unread, hides_from_kernel, reserve_upper, unread_by_kernel};
 use crate::sys::process::is_root;
 use crate::sys::{self, EndOfMount, Errno, MountAttrFlags, MountId, Parameter, Refusal};
 use anyhow::{Context as _, anyhow, bail};
@@ -46,8 +46,11 @@ pub fn check(ground: &Ground, options: &MountOptions) -> anyhow::Result<()> {
         bail!("uidmapping=, gidmapping= and squash_to_*= are not possible with --kernel; mount without it");
     }
     if let (Some(upper), Some(work)) = (&ground.layers.upper, &ground.layers.work)
-        // Directories that are not there are named when they are mounted.
-        && hides_from_kernel(upper, work).or_else(|e| if e.is(Errno::NOENT) { Ok(false) } else { Err(e) })?
+        // What is not there, or no directory, is named below or when it is mounted.
+        && hides_from_kernel(upper, work).or_else(|e| match e.errno {
+            Errno::NOENT | Errno::NOTDIR => Ok(false),
+            _ => Err(e),
+        })?
     {
         bail!(
             "kernel overlayfs would show again what was deleted in {}: its whiteouts were made where the kernel's own form \
@@ -61,12 +64,14 @@ pub fn check(ground: &Ground, options: &MountOptions) -> anyhow::Result<()> {
     }
     // Layers of the store have only what the kernel reads.
     let lower = if ground.held.is_of_store() { &[][..] } else { &ground.layers.lower };
-    ground.layers.upper.iter().chain(lower).try_for_each(|layer| check_layer(layer, options.userxattr))
+    let upper = ground.layers.upper.iter().map(|upper| ("upperdir", upper));
+    let lower = lower.iter().map(|lower| ("lower layer", lower));
+    upper.chain(lower).try_for_each(|(role, layer)| check_layer(role, layer, options.userxattr))
 }
 
 /// Refuses a directory in which something is said, by whatever program, that the kernel does not read: what is deleted would be
 /// there again.
-fn check_layer(layer: &Path, userxattr: bool) -> anyhow::Result<()> {
+fn check_layer(role: &'static str, layer: &Path, userxattr: bool) -> anyhow::Result<()> {
     match unread_by_kernel(layer, userxattr) {
         Ok(None) => Ok(()),
         Ok(Some(Unread::Mark(dir, mark))) => bail!(
@@ -80,6 +85,9 @@ fn check_layer(layer: &Path, userxattr: bool) -> anyhow::Result<()> {
              name like any other; mount without --kernel",
             format::path(&layer.join(name))
         ),
+        Err((dir, e)) if e.is(Errno::NOTDIR) && dir.as_os_str().is_empty() => {
+            Err(OpenError::Directory { role, path: layer.into(), source: e.into() }.into())
+        }
         Err((dir, e)) => bail!(
             "looking in {} for what kernel overlayfs does not read, and would show what it hides: {e}; mount without --kernel",
             format::path(&layer.join(dir))
