@@ -13,7 +13,7 @@ const HEARING: Duration = Duration::from_secs(1);
 /// How long it may then take to remove what it had made. The next command that uses the store removes the rest.
 const REMOVING: Duration = Duration::from_secs(30);
 
-/// As long as this lives, SIGTERM, SIGINT and SIGHUP have loads of a store give up, and have their effect later: when the load has
+/// As long as this lives, SIGTERM, SIGINT, SIGHUP and SIGQUIT have loads of a store give up, and have their effect later: when the load has
 /// failed ([`Interrupt::heed`]), when that takes too long, or at once if a second one comes.
 #[derive(Debug)]
 pub struct Interrupt {

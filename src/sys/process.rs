@@ -258,9 +258,11 @@ pub fn hold_termination_signals_and(more: &[i32]) -> Result<HeldSignals> {
     hold(&signals)
 }
 
-/// The same without those that the process was started to ignore, as shells start what is to run in the background.
+/// The same and SIGQUIT, without those that the process was started to ignore, as shells start what is to run in the background.
+///
+/// For what has something to clean up first, which a SIGQUIT is no reason to leave: git(1) does the same.
 pub fn hold_heeded_termination_signals() -> Result<HeldSignals> {
-    let mut signals = vec![libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+    let mut signals = vec![libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
     signals.retain(|signal| !ignored(*signal));
     hold(&signals)
 }

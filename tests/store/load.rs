@@ -163,7 +163,7 @@ fn a_load_that_is_told_to_end_leaves_nothing() {
     let whole = begun.elapsed();
     bed.ok("rmi a");
     for round in 0..8u32 {
-        let signal = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP][round as usize % 3];
+        let signal = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT][round as usize % 4];
         let delay = whole * (round + 1) / 9;
         let mut command = bed.command(["load", "-q", "-i", "i.tar"]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

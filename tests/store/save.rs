@@ -109,6 +109,11 @@ fn an_interrupted_save_leaves_nothing() {
     let path = bed.root().join("blobs/sha256").join(&digest(&image.layers[0].1)[7..]);
     fs::remove_file(&path).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    [libc::SIGTERM, libc::SIGQUIT].into_iter().for_each(|signal| interrupt_a_save(&bed, signal));
+}
+
+/// Of a save that waits for a blob.
+fn interrupt_a_save(bed: &Bed, signal: i32) {
     let shell = ["-c", "trap '' INT; exec \"$0\" save -o x.tar a:1", super::harness::PROGRAM];
     let mut command = std::process::Command::new("sh");
     command.args(shell).env("LAMINAFS_ROOT", bed.root()).current_dir(bed.dir());
@@ -121,7 +126,7 @@ fn an_interrupted_save_leaves_nothing() {
     let holds = || {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let held = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
-        u64::from_str_radix(held, 16).unwrap() & 1 << (libc::SIGTERM - 1) != 0
+        u64::from_str_radix(held, 16).unwrap() & 1 << (signal - 1) != 0
     };
     while !(there() && holds()) {
         assert!(std::time::Instant::now() < end && child.try_wait().unwrap().is_none(), "it never began");
@@ -131,9 +136,9 @@ fn an_interrupted_save_leaves_nothing() {
     assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
     std::thread::sleep(std::time::Duration::from_millis(100));
     assert!(there() && child.try_wait().unwrap().is_none(), "it was to ignore that");
-    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
+    assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
     let status = child.wait().unwrap();
-    assert_eq!(status.code(), Some(128 + libc::SIGTERM), "{status}");
+    assert_eq!(status.code(), Some(128 + signal), "{status}");
     assert!(!there() && !bed.p("x.tar").exists());
 }
 
