@@ -75,3 +75,9 @@ pub enum Error {
     #[error(transparent)]
     Engine(#[from] engine::Error),
 }
+
+impl store::Failure for Error {
+    fn broken() -> Self {
+        Self::Thread
+    }
+}

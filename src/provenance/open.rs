@@ -11,12 +11,11 @@ use super::{Error, Result, settle};
 use crate::archive::{Expected, Limits};
 use crate::image::container::{ImageInSource, Source};
 use crate::image::{Config, Digest, Document, MOST_LAYERS};
+use crate::store::in_parallel;
 use crate::sys::Errno;
-use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A layer that is a directory, as a mount would stack it.
 #[derive(Clone, Debug, Default)]
@@ -125,7 +124,8 @@ impl Merged {
             .map(|layer| Blob { source: source.clone(), layer: layer.clone(), limits: limits.clone() })
             .collect();
         let (mut layers, facts) = (Vec::new(), facts(&image.config));
-        for ((read, blob), facts) in in_parallel(&blobs, budget)?.into_iter().zip(blobs).zip(facts) {
+        let read = in_parallel(threads(), blobs.len(), &|n| blobs[n].read(budget))?;
+        for ((read, blob), facts) in read.into_iter().zip(blobs).zip(facts) {
             let facts = Facts { blob: Some(read.read.blob), compressed: Some(read.read.size), ..facts };
             let Unsettled { entries, text, digests, links, .. } = read;
             let sources = FxHashMap::default();
@@ -189,32 +189,6 @@ impl Blob {
         let read = tar::read(reader, self.expected(), &self.limits, budget);
         read.map_err(|source| Error::Layer { what: self.layer.describe(), source })
     }
-}
-
-/// Reads several layers at once; after a failure no further one is begun.
-fn in_parallel(blobs: &[Blob], budget: &Budget) -> Result<Vec<Unsettled>> {
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let done: Vec<Mutex<Option<Result<Unsettled>>>> = blobs.iter().map(|_| Mutex::new(None)).collect();
-    let work = || {
-        while !stop.load(Ordering::Relaxed) {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let (Some(blob), Some(place)) = (blobs.get(at), done.get(at)) else { return };
-            let read = blob.read(budget);
-            stop.fetch_or(read.is_err(), Ordering::Relaxed);
-            *place.lock() = Some(read);
-        }
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (1..threads().min(blobs.len())).map(|_| scope.spawn(work)).collect();
-        work();
-        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| Error::Thread))
-    })?;
-    let mut layers = Vec::new();
-    for place in done {
-        // Those after a failure are not there, and the failure comes first.
-        layers.extend(place.into_inner().transpose()?);
-    }
-    if layers.len() == blobs.len() { Ok(layers) } else { Err(Error::Thread) }
 }
 
 /// Directories as mount options name them.

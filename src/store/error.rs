@@ -1,5 +1,6 @@
 //! What can go wrong, as sentences that name the path and what to do.
 
+use super::parallel::Failure;
 use crate::image::MOST_LAYERS;
 use crate::image::format::{self, layer_count};
 use crate::sys::{self, Errno};
@@ -158,6 +159,16 @@ impl Error {
 
     pub(super) fn damaged(path: impl Into<PathBuf>, why: impl std::fmt::Display) -> Self {
         Error::Damaged { path: path.into(), why: why.to_string() }
+    }
+}
+
+impl Failure for Error {
+    fn broken() -> Self {
+        Self::Thread
+    }
+
+    fn is_consequence(&self) -> bool {
+        matches!(self, Self::GivenUp)
     }
 }
 

@@ -5,10 +5,11 @@ use super::dir::Dir;
 use super::error::{Error, Result, io};
 use super::incoming::{Documents, FoundLayer, Incoming, IncomingLayer, Progress, Step};
 use super::lock::{Key, Lock, Locks};
+use super::parallel::in_parallel;
 use super::record::{self, ImageLayer, ImageRecord, LayerRecord, SCHEMA, now};
 use super::temp::Temp;
 use super::tree::{self, Facts};
-use super::unpack::{Task, Unpacking, in_parallel};
+use super::unpack::{Task, Unpacking};
 use crate::archive::{self, Form, Limits, Owners, Pending};
 use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::image::{Config, Document, MOST_LAYERS, Manifest, Reference};
@@ -249,7 +250,7 @@ impl<'s, 'i> Load<'s, 'i> {
         let unpacking =
             Unpacking { temp, form, limits, progress, failed: AtomicBool::new(false), stop: &self.store.stop };
         let layers = &self.layers;
-        let read = in_parallel(threads, tasks.len(), &|n| {
+        let read = in_parallel::<_, Error>(threads, tasks.len(), &|n| {
             let task = tasks.get(n).copied().ok_or(Error::Thread)?;
             unpacking.run(task, &layers.get(task.number).ok_or(Error::Thread)?.incoming)
         })?;
@@ -422,7 +423,7 @@ impl<'s, 'i> Load<'s, 'i> {
 /// Measures finished layers while the disk writes them.
 fn measure(store: &Store, temp: &Dir, fresh: &[usize], dirs: &[Dir]) -> Result<Vec<Facts>> {
     let all = || {
-        in_parallel(store.threads, fresh.len(), &|n| {
+        in_parallel::<_, Error>(store.threads, fresh.len(), &|n| {
             tree::facts(fresh.get(n).and_then(|n| dirs.get(*n)).ok_or(Error::Thread)?, &store.stop)
         })
     };

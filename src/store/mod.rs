@@ -15,7 +15,7 @@
 //! | what goes with rmi and prune | `garbage` |
 //! | sizes | `usage` |
 //! | is everything as recorded; repair | `verify`, `repair`, `tree` |
-//! | giving up | `stop` |
+//! | giving up; several threads | `stop`, `parallel` |
 //! | temporaries, and what killed processes left | `temp` |
 //!
 //! All operations may be called from several threads and processes at once. What is reported done is durable.
@@ -31,6 +31,7 @@ mod lease;
 mod load;
 mod lock;
 mod names;
+mod parallel;
 mod record;
 mod repair;
 mod source;
@@ -51,6 +52,7 @@ pub use image::{Image, Tag};
 pub use incoming::{Documents, FoundLayer, Incoming, IncomingLayer, MakeDocuments, OpenBlob, Progress, Step};
 pub use lease::{Lease, NewWritable, Pin, Reading};
 pub use load::Loaded;
+pub(crate) use parallel::{Failure, in_parallel};
 pub use record::{ImageLayer, ImageRecord, LayerRecord};
 pub use repair::Repaired;
 pub use stop::Stop;

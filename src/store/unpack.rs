@@ -9,45 +9,7 @@ use crate::archive::{self, Digests, Expected, Form, Limits, Pending};
 use crate::image;
 use parking_lot::Mutex;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-/// Calls `job` with 0 to `count - 1`, on up to `threads` threads, and returns the results in that order.
-///
-/// After an error nothing new is begun. Of several errors that of the lowest number is returned, [`Error::GivenUp`] last.
-/// With one thread all is done by the caller's.
-pub(super) fn in_parallel<T: Send>(
-    threads: usize,
-    count: usize,
-    job: &(dyn Fn(usize) -> Result<T> + Sync),
-) -> Result<Vec<T>> {
-    if threads.min(count) <= 1 {
-        return (0..count).map(job).collect();
-    }
-    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let work = || {
-        let mut done = Vec::new();
-        while !failed.load(Ordering::Relaxed) {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= count {
-                break;
-            }
-            let result = job(number);
-            failed.fetch_or(result.is_err(), Ordering::Relaxed);
-            done.push((number, result));
-        }
-        done
-    };
-    let mut done = Vec::new();
-    std::thread::scope(|scope| -> Result<()> {
-        let workers: Vec<_> = (0..threads.min(count)).map(|_| scope.spawn(work)).collect();
-        for worker in workers {
-            done.extend(worker.join().map_err(|_| Error::Thread)?);
-        }
-        Ok(())
-    })?;
-    done.sort_by_key(|(number, result)| (matches!(result, Err(Error::GivenUp)), *number));
-    done.into_iter().map(|(_, result)| result).collect()
-}
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is to be done with one layer of the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,27 +122,5 @@ impl Read for Tee<'_> {
             return Err(told);
         }
         Ok(n)
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_are_in_order_and_errors_stop() {
-        for threads in [1, 3] {
-            let squares = in_parallel(threads, 10, &|n| Ok(n * n)).unwrap();
-            assert_eq!(squares, (0..10).map(|n| n * n).collect::<Vec<_>>());
-            let begun = AtomicUsize::new(0);
-            let failing = in_parallel(threads, 1000, &|n| {
-                begun.fetch_add(1, Ordering::Relaxed);
-                if n == 2 { Err(Error::NoImage("x".into())) } else { Ok(()) }
-            });
-            assert!(matches!(failing, Err(Error::NoImage(_))));
-            assert!(begun.load(Ordering::Relaxed) < 1000);
-        }
-        assert!(in_parallel::<()>(4, 0, &|_| Err(Error::Thread)).unwrap().is_empty());
     }
 }

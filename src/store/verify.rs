@@ -5,8 +5,8 @@ use super::error::{Error, Result, io};
 use super::image::{Tag, file_name};
 use super::layout;
 use super::lock::{Key, Locks};
+use super::parallel::in_parallel;
 use super::record::{self, ImageRecord};
-use super::unpack::in_parallel;
 use super::{Store, WritableRecord, names, tree};
 use crate::image::digest::{ChainId, DiffId, Digest, Hashing};
 use crate::image::format;
@@ -193,7 +193,7 @@ impl Check<'_> {
 
     fn blobs(&mut self) -> Result<()> {
         let (dir, ids) = (self.store.blobs()?, self.store.blob_ids()?);
-        let found = in_parallel(self.store.threads, ids.len(), &|n| match ids.get(n) {
+        let found = in_parallel::<_, Error>(self.store.threads, ids.len(), &|n| match ids.get(n) {
             Some(id) => Ok(hash_blob(&dir, id)?.map(|found| (*id, found))),
             None => Ok(None),
         })?;
@@ -213,7 +213,7 @@ impl Check<'_> {
     fn layers(&mut self) -> Result<()> {
         let (store, locks) = (self.store, &self.locks);
         let ids = store.layer_ids()?;
-        let found = in_parallel(store.threads, ids.len(), &|n| match ids.get(n) {
+        let found = in_parallel::<_, Error>(store.threads, ids.len(), &|n| match ids.get(n) {
             Some(chain) => Ok(Some((*chain, check_layer(store, locks, chain)?))),
             None => Ok(None),
         })?;
