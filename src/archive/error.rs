@@ -87,7 +87,7 @@ impl Error {
     }
 
     /// Whether the blob may be to blame, so that its digest should be looked at before this is reported.
-    pub(super) fn blames_the_blob(&self) -> bool {
+    pub(crate) fn blames_the_blob(&self) -> bool {
         use Error::{Limit, Read, Spool, Stopped, System, Write};
         !matches!(self, Read(_) | Write { .. } | Spool(_) | Stopped | System(_) | Limit(_))
     }

@@ -42,7 +42,14 @@ impl Store {
         quarantine.take(done.faults.iter().filter(broken))?;
         // The record of a sound image is still there, and says which layers are missing now.
         for record in self.sound_records()? {
-            done.rebuilt.extend(self.rebuild(&record)?);
+            match self.rebuild(&record) {
+                Ok(rebuilt) => done.rebuilt.extend(rebuilt),
+                Err(e) => {
+                    // It is said why what is there was put there, and the rest stays for the next time.
+                    quarantine.finish()?;
+                    return Err(e);
+                }
+            }
         }
         // A layer that goes takes the ground from the one on it.
         while quarantine.take(self.orphans()?.iter())? > 0 {}
@@ -142,6 +149,8 @@ impl Store {
         };
         match self.load(incoming, None) {
             Ok(loaded) => Ok(loaded.layers.into_iter().filter(|(_, unpacked)| *unpacked).map(|(c, _)| c).collect()),
+            // A full disk, or too few descriptors, say nothing about the image.
+            Err(Error::Layer { what, source }) if !source.blames_the_blob() => Err(Error::Layer { what, source }),
             // It goes to quarantine then.
             Err(e @ (Error::Layer { .. } | Error::Mismatch { .. } | Error::Image(_) | Error::Damaged { .. })) => {
                 log::warn!("image {} cannot be made whole: {e}", record.id);

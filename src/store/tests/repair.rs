@@ -39,6 +39,24 @@ fn a_damaged_layer_is_unpacked_again_from_its_blob() {
     assert_sound(&store);
 }
 
+/// A full disk is no fault of the image, which stays until there is room.
+#[test]
+fn an_image_that_cannot_be_made_whole_now_stays() {
+    let (place, (a, _)) = (place(), two());
+    let store = open(&place);
+    a.load(&store, &["a"]);
+    rot(&store.layer_dir(&a.chains()[0]).join("etc/os"));
+    let full = sys::seam::deny(&[("utimensat", sys::Errno::NOSPC)]);
+    let error = store.repair().unwrap_err().to_string();
+    assert!(error.contains("No space left on device"), "{error}");
+    drop(full);
+    assert_eq!(store.find("a").unwrap().record.id, a.id());
+    let why = std::fs::read_dir(store.path().join("quarantine")).unwrap().next().unwrap().unwrap().path().join("WHY");
+    assert!(std::fs::read_to_string(why).unwrap().contains("contents"));
+    assert!(store.repair().unwrap().rebuilt.contains(&a.chains()[0]));
+    assert_sound(&store);
+}
+
 #[test]
 fn every_kind_of_change_to_a_layer_is_found() {
     let (place, (a, _)) = (place(), two());
