@@ -1,8 +1,9 @@
 //! `laminafs layers`: what each layer adds, changes, deletes, and what is hidden of it.
 
+use super::complain;
 use super::context::Context;
 use super::output::{self, SCHEMA, Table};
-use super::target::{Sharing, TARGETS, TargetArgs};
+use super::target::{TARGETS, TargetArgs};
 use crate::image::format::{ellipsis, name, one_line, size3};
 use crate::provenance::{Facts, Merged, Number, Summary};
 use crate::store::Image;
@@ -137,4 +138,37 @@ fn object(merged: &Merged, number: Number, summary: &Summary, sharing: &Sharing)
         "deleted": summary.deleted,
         "images": sharing.with(number).iter().map(whole_name).collect::<Vec<_>>(),
     })
+}
+
+/// Which images of the store have the layers of a target, other than itself.
+#[derive(Debug)]
+struct Sharing(Vec<Vec<Image>>);
+
+impl Sharing {
+    /// Looks into the store, if there is one. Images with damaged records are left out, and told of.
+    fn of(context: &Context, merged: &Merged) -> anyhow::Result<Self> {
+        let mut sharing = vec![Vec::new(); merged.layers().len()];
+        let (images, damaged) = match context.store_if_there()? {
+            Some(store) => store.sound_images()?,
+            None => Default::default(),
+        };
+        damaged.iter().for_each(|error| complain(&format!("note: {error}")));
+        // A writable layer is not the image that it stands on.
+        let writable = merged.layers().last().is_some_and(|layer| layer.facts.writable);
+        let own = merged.image.filter(|_| !writable);
+        for image in images.iter().filter(|image| Some(image.record.id) != own) {
+            for (layer, sharing) in merged.layers().iter().zip(&mut sharing) {
+                let chain = layer.facts.chain_id;
+                if chain.is_some() && image.record.layers.iter().any(|known| Some(known.chain_id) == chain) {
+                    sharing.push(image.clone());
+                }
+            }
+        }
+        Ok(Self(sharing))
+    }
+
+    /// The images that have a layer too.
+    fn with(&self, number: Number) -> &[Image] {
+        self.0.get(number.index()).map_or(&[], Vec::as_slice)
+    }
 }

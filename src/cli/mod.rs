@@ -29,6 +29,7 @@ mod mounted;
 mod names;
 pub mod options;
 mod output;
+mod place;
 mod progress;
 mod prune;
 mod ps;

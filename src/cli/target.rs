@@ -1,22 +1,22 @@
 //! What the inspecting commands look into: an image wherever it is, a writable layer, a mount, or plain directories.
 
-use super::complain;
 use super::context::{Context, allow_descriptors};
 use super::engine::Engine;
 use super::hints::nothing_named;
-use super::mounted::{Mounted, is_path};
+use super::mounted::Mounted;
 use super::options::layers;
+use super::place::{At, Place};
 use super::reading::WritableTree;
 use crate::archive::Limits;
 use crate::image::container::{Format, ImageInSource, Source, Spool, Wanted};
 use crate::image::format::printable;
-use crate::image::location::{ImageArg, Location};
+use crate::image::location::Location;
 use crate::image::{Config, Document, Platform, Reference};
-use crate::provenance::{Facts, LayerDirectory, Merged, Number, Stack, facts};
+use crate::provenance::{Facts, LayerDirectory, Merged, Stack, facts};
 use crate::store::{Error, Image, Pin, Store};
 use anyhow::{Context as _, bail};
 use clap::Args;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -139,52 +139,6 @@ pub fn usage(sentence: &str) -> anyhow::Error {
     clap::Error::raw(clap::error::ErrorKind::WrongNumberOfValues, sentence).into()
 }
 
-/// What the text of a target says, before anything is looked at.
-#[derive(Debug)]
-pub struct Place {
-    text: String,
-    at: At,
-    layers: Option<usize>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum At {
-    /// The path of a mount.
-    Mount(PathBuf),
-    /// Anything with a name.
-    Image(Location),
-}
-
-impl Place {
-    /// Reads the text.
-    pub fn parse(text: &OsStr) -> anyhow::Result<Self> {
-        let (at, layers) = if is_path(text) {
-            let (path, layers) = first_layers(Path::new(text));
-            (At::Mount(path), layers)
-        } else {
-            let ImageArg { mut location, mut layers } = ImageArg::parse(text)?;
-            if let Location::Oci { path, reference }
-            | Location::OciArchive { path, reference }
-            | Location::DockerArchive { path, reference } = &mut location
-            {
-                layers = first_layers_in_archive(path, reference);
-            }
-            (At::Image(location), layers)
-        };
-        Ok(Self { text: text.to_string_lossy().into_owned(), at, layers })
-    }
-
-    /// How many layers are wanted; all of them for `None`.
-    pub fn layers(&self) -> Option<usize> {
-        self.layers
-    }
-
-    /// Whether it is the same as another but for the layers.
-    pub fn is_beside(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-
 impl PlaceArgs {
     /// Reads a target.
     pub fn read(&self, place: &Place, context: &Context) -> anyhow::Result<Target> {
@@ -253,30 +207,6 @@ fn display(image: &ImageInSource) -> String {
     image.references.first().map_or_else(|| image.config.digest().short(), Reference::familiar)
 }
 
-/// Takes the number off `FILE[:NAME]@N`.
-fn first_layers_in_archive(path: &mut PathBuf, reference: &mut Option<String>) -> Option<usize> {
-    let (file, of_file) = first_layers(path);
-    *path = file;
-    let numbered = reference.as_deref().and_then(|text| text.rsplit_once('@'));
-    let numbered = numbered.and_then(|(name, number)| Some((name, number.parse().ok().filter(|number| *number > 0)?)));
-    let Some((name, number)) = numbered else { return of_file };
-    *reference = Some(name.to_owned()).filter(|name| !name.is_empty());
-    Some(number)
-}
-
-/// `FILE@N` or `MOUNTPOINT@N`, unless there is a file of that very name.
-fn first_layers(path: &Path) -> (PathBuf, Option<usize>) {
-    let bytes = path.as_os_str().as_bytes();
-    let parsed = bytes.iter().rposition(|b| *b == b'@').and_then(|at| {
-        let number = std::str::from_utf8(&bytes[at + 1..]).ok()?.parse().ok().filter(|number| *number > 0)?;
-        Some((PathBuf::from(OsStr::from_bytes(&bytes[..at])), number))
-    });
-    match parsed {
-        Some((file, number)) if !path.exists() => (file, Some(number)),
-        _ => (path.to_owned(), None),
-    }
-}
-
 fn directories(name: &str, stack: Stack<'_>, layers: Option<usize>) -> anyhow::Result<Target> {
     allow_descriptors();
     let directories = LayerDirectory::lowest(name, stack.layers(), layers)?;
@@ -330,37 +260,4 @@ fn find_in_store(name: &str, layers: Option<usize>, context: &Context) -> anyhow
 
 fn config(store: &Store, image: &Image) -> anyhow::Result<Document<Config>> {
     Ok(Document::parse_config(store.config(&image.record)?)?)
-}
-
-/// Which images of the store have the layers of a target, other than itself.
-#[derive(Debug)]
-pub struct Sharing(Vec<Vec<Image>>);
-
-impl Sharing {
-    /// Looks into the store, if there is one. Images with damaged records are left out, and told of.
-    pub fn of(context: &Context, merged: &Merged) -> anyhow::Result<Self> {
-        let mut sharing = vec![Vec::new(); merged.layers().len()];
-        let (images, damaged) = match context.store_if_there()? {
-            Some(store) => store.sound_images()?,
-            None => Default::default(),
-        };
-        damaged.iter().for_each(|error| complain(&format!("note: {error}")));
-        // A writable layer is not the image that it stands on.
-        let writable = merged.layers().last().is_some_and(|layer| layer.facts.writable);
-        let own = merged.image.filter(|_| !writable);
-        for image in images.iter().filter(|image| Some(image.record.id) != own) {
-            for (layer, sharing) in merged.layers().iter().zip(&mut sharing) {
-                let chain = layer.facts.chain_id;
-                if chain.is_some() && image.record.layers.iter().any(|known| Some(known.chain_id) == chain) {
-                    sharing.push(image.clone());
-                }
-            }
-        }
-        Ok(Self(sharing))
-    }
-
-    /// The images that have a layer too.
-    pub fn with(&self, number: Number) -> &[Image] {
-        self.0.get(number.index()).map_or(&[], Vec::as_slice)
-    }
 }

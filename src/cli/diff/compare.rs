@@ -6,7 +6,8 @@ use crate::cli::complain;
 use crate::cli::context::Context;
 use crate::cli::entries::{EntryObject, absolute, shown};
 use crate::cli::output::{self, Pieces, SCHEMA, Stream};
-use crate::cli::target::{Place, Target};
+use crate::cli::place::Place;
+use crate::cli::target::Target;
 use crate::image::format::size4;
 use crate::provenance::{Content, Delta, Kind, Merged, Seen, Side, View, differences, total};
 use serde::Serialize;
@@ -39,14 +40,14 @@ impl Compared {
 
     /// Whether all that one looks at for the other is read for this one, too.
     fn includes(&self, other: &Self) -> bool {
-        let all = |compared: &Self| compared.place.layers().unwrap_or(usize::MAX);
+        let all = |compared: &Self| compared.place.layers.unwrap_or(usize::MAX);
         self.place.is_beside(&other.place) && all(self) >= all(other)
     }
 
     /// What it is in a target that was read for it, or for one that includes it.
     fn side<'a>(&self, target: &'a Target) -> anyhow::Result<Side<'a>> {
         let merged = &target.merged;
-        let up_to = || self.place.layers().map_or(Ok(merged.top()), |layers| merged.number(layers)).map(View::UpTo);
+        let up_to = || self.place.layers.map_or(Ok(merged.top()), |layers| merged.number(layers)).map(View::UpTo);
         let view = self.alone.map_or_else(up_to, |number| merged.number(number).map(View::Alone))?;
         Ok(Side { merged, view })
     }
