@@ -2,11 +2,12 @@
 
 use super::counting::Counting;
 use super::entry::Kind;
+use super::layer::EntryId;
 use super::merged::Merged;
 use super::total::total;
 use super::tree::{End, NodeId, Number, Occurrence};
 use super::waste::{Hidden, Reason};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -93,11 +94,13 @@ const ENTRY: u64 = 4096;
 const CONTESTED: u64 = 64 << 10;
 
 /// Which bytes count where: those of every file once in its layer, of what is seen as [`Merged::sizes`] counts it; a file
-/// that is not seen at its first name.
+/// that is not seen at the name that was seen longest ([`Hidden::node`]).
 #[derive(Debug)]
 pub struct Bytes<'a> {
     merged: &'a Merged,
     hidden: FxHashMap<(NodeId, Number), Hidden>,
+    /// The first names of those that have several.
+    names: FxHashSet<(Number, EntryId)>,
     counting: Counting,
 }
 
@@ -105,9 +108,14 @@ impl<'a> Bytes<'a> {
     /// Looks at all files. `hidden` are those that nobody sees ([`Merged::waste`]).
     #[must_use]
     pub fn new(merged: &'a Merged, hidden: &[Hidden]) -> Self {
-        let hidden = hidden.iter().map(|file| ((file.node, file.layer), *file)).collect();
+        let hidden: FxHashMap<_, _> = hidden.iter().map(|file| ((file.node, file.layer), *file)).collect();
         let counting = Counting::of(merged, merged.top());
-        Self { merged, hidden, counting }
+        let own = |(node, layer): &(NodeId, Number)| {
+            merged.occurrences(*node).iter().find(|found| found.layer() == *layer && found.since() == *layer)
+        };
+        let several = |found: &&Occurrence| merged.layer(found.layer()).has_names(found.entry);
+        let names = hidden.keys().filter_map(own).filter(several).map(|found| merged.first_name(found)).collect();
+        Self { merged, hidden, names, counting }
     }
 
     /// The file at a path that nobody sees.
@@ -128,6 +136,7 @@ impl<'a> Bytes<'a> {
         let first = self.merged.first_name(found);
         let counts = match found.end {
             End::Never => self.counting.counts(self.merged, node, found),
+            _ if self.names.contains(&first) => false,
             _ => !self.counting.has(first) && first == (found.since(), found.entry),
         };
         (Fate::Visible, if counts { bytes } else { 0 })

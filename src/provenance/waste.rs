@@ -13,6 +13,7 @@ use super::open;
 use super::read::Data;
 use super::total::total;
 use super::tree::{End, NodeId, Number, Occurrence};
+use rustc_hash::FxHashMap;
 
 /// Why bytes are not seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,7 +64,7 @@ impl Reason {
 /// A file that nobody can see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hidden {
-    /// Its path; with several names the first.
+    /// Its path; with several names the one that was seen longest, of those the first.
     pub node: NodeId,
     /// The layer that has it.
     pub layer: Number,
@@ -74,6 +75,9 @@ pub struct Hidden {
     /// Its length in bytes.
     pub bytes: u64,
 }
+
+/// Of files with several names, by layer and first name: the name that was seen longest, the layer that hides it, and how.
+type Names = FxHashMap<(Number, EntryId), (NodeId, Number, End)>;
 
 /// A stack's waste.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,9 +118,13 @@ impl Merged {
     #[must_use]
     pub fn hidden(&self) -> Vec<Hidden> {
         let mut counted: Vec<Vec<bool>> = self.layers().iter().map(|layer| vec![false; layer.len()]).collect();
+        let mut names = Names::default();
         for node in self.nodes() {
-            for found in self.occurrences(node).iter().filter(|found| found.hidden_by().is_none()) {
-                self.see(node, found, &mut counted);
+            for found in self.occurrences(node) {
+                match found.hidden_by() {
+                    None => self.see(node, found, &mut counted),
+                    Some(by) => self.note_name((node, by), found, &mut names),
+                }
             }
         }
         let mut hidden = Vec::new();
@@ -126,11 +134,26 @@ impl Merged {
                 let (Some(by), true) = (found.hidden_by(), bytes > 0) else { continue };
                 let is_first = first == found.entry && found.since() == layer;
                 if is_first && !counted[layer.index()][first.index()] {
-                    hidden.push(Hidden { node, layer, by, reason: reason(found.end), bytes });
+                    let (node, by, end) = names.get(&(layer, first)).copied().unwrap_or((node, by, found.end));
+                    hidden.push(Hidden { node, layer, by, reason: reason(end), bytes });
                 }
             }
         }
+        hidden.sort_by_key(|file| file.node);
         hidden
+    }
+
+    /// Notes a name that is hidden, of a file with several, if it was seen longer than the others that are known. Until
+    /// then the file was no waste.
+    fn note_name(&self, (node, by): (NodeId, Number), found: &Occurrence, names: &mut Names) {
+        let (layer, first) = self.first_name(found);
+        if !self.layer(layer).has_names(found.entry) || found.since() != layer {
+            return;
+        }
+        let name = names.entry((layer, first)).or_insert((node, by, found.end));
+        if by > name.1 || by == name.1 && found.entry == first {
+            *name = (node, by, found.end);
+        }
     }
 
     /// Notes what is seen with an occurrence that is.

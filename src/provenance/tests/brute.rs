@@ -73,8 +73,12 @@ impl Brute {
             for (path, object) in own.iter().filter(|(path, object)| object.kind == "file" && **path == object.first) {
                 let seen = last.values().any(|o| o.layer == layer && o.first == object.first && o.kind == "file");
                 if !seen {
-                    let (by, reason) = self.gone[&(layer, path.clone())];
-                    hidden.push((layer, path.clone(), by, reason, object.data.len() as u64));
+                    // Waste since its last name went.
+                    let names = own.iter().filter(|(_, o)| o.first == *path).map(|(name, _)| name);
+                    let gone = |name: &String| self.gone[&(layer, name.clone())];
+                    let last = names.clone().map(|name| gone(name).0).max().unwrap();
+                    let name = names.into_iter().find(|name| gone(name).0 == last).unwrap();
+                    hidden.push((layer, name.clone(), last, gone(name).1, object.data.len() as u64));
                 }
             }
         }
