@@ -28,12 +28,10 @@ pub struct VerifyArgs {
 
 /// Tells what is wrong, a line each, and fails if anything is.
 pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
+    allow_descriptors();
     let repaired = match context.store_to_list()? {
         None => Repaired::default(),
-        Some(store) if args.repair => {
-            allow_descriptors();
-            store.repair()?
-        }
+        Some(store) if args.repair => store.repair()?,
         Some(store) => Repaired { left: store.verify()?, ..Repaired::default() },
     };
     match args.json {

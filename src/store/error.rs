@@ -157,6 +157,12 @@ impl Error {
         matches!(self, Error::Io { source, .. } if source.raw_os_error() == Some(errno.raw_os_error()))
     }
 
+    /// Whether it says something of this process, or of the machine, and nothing of what was to be read.
+    pub(super) fn is_of_the_process(&self) -> bool {
+        let few = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+        matches!(self, Error::GivenUp) || few.into_iter().any(|errno| self.is(errno))
+    }
+
     pub(super) fn damaged(path: impl Into<PathBuf>, why: impl std::fmt::Display) -> Self {
         Error::Damaged { path: path.into(), why: why.to_string() }
     }

@@ -330,15 +330,20 @@ fn hash_blob(dir: &Dir, id: &Digest) -> Result<Option<Result<Digest>>> {
         Some(stat) if !stat.is_file() => return Ok(Some(Err(Error::damaged(path, "it is not a regular file")))),
         Some(_) => {}
     }
-    let Ok(file) = sys::open_file(dir.fd(), OsStr::new(&name), sys::Access::Read) else {
-        return Ok(dir.has(&name)?.then_some(Err(Error::NoBlob(*id))));
+    let file = match sys::open_file(dir.fd(), OsStr::new(&name), sys::Access::Read).map_err(io("open", &path)) {
+        Ok(file) => file,
+        Err(e) if e.is_of_the_process() => return Err(e),
+        Err(e) => return Ok(dir.has(&name)?.then_some(Err(e))),
     };
     let (mut hash, mut buffer) = (Hashing::new(), vec![0; 128 << 10]);
     loop {
         match sys::pread(file.as_fd(), &mut buffer, hash.count()) {
             Ok(0) => return Ok(Some(Ok(hash.finish()))),
             Ok(n) => hash.update(buffer.get(..n).unwrap_or_default()),
-            Err(e) => return Ok(Some(Err(io("read", &path)(e)))),
+            Err(e) => {
+                let e = io("read", &path)(e);
+                return if e.is_of_the_process() { Err(e) } else { Ok(Some(Err(e))) };
+            }
         }
     }
 }
@@ -362,6 +367,7 @@ fn check_layer(store: &Store, locks: &Locks, chain: &ChainId) -> Result<Option<S
     }
     let facts = store.layers()?.open(format!("{}/diff", chain.0.hex())).and_then(|dir| tree::facts(&dir, &store.stop));
     Ok(match facts {
+        Err(e) if e.is_of_the_process() => return Err(e),
         Err(e) => Some(format!("it cannot be read: {e}")),
         Ok(facts) if facts.entries != record.entries => {
             Some(format!("it has {} entries, {} were unpacked", facts.entries, record.entries))

@@ -201,6 +201,21 @@ fn images_of_many_layers_need_no_other_limit_of_descriptors() {
     assert!(bed.ok("verify").starts_with("Verified 3 blobs, 40 layers, 1 image"));
 }
 
+/// That a process may not open more says nothing about what is in the store.
+#[test]
+fn what_cannot_be_looked_at_for_want_of_descriptors_is_not_put_away() {
+    let deep = "d/".repeat(60);
+    let image = Sample::new(1, &[&[(&deep, "")]]);
+    let bed = Bed::with(&[(&image, &["deep:1"])]);
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -n 30; exec \"$0\" verify --repair", super::harness::PROGRAM]);
+    let output = command.env("LAMINAFS_ROOT", bed.root()).current_dir(bed.dir()).output().unwrap();
+    let why = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && why.contains("Too many open files"), "{why}");
+    assert_eq!(fs::read_dir(bed.root().join("quarantine")).unwrap().count(), 0);
+    assert!(bed.ok("verify").ends_with(": sound\n"));
+}
+
 /// Each in one sentence that names what is wrong once, and nothing of it stays in the store.
 #[test]
 fn images_that_lie_or_are_damaged() {
