@@ -1,7 +1,7 @@
 //! `laminafs import`: a root file system in a tar becomes an image of one layer.
 
 use super::context::Context;
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, SlowInput};
 use super::limits::{LimitArgs, advise};
 use super::names::new_name;
 use super::progress::{self, Layers};
@@ -17,6 +17,7 @@ use clap::Args;
 use clap::error::ErrorKind;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -96,14 +97,15 @@ fn open(args: &ImportArgs) -> anyhow::Result<(Tar, Option<u64>)> {
             let text = "a tar cannot be read from a terminal; give a file, or pipe one in, as in: tar -c . | laminafs import -\n";
             return Err(clap::Error::raw(ErrorKind::ValueValidation, text).into());
         }
-        return Ok((Box::new(io::stdin()), None));
+        return Ok((Box::new(SlowInput(io::stdin().as_fd().try_clone_to_owned()?.into())), None));
     }
     let opened = File::open(&args.file).and_then(|file| Ok((file.metadata()?, file)));
     match opened {
         Ok((found, _)) if found.is_dir() => {
             bail!("{name} is a directory; import takes a tar of it: tar -C {name} -c . | laminafs import -")
         }
-        Ok((found, file)) => Ok((Box::new(file), found.is_file().then_some(found.len()))),
+        Ok((found, file)) if found.is_file() => Ok((Box::new(file), Some(found.len()))),
+        Ok((_, file)) => Ok((Box::new(SlowInput(file)), None)),
         Err(_) if name.contains("://") => {
             bail!("{name}: nothing is fetched here; use: curl {name} | laminafs import -")
         }

@@ -2,12 +2,15 @@
 
 use crate::store::{Stop, Store};
 use crate::sys;
-use crate::sys::process::{HeldSignals, hold_heeded_termination_signals, raise_held};
+use crate::sys::process::{HeldSignals, hold_heeded_termination_signals, raise_held, wait_readable};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-/// How long it may take until a load hears that it is to give up. One that waits, as for its input, never does, and whoever
+/// How long it may take until a load hears that it is to give up. One that waits for another process never does, and whoever
 /// pressed Ctrl-C waits with it.
 const HEARING: Duration = Duration::from_secs(1);
 /// How long it may then take to remove what it had made. The next command that uses the store removes the rest.
@@ -55,4 +58,20 @@ fn wait(stop: &Stop, seen: &AtomicI32) -> sys::Result<()> {
         second = held.wait_for(REMOVING)?;
     }
     raise_held(second.unwrap_or(first))
+}
+
+/// How often a load that waits for its input looks whether it is to give up.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Input that may be long in coming, such as a pipe: reading ends with `ErrorKind::Interrupted` now and then while nothing comes.
+#[derive(Debug)]
+pub struct SlowInput(pub File);
+
+impl Read for SlowInput {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match wait_readable(self.0.as_fd(), Some(TICK))? {
+            true => self.0.read(buf),
+            false => Err(io::ErrorKind::Interrupted.into()),
+        }
+    }
 }

@@ -5,7 +5,7 @@ use super::context::Context;
 use super::options::NAME;
 use crate::fuse::{daemon_of, unmount};
 use crate::store::{Error, MountRecord, Store};
-use crate::sys::process::{is_root, open_pid, user, wait_pid};
+use crate::sys::process::{is_root, open_pid, user, wait_readable};
 use crate::sys::{self, EndOfMount};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
@@ -133,7 +133,7 @@ pub fn unmount_and_wait(mountpoint: &Path, lazy: bool) -> anyhow::Result<()> {
     let end = EndOfMount::watch(&path);
     unmount(&path, lazy).map_err(|e| explain(e, &path)).with_context(failed)?;
     let Some((pid, daemon)) = daemon.filter(|_| !lazy) else { return Ok(()) };
-    if wait_pid(daemon.as_fd(), Some(MOMENT))? {
+    if wait_readable(daemon.as_fd(), Some(MOMENT))? {
         return Ok(());
     }
     // What the daemon does after the last unmount ends by itself. The device number may be another file system's by then.
@@ -164,7 +164,7 @@ fn used_elsewhere(dev: u64, daemon: u32) -> Option<String> {
 
 /// Waits for a daemon that is used by nobody who can be seen, where `why` keeps us from being told whether the file system has ended.
 fn wait_blindly(daemon: BorrowedFd<'_>, path: &Path, why: sys::Error) -> anyhow::Result<()> {
-    if wait_pid(daemon, Some(PATIENCE))? {
+    if wait_readable(daemon, Some(PATIENCE))? {
         return Ok(());
     }
     bail!(
@@ -177,14 +177,14 @@ fn wait_blindly(daemon: BorrowedFd<'_>, path: &Path, why: sys::Error) -> anyhow:
 
 /// Waits for a daemon that has nobody to serve any more, as far as is known.
 fn wait_for_data(daemon: BorrowedFd<'_>, path: &Path) -> anyhow::Result<()> {
-    if wait_pid(daemon, Some(PATIENCE))? {
+    if wait_readable(daemon, Some(PATIENCE))? {
         return Ok(());
     }
     let path = path.display();
     complain(&format!(
         "note: {path} is unmounted; its daemon is still writing, or is used by others that cannot be seen"
     ));
-    if !wait_pid(daemon, Some(LONGEST))? {
+    if !wait_readable(daemon, Some(LONGEST))? {
         bail!(
             "{path} is unmounted, but its daemon has not ended in {} seconds: it is still writing, or used by others that \
              cannot be seen",

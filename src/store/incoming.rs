@@ -6,6 +6,9 @@ use crate::image::digest::{ChainId, DiffId, Digest};
 use std::io::Read;
 
 /// Opens the blob of a layer anew; called at most once a load.
+///
+/// Reading that may wait for long does well to end with `ErrorKind::Interrupted` now and then: it is asked again, unless the load is to
+/// give up ([`super::Stop`]).
 pub type OpenBlob<'a> = Box<dyn Fn() -> std::io::Result<Box<dyn Read + Send + 'a>> + Sync + 'a>;
 
 /// One layer of an image that comes in. What is `None` is not known before the blob is read.

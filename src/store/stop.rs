@@ -17,7 +17,7 @@ impl Stop {
         self.asked.store(true, Ordering::Release);
     }
 
-    /// Whether one is giving up. One that waits, for another process or for its input, does not hear.
+    /// Whether one is giving up. One that waits, for another process or for input that does not let it look, does not hear.
     #[must_use]
     pub fn is_heard(&self) -> bool {
         self.heard.load(Ordering::Relaxed)

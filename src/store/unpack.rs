@@ -110,11 +110,17 @@ struct Tee<'a> {
 
 impl Read for Tee<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.failed.load(Ordering::Relaxed) || self.stop.check().is_err() {
-            *self.fault.lock() = Some(Error::GivenUp);
-            return Err(io::Error::other(Error::GivenUp.to_string()));
-        }
-        let n = self.stream.read(buf)?;
+        let n = loop {
+            if self.failed.load(Ordering::Relaxed) || self.stop.check().is_err() {
+                *self.fault.lock() = Some(Error::GivenUp);
+                return Err(io::Error::other(Error::GivenUp.to_string()));
+            }
+            match self.stream.read(buf) {
+                // It waits for its input, and lets us look in between.
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         let bytes = buf.get(..n).unwrap_or_default();
         if let Some(Err(e)) = self.file.as_mut().filter(|_| n > 0).map(|file| file.append(bytes)) {
             let told = io::Error::other(e.to_string());

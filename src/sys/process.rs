@@ -215,15 +215,16 @@ pub fn open_pid(pid: u32) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// Waits until the process behind a descriptor of [`open_pid`] has ended; false when `limit` passed first.
-pub fn wait_pid(pid: Fd<'_>, limit: Option<Duration>) -> Result<bool> {
+/// Waits until something can be read from `fd` or never will be; of a descriptor of [`open_pid`], until the process has ended. False when
+/// `limit` passed first.
+pub fn wait_readable(fd: Fd<'_>, limit: Option<Duration>) -> Result<bool> {
     // A limit too long to express is none.
     let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
     loop {
         let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
         // Longer than the kernel can express: as good as for ever.
         let timeout = left.and_then(|left| rustix::event::Timespec::try_from(left).ok());
-        let mut fds = [PollFd::from_borrowed_fd(pid, PollFlags::IN)];
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
             Ok(0) => return Ok(false),
             Ok(_) => return Ok(true),
@@ -397,9 +398,9 @@ mod tests {
     fn waiting_for_a_process() {
         let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let pid = open_pid(child.id()).unwrap().unwrap();
-        assert!(!wait_pid(pid.as_fd(), Some(Duration::from_millis(10))).unwrap());
+        assert!(!wait_readable(pid.as_fd(), Some(Duration::from_millis(10))).unwrap());
         drop(child.stdin.take());
-        assert!(wait_pid(pid.as_fd(), None).unwrap());
+        assert!(wait_readable(pid.as_fd(), None).unwrap());
         child.wait().unwrap();
         assert!(open_pid(child.id()).unwrap().is_none());
         assert!(open_pid(0).unwrap_err().is(Errno::INVAL));

@@ -5,7 +5,8 @@ use super::sample::{APP, BASE, DATA, Sample, digest, docker_archive, gzip, tar};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 /// The members of a tar.
@@ -215,6 +216,30 @@ fn an_empty_tar_is_told() {
     let output = bed.run("import empty.tar empty");
     assert!(output.status.success() && output.stdout.starts_with(b"sha256:"), "{output:?}");
     assert!(String::from_utf8(output.stderr).unwrap().contains("the image is empty"));
+}
+
+/// A load looks whether it is to end also while nothing comes from its pipe, and what it has made is gone with it.
+#[test]
+fn an_import_that_waits_for_its_input_ends_upon_a_signal() {
+    let bed = Bed::new();
+    let mut command = bed.command(["import", "-", "x"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let tar = tar(APP);
+    child.stdin.as_mut().unwrap().write_all(&tar[..600]).unwrap();
+    let tmp = bed.root().join("tmp");
+    let unpacking =
+        || fs::read_dir(&tmp).is_ok_and(|mut all| all.any(|one| one.unwrap().path().join("0/diff").is_dir()));
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    while !unpacking() {
+        assert!(std::time::Instant::now() < end && child.try_wait().unwrap().is_none(), "it never began");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
+    let input = child.stdin.take();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.signal(), output.stderr), (Some(libc::SIGTERM), Vec::new()));
+    assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0, "before any other command");
+    drop(input);
 }
 
 #[test]
