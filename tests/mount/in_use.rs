@@ -128,7 +128,11 @@ fn what_the_kernel_has_mounted_is_in_use_with_nobody_beside_the_mount() {
     for (upper, work, role) in [(&upper, &work, "upperdir"), (&link, &new, "upperdir"), (&new, &work, "workdir")] {
         let named = if role == "upperdir" { upper } else { work };
         for more in [&[][..], &["--kernel"]] {
-            let why = said(second(upper, work, more), 1);
+            let output = second(upper, work, more);
+            if output.status.success() {
+                sh_in(&bed.dir, "umount other");
+            }
+            let why = said(output, 1);
             assert!(why.contains(&format!("{role} {} {by_the_kernel}", named.display())), "{why}");
         }
     }
