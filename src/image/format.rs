@@ -4,6 +4,7 @@ use super::time::Timestamp;
 use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// How long something took or is ago, in Docker's words: `About a minute`, `3 weeks`.
 #[must_use]
@@ -192,13 +193,18 @@ pub fn escaped(text: &str, which: impl Fn(char) -> bool) -> String {
     out
 }
 
-/// Cuts text to `width` characters, the last of them `…` when something was cut.
+/// Cuts text to `width` columns of a terminal, the last of them `…` when something was cut.
 #[must_use]
 pub fn ellipsis(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
+    if text.width() <= width {
         return text.to_owned();
     }
-    let mut cut: String = text.chars().take(width.saturating_sub(1)).collect();
+    let mut columns = 0;
+    let fits = |c: &char| {
+        columns += c.width().unwrap_or(0);
+        columns < width
+    };
+    let mut cut: String = text.chars().take_while(fits).collect();
     if width > 0 {
         cut.push('…');
     }
@@ -323,6 +329,12 @@ mod tests {
         assert_eq!(ellipsis("abcdefg", 6), "abcde…");
         assert_eq!(ellipsis("ééé", 2), "é…");
         assert_eq!(ellipsis("abc", 0), "");
+        // As docker cuts it: wide characters take two columns, combining marks none.
+        assert_eq!(
+            ["日本語日本語", "日本語", "e\u{301}e\u{301}e"].map(|text| ellipsis(text, 6)),
+            ["日本…", "日本語", "e\u{301}e\u{301}e"]
+        );
+        assert_eq!(ellipsis("e\u{301}e\u{301}e\u{301}e", 3), "e\u{301}e\u{301}…");
     }
 
     proptest! {
