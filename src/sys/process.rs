@@ -244,8 +244,11 @@ pub struct HeldSignals {
     before: libc::sigset_t,
 }
 
-/// Holds back SIGTERM, SIGINT and SIGHUP (SIGHUP not where it is ignored, as under nohup(1)) in this thread and
+/// Holds back SIGTERM, SIGINT, SIGHUP and SIGQUIT (the last two not where they are ignored, as under nohup(1)) in this thread and
 /// all that it starts.
+///
+/// SIGQUIT too, since whoever holds signals back has something to clean up first, which git(1) does upon it as well: a mount whose
+/// daemon died of Ctrl-\ would be dead.
 pub fn hold_termination_signals() -> Result<HeldSignals> {
     hold_termination_signals_and(&[])
 }
@@ -253,15 +256,11 @@ pub fn hold_termination_signals() -> Result<HeldSignals> {
 /// The same with further signals.
 pub fn hold_termination_signals_and(more: &[i32]) -> Result<HeldSignals> {
     let mut signals = [&[libc::SIGTERM, libc::SIGINT], more].concat();
-    if !ignored(libc::SIGHUP) {
-        signals.push(libc::SIGHUP);
-    }
+    signals.extend([libc::SIGHUP, libc::SIGQUIT].into_iter().filter(|signal| !ignored(*signal)));
     hold(&signals)
 }
 
-/// The same and SIGQUIT, without those that the process was started to ignore, as shells start what is to run in the background.
-///
-/// For what has something to clean up first, which a SIGQUIT is no reason to leave: git(1) does the same.
+/// The same without those that the process was started to ignore, as shells start what is to run in the background.
 pub fn hold_heeded_termination_signals() -> Result<HeldSignals> {
     let mut signals = vec![libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT];
     signals.retain(|signal| !ignored(*signal));

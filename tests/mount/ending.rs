@@ -60,7 +60,7 @@ fn lazy_umount() {
 /// fuse-overlayfs issue 341: SIGTERM unmounts.
 #[test]
 fn signals_unmount() {
-    for signal in [libc::SIGTERM, libc::SIGINT] {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT] {
         let mut bed = Bed::new(|l| put(l, "f", "x"));
         fs::write(bed.p("f"), "written").unwrap();
         let pid = bed.pid.take().unwrap();

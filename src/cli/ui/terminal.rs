@@ -49,7 +49,7 @@ impl Screen {
     /// Takes the terminal over. Threads wait for keys and for signals; they end with the process.
     pub fn new() -> anyhow::Result<Self> {
         // Before any thread is started, so that all hold the signals.
-        let more = [process::SIGQUIT, process::SIGTSTP, process::SIGCONT];
+        let more = [process::SIGTSTP, process::SIGCONT];
         let held = process::hold_termination_signals_and(&more)?;
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
