@@ -28,12 +28,15 @@ pub fn human_duration(duration: Duration) -> String {
     }
 }
 
-/// `3 weeks ago`, or `N/A` without a time or with one before the year 2000.
+/// `3 weeks ago`, or `N/A` without a time or with one before the year 2000. As with Docker, what an image has of its time
+/// beyond whole seconds does not count.
 #[must_use]
 pub fn ago(time: Option<Timestamp>, now: Timestamp) -> String {
     const YEAR_2000: i64 = 946_684_800;
     match time {
-        Some(time) if time.unix() >= YEAR_2000 => format!("{} ago", human_duration(time.age(now))),
+        Some(time) if time.unix() >= YEAR_2000 => {
+            format!("{} ago", human_duration(Timestamp::from_unix(time.unix()).age(now)))
+        }
         _ => "N/A".into(),
     }
 }
@@ -253,6 +256,7 @@ mod tests {
     fn ages() {
         let now = Timestamp::from_unix(1_700_000_000);
         assert_eq!(ago(Some(Timestamp::from_unix(1_699_999_880)), now), "2 minutes ago");
+        assert_eq!(ago(Some(Timestamp::from_unix(1_699_999_997).with_nanos(999_999_999)), now), "3 seconds ago");
         assert_eq!(ago(Some(Timestamp::from_unix(0)), now), "N/A");
         assert_eq!(ago(None, now), "N/A");
         assert_eq!(ago(Some(Timestamp::from_unix(1_700_000_100)), now), "Less than a second ago");
