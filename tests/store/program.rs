@@ -91,8 +91,15 @@ fn completions_and_manual_pages_know_every_command() {
     assert_eq!(bed.ok("man pages"), "");
     for command in STORE_COMMANDS {
         let page = fs::read_to_string(bed.p(&format!("pages/laminafs-{command}.1"))).unwrap();
-        assert!(page.contains(".SH SYNOPSIS") && page.contains("Exit code"), "{command}");
+        assert!(page.contains(".SH \"SYNOPSIS\"") && page.contains("Exit code"), "{command}");
     }
+    let page = fs::read_to_string(bed.p("pages/laminafs-waste.1")).unwrap();
+    let usage =
+        ".nf\nlaminafs waste [OPTIONS] TARGET[@N]\n.fi\n.nf\nlaminafs waste [OPTIONS] \\-\\-lower DIR[:DIR...]\n.fi\n";
+    assert!(page.contains(usage), "the usage of --help: {page}");
+    let example =
+        ".nf\nlaminafs waste \\-\\-max\\-waste 20MB \\-\\-min\\-efficiency 0.95 docker\\-archive:web.tar\n.fi\n";
+    assert!(page.contains(example), "examples are not filled: {page}");
     assert!(fs::read_to_string(bed.p("pages/laminafs.1")).unwrap().contains("laminafs\\-images(1)"));
     assert!(bed.fails("man /dev/null").contains("cannot write manual pages into /dev/null"));
 }
