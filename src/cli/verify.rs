@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Reads every blob and every layer. Repair deletes nothing: what is damaged goes to the directory \
-    quarantine of the store, layers whose blobs are good are unpacked again, writable layers are left alone.\n\n\
+    quarantine of the store, layers whose blobs are good are unpacked again, writable layers are left alone. Layers without an inventory get one.\n\n\
     Examples:\n  \
     laminafs verify\n  \
     laminafs verify --repair\n\n\
@@ -52,6 +52,7 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Result<(), Failure> {
 fn report(repaired: &Repaired) -> Vec<String> {
     let mut lines: Vec<String> = repaired.faults.iter().map(|fault| format!("Found: {fault}")).collect();
     lines.extend(repaired.rebuilt.iter().map(|chain| format!("Unpacked again: {chain}")));
+    lines.extend(repaired.inventories.iter().map(|chain| format!("Made the inventory of {chain}")));
     lines.extend(repaired.quarantine.iter().map(|path| format!("Put away: {}", path.display())));
     let left = &repaired.left;
     lines.extend(left.faults.iter().map(|fault| format!("Wrong: {fault}")));
@@ -97,6 +98,7 @@ fn document(repaired: &Repaired) -> Value {
         "repair": {
             "found": faults(&repaired.faults),
             "unpacked": repaired.rebuilt,
+            "inventories": repaired.inventories,
             "quarantine": repaired.quarantine.as_ref().map(|path| path.to_string_lossy()),
         },
     })

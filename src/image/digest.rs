@@ -52,6 +52,12 @@ impl Digest {
         Some(Self(bytes))
     }
 
+    /// The 32 bytes of it.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// 64 lower-case hexadecimal digits without the algorithm: a file name.
     #[must_use]
     pub fn hex(&self) -> String {

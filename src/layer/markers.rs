@@ -8,15 +8,12 @@ use super::nlink::NlinkDelta;
 use super::override_stat;
 use super::redirect::Redirect;
 use super::whiteout::AUFS_OPAQUE;
-use super::xattr::{Marker, Namespace, recognise};
+use super::xattr::{Attributes, Marker, Namespace, recognise};
 use crate::sys::{self, At, Errno, Error, Fd, Result};
 use std::ffi::{CStr, OsStr};
 
 /// What fuse-overlayfs wrote on an opaque directory, beside or instead of the kernel's marker.
 const FUSE_OVERLAYFS_OPAQUE: &CStr = c"user.fuseoverlayfs.opaque";
-
-/// A list of names that is longer than this is read a second time.
-const LIST: usize = 1024;
 
 /// What is remembered of a lower object for those who cannot open its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,13 +105,24 @@ impl FileMarkers {
     }
 }
 
+/// Whether anything here or in [`override_stat`] looks at the attribute of that name, access control lists aside.
+pub fn is_read(name: &[u8]) -> bool {
+    recognise(name).is_some()
+        || name == FUSE_OVERLAYFS_OPAQUE.to_bytes()
+        || override_stat::Dialect::ALL.iter().any(|dialect| dialect.name().to_bytes() == name)
+}
+
 /// Reads the markers of a directory. `EINVAL` of `overlay.redirect` when that is malformed, as the kernel has it.
 ///
 /// Whether it is opaque the OCI way is another question: [`has_aufs_opaque`].
 pub fn read_dir_markers(fd: Fd<'_>) -> Result<DirMarkers> {
-    let at = At::Fd(fd);
+    dir_markers(At::Fd(fd))
+}
+
+/// The same of attributes that were recorded; access control lists are not.
+pub fn dir_markers(at: impl Attributes) -> Result<DirMarkers> {
     let mut found = DirMarkers::default();
-    each_name(at, &mut |name| {
+    at.each_name(&mut |name| {
         match recognise(name) {
             Some((ns, Marker::Opaque)) => note_opaque(at, ns.name(Marker::Opaque), &mut found)?,
             Some((ns, Marker::Redirect)) => {
@@ -153,7 +161,7 @@ pub struct ForKernel {
 pub fn read_for_kernel(fd: Fd<'_>, read: Namespace) -> Result<ForKernel> {
     let at = At::Fd(fd);
     let mut found = ForKernel::default();
-    each_name(at, &mut |listed| {
+    at.each_name(&mut |listed| {
         let (name, marker, ns) = match recognise(listed) {
             Some((ns, marker @ Marker::Opaque)) => (ns.name(marker), marker, Some(ns)),
             // A redirect of users is not believed here either.
@@ -180,7 +188,7 @@ pub fn read_for_kernel(fd: Fd<'_>, read: Namespace) -> Result<ForKernel> {
 /// The attribute that makes a file a whiteout and is not looked for by kernel overlayfs, whose markers are in `read`.
 pub fn whiteout_unread_by_kernel(at: At<'_>, read: Namespace) -> Result<Option<&'static CStr>> {
     let (mut unread, mut is_read) = (None, false);
-    each_name(at, &mut |name| {
+    at.each_name(&mut |name| {
         match recognise(name) {
             Some((ns, Marker::Whiteout)) if ns == read => is_read = true,
             Some((ns, Marker::Whiteout)) => unread = Some(ns.name(Marker::Whiteout)),
@@ -192,9 +200,9 @@ pub fn whiteout_unread_by_kernel(at: At<'_>, read: Namespace) -> Result<Option<&
 }
 
 /// Reads the markers of anything that is not a directory; errors like [`read_dir_markers`].
-pub fn read_file_markers(at: At<'_>) -> Result<FileMarkers> {
+pub fn read_file_markers(at: impl Attributes) -> Result<FileMarkers> {
     let mut found = FileMarkers::default();
-    each_name(at, &mut |name| {
+    at.each_name(&mut |name| {
         match recognise(name) {
             Some((ns, Marker::Metacopy)) => {
                 found.metacopy = true;
@@ -222,9 +230,9 @@ pub fn read_file_markers(at: At<'_>) -> Result<FileMarkers> {
 }
 
 /// What an empty file is marked as, told by the names of its attributes alone: the values may not be readable.
-pub fn read_empty_file_markers(at: At<'_>) -> Result<FileMarkers> {
+pub fn read_empty_file_markers(at: impl Attributes) -> Result<FileMarkers> {
     let mut found = FileMarkers::default();
-    each_name(at, &mut |name| {
+    at.each_name(&mut |name| {
         match recognise(name) {
             Some((_, Marker::Whiteout)) => found.whiteout = true,
             Some((_, Marker::Nested)) => found.nested = true,
@@ -244,24 +252,10 @@ pub fn has_aufs_opaque(fd: Fd<'_>) -> Result<bool> {
     }
 }
 
-fn each_name(at: At<'_>, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    let mut on_stack = [0; LIST];
-    let on_heap;
-    let list = match sys::xattr::list_into(at, &mut on_stack) {
-        Ok(len) => &on_stack[..len],
-        Err(e) if e.is(Errno::RANGE) => {
-            on_heap = sys::xattr::list(at)?;
-            &on_heap
-        }
-        Err(e) => return Err(e),
-    };
-    list.split(|b| *b == 0).filter(|name| !name.is_empty()).try_for_each(each)
-}
-
 /// Only a value of exactly one byte counts, as with the kernel.
-fn note_opaque(at: At<'_>, name: &CStr, found: &mut DirMarkers) -> Result<()> {
+fn note_opaque(at: impl Attributes, name: &CStr, found: &mut DirMarkers) -> Result<()> {
     let mut value = [0; 1];
-    match sys::xattr::get_into(at, name, &mut value) {
+    match at.get_into(name, &mut value) {
         Ok(Some(1)) => {}
         Ok(_) => return Ok(()),
         Err(e) if e.is(Errno::RANGE) => return Ok(()),
@@ -275,7 +269,7 @@ fn note_opaque(at: At<'_>, name: &CStr, found: &mut DirMarkers) -> Result<()> {
     Ok(())
 }
 
-fn read_redirect(at: At<'_>, ns: Namespace, found: &mut Option<Redirect>) -> Result<()> {
+fn read_redirect(at: impl Attributes, ns: Namespace, found: &mut Option<Redirect>) -> Result<()> {
     let mut value = None;
     read_value(at, ns, Marker::Redirect, &mut value)?;
     let Some(value) = value else { return Ok(()) };
@@ -285,12 +279,12 @@ fn read_redirect(at: At<'_>, ns: Namespace, found: &mut Option<Redirect>) -> Res
 }
 
 /// Reads a value that was listed; it may have gone since.
-fn read_value(at: At<'_>, ns: Namespace, marker: Marker, found: &mut Option<Vec<u8>>) -> Result<()> {
-    prefer(ns, sys::xattr::get(at, ns.name(marker))?, found);
+fn read_value(at: impl Attributes, ns: Namespace, marker: Marker, found: &mut Option<Vec<u8>>) -> Result<()> {
+    prefer(ns, at.get(ns.name(marker))?, found);
     Ok(())
 }
 
-fn read_number(at: At<'_>, ns: Namespace, found: &mut Option<Number>) -> Result<()> {
+fn read_number(at: impl Attributes, ns: Namespace, found: &mut Option<Number>) -> Result<()> {
     let mut value = None;
     read_value(at, ns, Marker::Number, &mut value)?;
     prefer(ns, value.as_deref().and_then(Number::parse), found);

@@ -6,7 +6,8 @@
 //! real owner, or may not be set, are beside it under `user.containers.override_` and their own name. fuse-overlayfs
 //! writes the same under other names: see [`Dialect`].
 
-use crate::sys::{self, At, Errno, Stat, xattr};
+use super::xattr::Attributes;
+use crate::sys::{self, At, Errno, Stat};
 use std::ffi::{CStr, CString};
 use std::fmt;
 
@@ -55,7 +56,7 @@ impl Dialect {
     /// # Errors
     /// `EINVAL` of the attribute's name when it makes no sense, or has a type that the object cannot stand for: nobody may be
     /// given permissions that it was to take away.
-    pub fn shown(self, at: At<'_>, disk: Stat) -> sys::Result<Option<Stat>> {
+    pub fn shown(self, at: impl Attributes, disk: Stat) -> sys::Result<Option<Stat>> {
         match self.read(at, &disk)? {
             Some(kept) => kept.apply(disk).ok_or(self.malformed()).map(Some),
             None => Ok(None),
@@ -66,12 +67,12 @@ impl Dialect {
         sys::Error { call: self.name().to_str().unwrap_or("override_stat"), errno: Errno::INVAL }
     }
 
-    fn read(self, at: At<'_>, disk: &Stat) -> sys::Result<Option<OverrideStat>> {
+    fn read(self, at: impl Attributes, disk: &Stat) -> sys::Result<Option<OverrideStat>> {
         if !self.can_be_on(disk) {
             return Ok(None);
         }
         let mut value = [0; MAX_LEN];
-        match xattr::get_into(at, self.name(), &mut value) {
+        match at.get_into(self.name(), &mut value) {
             Ok(Some(len)) => OverrideStat::parse(&value[..len]).ok_or(self.malformed()).map(Some),
             Ok(None) => Ok(None),
             // Not even the owner may read it: made by another program, or somebody else's.
@@ -209,6 +210,7 @@ pub fn shown(stored: &[u8]) -> Option<&[u8]> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::sys::xattr;
 
     #[test]
     fn values_of_every_type_survive_a_round_trip() {

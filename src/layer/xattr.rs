@@ -5,6 +5,7 @@
 //! one more `overlay.`, and sees it without; each level of nesting adds one (kernel documentation,
 //! overlayfs.rst, "Nesting overlayfs mounts"). `user.fuseoverlayfs.` holds the markers of fuse-overlayfs.
 
+use crate::sys::{self, At, Errno, Result};
 use std::ffi::{CStr, CString};
 
 const TRUSTED: &[u8] = b"trusted.overlay.";
@@ -80,6 +81,50 @@ impl Namespace {
             Namespace::Trusted => trusted,
             Namespace::User => user,
         }
+    }
+}
+
+/// The extended attributes of an object: on disk ([`At`]), or as they were recorded.
+pub trait Attributes: Copy {
+    /// Hands out the stored names.
+    fn each_name(self, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
+
+    /// A value; `None` when there is no such attribute.
+    fn get(self, name: &CStr) -> Result<Option<Vec<u8>>>;
+
+    /// Reads a value into `buf` and returns its length; `ERANGE` when it is longer.
+    fn get_into(self, name: &CStr, buf: &mut [u8]) -> Result<Option<usize>> {
+        let Some(value) = self.get(name)? else { return Ok(None) };
+        let place = buf.get_mut(..value.len()).ok_or(sys::Error { call: "getxattr", errno: Errno::RANGE })?;
+        place.copy_from_slice(&value);
+        Ok(Some(value.len()))
+    }
+}
+
+/// A list of names that is longer than this is read a second time.
+const LIST: usize = 1024;
+
+impl Attributes for At<'_> {
+    fn each_name(self, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut on_stack = [0; LIST];
+        let on_heap;
+        let list = match sys::xattr::list_into(self, &mut on_stack) {
+            Ok(len) => &on_stack[..len],
+            Err(e) if e.is(Errno::RANGE) => {
+                on_heap = sys::xattr::list(self)?;
+                &on_heap
+            }
+            Err(e) => return Err(e),
+        };
+        list.split(|b| *b == 0).filter(|name| !name.is_empty()).try_for_each(each)
+    }
+
+    fn get(self, name: &CStr) -> Result<Option<Vec<u8>>> {
+        sys::xattr::get(self, name)
+    }
+
+    fn get_into(self, name: &CStr, buf: &mut [u8]) -> Result<Option<usize>> {
+        sys::xattr::get_into(self, name, buf)
     }
 }
 

@@ -4,6 +4,7 @@
 use super::entry::{Entry, NONE};
 use super::error::{Error, Result};
 use super::layer::{EntryId, Layer, add_text, parts};
+use super::listing;
 use super::origin::Directory;
 use super::walk::{self, Read};
 use crate::layer::markers;
@@ -159,7 +160,7 @@ impl FileSystem {
 /// Device and inode number of a copy, and what it shows; `None` when it is none: the kernel keeps directories in the index
 /// too, and whiteouts for what is gone.
 fn read_copy(upper: &Directory, at: At<'_>) -> sys::Result<Option<((u64, u64), Entry)>> {
-    let read = walk::read_entry(upper, at).and_then(|(disk, mut entry)| {
+    let read = listing::read_entry(upper, at).and_then(|(disk, mut entry)| {
         if disk.is_file() {
             entry.metacopy = markers::read_file_markers(at)?.believed_metacopy(walk::believes_users());
         }

@@ -28,7 +28,7 @@
 //! | question | module |
 //! |---|---|
 //! | What is an entry, a layer? | `entry`, `layer` |
-//! | How is a layer directory read; a layer in an archive? | `walk`; `tar` and `settle` |
+//! | How is a layer directory read, or its inventory; a layer in an archive? | `walk` and `listing`; `tar` and `settle` |
 //! | What of a layer directory may not be read? | `unread` ([`Merged::check_read`]) |
 //! | How do they merge, what hides what? | `tree`; redirects and looking up before that, `follow` |
 //! | Lower files that a writable layer has under another name? | `index` |
@@ -55,6 +55,7 @@ mod error;
 mod follow;
 mod index;
 mod layer;
+mod listing;
 mod merged;
 mod moved;
 mod open;

@@ -62,6 +62,11 @@ impl Root {
         self.fd.as_fd()
     }
 
+    /// What the user named.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The error for something in it, or, with an empty path, for itself.
     pub fn failed(&self, path: &[u8], source: sys::Error) -> Error {
         Error::Read { path: self.shown(path), source }

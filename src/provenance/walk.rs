@@ -1,16 +1,18 @@
-//! Layer directories: read side by side, one job a directory, by (descriptor, name).
+//! Layer directories: read side by side, one job a directory, by (descriptor, name). Layers of the store have an inventory, which
+//! is read instead, one job a layer.
 //!
 //! A directory says what the union reads in it (docs/SEMANTICS.md section 2): whiteouts of all kinds, opaque directories,
 //! redirects, metacopy files, and owners kept in attributes. Extended attributes of files are not read here, but when
 //! something asks for them.
 
-use super::entry::{Entry, Kind, NONE, Text};
+use super::entry::{Entry, NONE};
 use super::error::{Error, Result};
 use super::layer::{add_text, join_names, parts};
+use super::listing::{Belief, Listing, OnDisk, is_gone, read_entry};
 use super::origin::Directory;
-use crate::layer::markers::{self, DirMarkers};
+use crate::layer::markers;
 use crate::layer::override_stat::Dialect;
-use crate::layer::whiteout::{self, NameKind};
+use crate::store::{Inventory, RecordedAttributes};
 use crate::sys::{self, At, Errno, Fd, Stat};
 use parking_lot::{Condvar, Mutex};
 use std::ffi::OsStr;
@@ -47,6 +49,8 @@ struct Queue {
 
 struct Walk<'a> {
     directories: &'a [Directory],
+    /// Their own attributes.
+    roots: Vec<Stat>,
     found: Vec<Mutex<Read>>,
     queue: Mutex<Queue>,
     changed: Condvar,
@@ -54,21 +58,12 @@ struct Walk<'a> {
     data_only: bool,
 }
 
-/// A directory's children before they have a place in the layer.
-#[derive(Default)]
-struct Listing {
-    opaque: bool,
-    redirect: Vec<u8>,
-    entries: Vec<Entry>,
-    text: Vec<u8>,
-    links: Vec<(u64, u64, u32)>,
-}
-
 /// Reads all layers with `threads` threads. With layers below that only hold data, any file may be a metacopy file.
 pub(super) fn read(directories: &[Directory], data_only: bool, threads: usize) -> Result<Vec<Read>> {
     let jobs = (0..directories.len()).rev().map(|layer| Job { layer, entry: 0, place: None }).collect();
-    let walk = Walk {
+    let mut walk = Walk {
         directories,
+        roots: Vec::new(),
         found: directories.iter().map(|_| Mutex::default()).collect(),
         queue: Mutex::new(Queue { jobs, ..Queue::default() }),
         changed: Condvar::new(),
@@ -77,8 +72,9 @@ pub(super) fn read(directories: &[Directory], data_only: bool, threads: usize) -
     };
     for (found, directory) in walk.found.iter().zip(directories) {
         let root = read_entry(directory, At::Fd(directory.root.fd()));
-        let (_, root) = root.map_err(|source| directory.root.failed(b"", source))?;
+        let (disk, root) = root.map_err(|source| directory.root.failed(b"", source))?;
         found.lock().entries.push(root);
+        walk.roots.push(disk);
     }
     std::thread::scope(|scope| {
         let workers: Vec<_> = (1..threads).map(|_| scope.spawn(|| walk.work())).collect();
@@ -159,25 +155,100 @@ impl Walk<'_> {
         self.directories[job.layer].root.failed(&path, source)
     }
 
-    /// Reads one directory, and puts its children into the layer.
+    /// Reads one directory, or a layer that has an inventory, and puts what is in it into the layer.
     fn directory(&self, job: &Job) -> sys::Result<Result<Vec<Job>>> {
         let directory = &self.directories[job.layer];
         let fd = match &job.place {
-            None => sys::open_dir_path(directory.root.fd(), OsStr::new(""))?,
+            None => match self.inventory(job.layer) {
+                Some(Ok(())) => return Ok(Ok(Vec::new())),
+                Some(Err(error)) => return Ok(Err(error)),
+                None => sys::open_dir_path(directory.root.fd(), OsStr::new(""))?,
+            },
             Some((parent, name)) => match sys::open_dir(parent.as_fd(), OsStr::from_bytes(name)) {
                 Err(e) if is_gone(&e) => return Ok(Ok(Vec::new())),
                 opened => opened?,
             },
         };
-        match self.list(directory, fd.as_fd()) {
-            Err(e) if is_gone(&e) => Ok(Ok(Vec::new())),
-            listing => Ok(self.put(job, Arc::new(fd), listing?)),
-        }
+        let listing = match self.list(directory, fd.as_fd()) {
+            Err(e) if is_gone(&e) => return Ok(Ok(Vec::new())),
+            listing => listing?,
+        };
+        let fd = Arc::new(fd);
+        let put = self.put(job.layer, job.entry, listing);
+        let jobs = |found: Vec<(u32, Box<[u8]>)>| {
+            let job = |(entry, name)| Job { layer: job.layer, entry, place: Some((fd.clone(), name)) };
+            found.into_iter().map(job).collect()
+        };
+        Ok(put.map(jobs))
     }
 
-    fn put(&self, job: &Job, fd: Arc<OwnedFd>, listing: Listing) -> Result<Vec<Job>> {
+    /// What is in a directory, sorted by name.
+    fn list(&self, directory: &Directory, fd: Fd<'_>) -> sys::Result<Listing> {
+        let mut objects = Vec::new();
+        sys::read_dir_itself(fd, &mut |entry: sys::RawEntry<'_>| objects.push(OnDisk(fd, entry.name.into())))?;
+        Listing::of(objects, &markers::read_dir_markers(fd)?, self.belief(directory))
+    }
+
+    fn belief<'d>(&self, directory: &'d Directory) -> Belief<'d> {
+        Belief { dialects: &directory.dialects, users: self.believes_users, data_only: self.data_only }
+    }
+
+    /// Reads a layer from its inventory; `None` when it has none that can be used.
+    fn inventory(&self, layer: usize) -> Option<Result<()>> {
+        let (directory, root) = (&self.directories[layer], self.found[layer].lock().entries[0]);
+        let inventory = match Inventory::of_layer(directory.root.path(), &self.roots[layer]) {
+            Ok(inventory) => inventory?,
+            Err(error) => {
+                log::warn!("{error}; the directory is read instead (`laminafs verify --repair` makes it anew)");
+                return None;
+            }
+        };
+        let read = self.read_inventory(layer, &inventory).transpose();
+        if read.is_none() {
+            let path = directory.root.path().display();
+            log::warn!("the inventory of {path} makes no sense; the directory is read instead");
+            *self.found[layer].lock() = Read { entries: vec![root], ..Read::default() };
+        }
+        read
+    }
+
+    /// `None` inside of the result when the inventory makes no sense.
+    fn read_inventory(&self, layer: usize, inventory: &Inventory) -> Result<Option<()>> {
+        let directory = &self.directories[layer];
+        let mut blocks = inventory.blocks();
+        let Some(root) = blocks.next().and_then(|block| block.first().copied()) else { return Ok(None) };
+        // Directories whose names stand for something else have no entry.
+        let mut waiting: Vec<(Option<u32>, RecordedAttributes<'_>)> = vec![(Some(0), root.attributes)];
+        while let Some((entry, attributes)) = waiting.pop() {
+            let Some(mut objects) = blocks.next() else { return Ok(None) };
+            objects.iter_mut().for_each(|object| object.stat.dev = self.roots[layer].dev);
+            let inside = objects.iter().filter(|object| object.stat.is_dir());
+            let inside: Vec<_> = inside.map(|object| (object.name, object.attributes)).collect();
+            let mut entries = match entry {
+                None => Vec::new(),
+                Some(entry) => {
+                    let listing = markers::dir_markers(attributes)
+                        .and_then(|marks| Listing::of(objects, &marks, self.belief(directory)))
+                        .map_err(|source| self.failed(&Job { layer, entry, place: None }, source))?;
+                    self.put(layer, entry, listing)?
+                }
+            }
+            .into_iter()
+            .peekable();
+            let start = waiting.len();
+            for (name, attributes) in inside {
+                let entry = entries.next_if(|(_, shown)| **shown == *name).map(|(entry, _)| entry);
+                waiting.push((entry, attributes));
+            }
+            waiting[start..].reverse();
+        }
+        Ok(blocks.is_at_end().then_some(()))
+    }
+
+    /// Puts what is in the directory `parent` into its layer. Returns the directories among it, in the order of their names.
+    fn put(&self, layer: usize, parent: u32, listing: Listing) -> Result<Vec<(u32, Box<[u8]>)>> {
         let Listing { opaque, redirect, entries, text, links } = listing;
-        let mut read = self.found[job.layer].lock();
+        let mut read = self.found[layer].lock();
         let Read { entries: all, text: all_text, links: all_links, .. } = &mut *read;
         let too_many = || Error::TooLarge("a layer has more than 4 billion entries");
         let start = u32::try_from(all.len()).map_err(|_| too_many())?;
@@ -187,161 +258,24 @@ impl Walk<'_> {
         let shift = shift.map(|_| u32::try_from(base).unwrap_or(0));
         let shift = shift.ok_or(Error::TooLarge("the names in one layer are longer than 4 GiB together"))?;
         all_text.extend_from_slice(&text);
-        let own = &mut all[job.entry as usize];
+        let own = &mut all[parent as usize];
         (own.children, own.opaque) = ((start, len), own.opaque || opaque);
         if !redirect.is_empty() {
             own.target = add_text(all_text, &redirect)?;
         }
         all_links.extend(links.into_iter().map(|(dev, ino, entry)| (dev, ino, start + entry)));
-        let mut jobs = Vec::new();
+        let mut directories = Vec::new();
         for (at, mut entry) in (start..).zip(entries) {
             if entry.is_dir() {
-                let name = super::layer::piece(&text, entry.name).into();
-                jobs.push(Job { layer: job.layer, entry: at, place: Some((fd.clone(), name)) });
+                directories.push((at, super::layer::piece(&text, entry.name).into()));
             }
-            entry.parent = job.entry;
+            entry.parent = parent;
             entry.name.start += shift;
             if entry.target.len > 0 {
                 entry.target.start += shift;
             }
             all.push(entry);
         }
-        Ok(jobs)
-    }
-
-    /// What is in a directory, sorted by name.
-    fn list(&self, directory: &Directory, fd: Fd<'_>) -> sys::Result<Listing> {
-        let (mut names, mut hidden) = (Vec::<Box<[u8]>>::new(), Vec::<Box<[u8]>>::new());
-        let mut listing = Listing::default();
-        let each = &mut |entry: sys::RawEntry<'_>| match whiteout::classify(entry.name) {
-            NameKind::Plain => names.push(entry.name.into()),
-            NameKind::Whiteout(name) => hidden.push(name.into()),
-            NameKind::OpaqueMarker => listing.opaque = true,
-            NameKind::AufsInternal => {}
-        };
-        sys::read_dir_itself(fd, each)?;
-        names.sort_unstable();
-        hidden.sort_unstable();
-        let marks = markers::read_dir_markers(fd)?;
-        listing.opaque |= marks.opaque;
-        let believed = self.believes_users || marks.trusted_redirect;
-        if let Some(redirect) = marks.redirect.as_ref().filter(|_| believed) {
-            listing.redirect = redirect.encode();
-        }
-        let mut whiteouts = hidden.into_iter().peekable();
-        for name in names {
-            while let Some(hidden) = whiteouts.next_if(|hidden| **hidden < *name) {
-                listing.add(Entry::new(Kind::Whiteout), &hidden, &[]);
-            }
-            // A marker acts on the layers below, never on its own.
-            let covers = whiteouts.next_if(|hidden| **hidden == *name).is_some();
-            let mut add = || self.child(directory, fd, &name, &marks, covers, &mut listing);
-            let added = match add() {
-                // A symbolic link that is none any more is looked at again.
-                Err(e) if was_link(&e) => add(),
-                added => added,
-            };
-            match added {
-                Err(e) if is_gone(&e) || was_link(&e) => {}
-                other => other?,
-            }
-        }
-        whiteouts.for_each(|hidden| listing.add(Entry::new(Kind::Whiteout), &hidden, &[]));
-        Ok(listing)
-    }
-
-    fn child(
-        &self,
-        directory: &Directory,
-        fd: Fd<'_>,
-        name: &[u8],
-        marks: &DirMarkers,
-        covers: bool,
-        listing: &mut Listing,
-    ) -> sys::Result<()> {
-        let at = At::Name(fd, OsStr::from_bytes(name));
-        let (disk, mut entry) = read_entry(directory, at)?;
-        if disk.is_whiteout_dev() {
-            listing.add(Entry::new(Kind::Whiteout), name, &[]);
-            return Ok(());
-        }
-        entry.opaque = entry.is_dir() && covers;
-        let mut target = Vec::new();
-        if disk.is_file() && disk.size == 0 && (marks.xwhiteouts || marks.nested) {
-            let found = markers::read_empty_file_markers(at)?;
-            if marks.xwhiteouts && found.whiteout {
-                entry = Entry::new(Kind::Whiteout);
-            } else if marks.nested && found.nested {
-                entry.kind = Kind::Char;
-            }
-        } else if disk.is_file() && (marks.impure || self.data_only) {
-            let found = markers::read_file_markers(at)?;
-            entry.metacopy = found.believed_metacopy(self.believes_users);
-            if let Some(redirect) = found.believed_redirect(self.believes_users).filter(|_| entry.metacopy) {
-                target = redirect.encode();
-            }
-        } else if disk.is_symlink() {
-            target = sys::readlink(fd, OsStr::from_bytes(name))?;
-            entry.size = target.len() as u64;
-        }
-        if disk.nlink > 1 && !disk.is_dir() && !entry.is_whiteout() {
-            listing.links.push((disk.dev, disk.ino, u32::try_from(listing.entries.len()).unwrap_or(NONE)));
-        }
-        listing.add(entry, name, &target);
-        Ok(())
-    }
-}
-
-impl Listing {
-    fn add(&mut self, mut entry: Entry, name: &[u8], target: &[u8]) {
-        entry.name = self.text(name);
-        entry.target = self.text(target);
-        self.entries.push(entry);
-    }
-
-    /// Names and targets are shorter than 64 KiB, and a directory with 4 GiB of them is refused by [`Walk::put`].
-    fn text(&mut self, piece: &[u8]) -> Text {
-        let start = u32::try_from(self.text.len()).unwrap_or(NONE);
-        self.text.extend_from_slice(piece);
-        Text { start, len: u16::try_from(piece.len()).unwrap_or(u16::MAX) }
-    }
-}
-
-/// In the upper directory of a live mount: what was listed has gone since, or was exchanged for something else.
-fn is_gone(error: &sys::Error) -> bool {
-    [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].contains(&error.errno)
-}
-
-fn was_link(error: &sys::Error) -> bool {
-    error.call == "readlinkat" && error.is(Errno::INVAL)
-}
-
-/// What is on disk, and what of it is seen.
-pub(super) fn read_entry(directory: &Directory, at: At<'_>) -> sys::Result<(Stat, Entry)> {
-    let disk = sys::stat(at)?;
-    let seen = if disk.is_whiteout_dev() { disk } else { shown(&directory.dialects, at, disk)? };
-    Ok((disk, entry_of(&seen)))
-}
-
-/// What an object shows of owner, mode and type.
-fn shown(dialects: &[Dialect], at: At<'_>, disk: Stat) -> sys::Result<Stat> {
-    for dialect in dialects {
-        if let Some(shown) = dialect.shown(at, disk)? {
-            return Ok(shown);
-        }
-    }
-    Ok(disk)
-}
-
-fn entry_of(stat: &Stat) -> Entry {
-    let kind = Kind::of_mode(stat.mode);
-    Entry {
-        mode: u16::try_from(stat.mode & 0o7777).unwrap_or(0),
-        uid: stat.uid,
-        gid: stat.gid,
-        size: if matches!(kind, Kind::File | Kind::Symlink) { stat.size } else { 0 },
-        mtime: stat.mtime,
-        device: if matches!(kind, Kind::Char | Kind::Block) { (stat.rdev_major, stat.rdev_minor) } else { (0, 0) },
-        ..Entry::new(kind)
+        Ok(directories)
     }
 }

@@ -89,11 +89,16 @@ impl Dir {
 
     /// The contents of a small file; `None` when it is not there.
     pub fn read(&self, name: impl AsRef<OsStr>) -> Result<Option<Vec<u8>>> {
+        self.read_up_to(name, LONGEST_RECORD)
+    }
+
+    /// The contents of a file of at most `most` bytes; `None` when it is not there.
+    pub fn read_up_to(&self, name: impl AsRef<OsStr>, most: u64) -> Result<Option<Vec<u8>>> {
         let (name, path) = (name.as_ref(), self.at(name.as_ref()));
         match self.stat(name)? {
             None => return Ok(None),
             Some(stat) if !stat.is_file() => return Err(Error::damaged(path, "it is not a regular file")),
-            Some(stat) if stat.size > LONGEST_RECORD => return Err(Error::damaged(path, "it is too long")),
+            Some(stat) if stat.size > most => return Err(Error::damaged(path, "it is too long")),
             Some(_) => {}
         }
         let fd = match sys::open_file(self.fd(), name, sys::Access::Read) {
@@ -101,13 +106,13 @@ impl Dir {
             other => other.map_err(io("open", &path))?,
         };
         let mut data = Vec::new();
-        let mut buf = vec![0; 16 << 10];
+        let mut buf = vec![0; if most > LONGEST_RECORD { 1 << 20 } else { 16 << 10 }];
         loop {
             match sys::pread(fd.as_fd(), &mut buf, data.len() as u64).map_err(io("read", &path))? {
                 0 => return Ok(Some(data)),
                 n => data.extend_from_slice(buf.get(..n).unwrap_or_default()),
             }
-            if data.len() as u64 > LONGEST_RECORD {
+            if data.len() as u64 > most {
                 return Err(Error::damaged(path, "it is too long"));
             }
         }

@@ -4,6 +4,7 @@ use super::Store;
 use super::dir::Dir;
 use super::error::{Error, Result, io};
 use super::incoming::{Documents, FoundLayer, Incoming, IncomingLayer, Progress, Step};
+use super::inventory;
 use super::lock::{Key, Lock, Locks};
 use super::parallel::in_parallel;
 use super::record::{self, ImageLayer, ImageRecord, LayerRecord, SCHEMA, now};
@@ -313,14 +314,14 @@ impl<'s, 'i> Load<'s, 'i> {
             (0..self.layers.len()).filter(|n| self.layers.get(*n).is_some_and(|l| l.unpacked)).collect();
         let measured = measure(self.store, &temp, &fresh, &done)?;
         for (number, facts) in fresh.into_iter().zip(measured) {
-            let record = self.layer_record(number, facts, form)?;
+            let record = self.layer_record(number, &facts, form)?;
             let dir = temp.open(number.to_string())?;
             dir.write_unsynced("layer.json", &record::bytes(&dir, &record)?)?;
         }
         Ok(())
     }
 
-    fn layer_record(&self, number: usize, facts: Facts, form: Form) -> Result<LayerRecord> {
+    fn layer_record(&self, number: usize, facts: &Facts, form: Form) -> Result<LayerRecord> {
         let found = *self.found()?.get(number).ok_or(Error::Thread)?;
         Ok(LayerRecord {
             schema: SCHEMA,
@@ -420,13 +421,17 @@ impl<'s, 'i> Load<'s, 'i> {
     }
 }
 
-/// Measures finished layers while the disk writes them.
+/// Measures finished layers while the disk writes them, and writes their inventories.
 fn measure(store: &Store, temp: &Dir, fresh: &[usize], dirs: &[Dir]) -> Result<Vec<Facts>> {
-    let all = || {
-        in_parallel::<_, Error>(store.threads, fresh.len(), &|n| {
-            tree::facts(fresh.get(n).and_then(|n| dirs.get(*n)).ok_or(Error::Thread)?, &store.stop)
-        })
+    let one = |n: usize| {
+        let number = *fresh.get(n).ok_or(Error::Thread)?;
+        let mut facts = tree::facts(dirs.get(number).ok_or(Error::Thread)?, &store.stop)?;
+        let listing = std::mem::take(&mut facts.listing);
+        let inventory = inventory::file(&facts.tree, &listing);
+        temp.open(number.to_string())?.write_unsynced(inventory::FILE, &inventory)?;
+        Ok(facts)
     };
+    let all = || in_parallel::<_, Error>(store.threads, fresh.len(), &one);
     if store.threads <= 1 {
         return all();
     }

@@ -14,7 +14,8 @@
 //! | who holds layers while they are mounted | `lease` |
 //! | what goes with rmi and prune | `garbage` |
 //! | sizes | `usage` |
-//! | is everything as recorded; repair | `verify`, `repair`, `tree` |
+//! | is everything as recorded; repair | `verify`, `verify_layer`, `repair`, `tree` |
+//! | what is in a layer, without its directory | `inventory` |
 //! | giving up; several threads | `stop`, `parallel` |
 //! | temporaries, and what killed processes left | `temp` |
 //!
@@ -26,6 +27,7 @@ mod error;
 mod garbage;
 mod image;
 mod incoming;
+mod inventory;
 mod layout;
 mod lease;
 mod load;
@@ -41,6 +43,7 @@ mod tree;
 mod unpack;
 mod usage;
 mod verify;
+mod verify_layer;
 mod writable;
 
 #[cfg(test)]
@@ -50,6 +53,9 @@ pub use error::{Error, Result};
 pub use garbage::{Prune, Removed};
 pub use image::{Image, Tag};
 pub use incoming::{Documents, FoundLayer, Incoming, IncomingLayer, MakeDocuments, OpenBlob, Progress, Step};
+#[cfg(test)]
+pub(crate) use inventory::describe;
+pub use inventory::{Blocks, Inventory, RecordedAttributes, RecordedObject};
 pub use lease::{Lease, NewWritable, Pin, Reading};
 pub use load::Loaded;
 pub(crate) use parallel::{Failure, in_parallel};

@@ -23,20 +23,23 @@ pub struct Repaired {
     pub quarantine: Option<PathBuf>,
     /// Layers that were unpacked again from their blobs.
     pub rebuilt: Vec<ChainId>,
+    /// Layers that got an inventory, in place of a wrong one or none.
+    pub inventories: Vec<ChainId>,
     /// The state afterwards: what could not be repaired is in its faults.
     pub left: Verified,
 }
 
 impl Store {
-    /// Verifies, moves what is damaged to `quarantine`, unpacks damaged layers again where their blobs are good.
+    /// Verifies, moves what is damaged to `quarantine`, unpacks damaged layers again where their blobs are good, and makes the
+    /// inventories of sound ones.
     ///
     /// Idempotent. What is mounted or being loaded is left alone, and so are writable layers; both stay among the faults.
     pub fn repair(&self) -> Result<Repaired> {
-        let mut done = Repaired { faults: self.verify()?.faults, ..Repaired::default() };
-        if done.faults.is_empty() {
-            done.left = self.verify()?;
-            return Ok(done);
+        let (found, inventories) = self.verify_and(true)?;
+        if found.is_sound() {
+            return Ok(Repaired { inventories, left: found, ..Repaired::default() });
         }
+        let mut done = Repaired { faults: found.faults, inventories, ..Repaired::default() };
         let mut quarantine = Quarantine { store: self, locks: self.locks()?, dir: None, why: String::new(), moved: 0 };
         let broken = |fault: &&Fault| matches!(fault.object, Object::Blob(_) | Object::Layer(_) | Object::Stray);
         quarantine.take(done.faults.iter().filter(broken))?;
@@ -113,7 +116,9 @@ impl Store {
                 Ok(None) => return Ok(false),
                 Err(e) => return Err(e),
             },
-            Object::Blob(_) | Object::Layer(_) | Object::Writable | Object::Stray => return Ok(false),
+            Object::Blob(_) | Object::Layer(_) | Object::Inventory(_) | Object::Writable | Object::Stray => {
+                return Ok(false);
+            }
         };
         Ok(found.is_none())
     }
@@ -187,10 +192,11 @@ impl Quarantine<'_> {
                     (self.store.images_dir()?, d.hex(), format!("image-{}", d.hex()), Some(Key::image(d)))
                 }
                 Object::Reference(n) => (self.store.refs()?, n.clone(), format!("reference-{n}"), None),
-                Object::Stray | Object::Writable => {
+                Object::Stray => {
                     self.take_stray(fault)?;
                     continue;
                 }
+                Object::Inventory(_) | Object::Writable => continue,
             };
             let held = key.map(|key| self.locks.try_lock(key, LockKind::Exclusive)).transpose()?;
             if matches!(held, Some(None)) {
@@ -208,9 +214,6 @@ impl Quarantine<'_> {
 
     fn take_stray(&mut self, fault: &Fault) -> Result<()> {
         let (Some(parent), Some(name)) = (fault.path.parent(), fault.path.file_name()) else { return Ok(()) };
-        if fault.object == Object::Writable {
-            return Ok(());
-        }
         let rel = parent.strip_prefix(self.store.path()).unwrap_or(Path::new("."));
         let place = self.store.root.open(rel)?;
         self.put(&place, Path::new(name), &Path::new("stray").with_extension(random_hex(8)?), fault)

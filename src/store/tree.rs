@@ -1,17 +1,18 @@
-//! Measuring a layer directory: entries, bytes, and a digest of all that a mount would show of it.
+//! Measuring a layer directory: entries, bytes, a digest of all that a mount would show of it, and its inventory.
 
 use super::dir::Dir;
 use super::error::{Result, io};
+use super::inventory::{Entry, Writer};
 use super::stop::Stop;
 use crate::image::digest::{Digest, Hashing};
 use crate::sys::{self, Access, At, Fd, Stat, xattr};
 use rustc_hash::FxHashMap;
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
 /// What a directory is made of. Every inode counts once, every name is an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
     /// Names below the root.
     pub entries: u64,
@@ -21,6 +22,8 @@ pub(super) struct Facts {
     pub disk: u64,
     /// The digest of the canonical form (docs/STORE.md section 6).
     pub tree: Digest,
+    /// What is in it, as its inventory lists it.
+    pub listing: Vec<u8>,
 }
 
 /// Attributes that the system sets by itself.
@@ -33,6 +36,7 @@ const BUFFER: usize = 128 << 10;
 pub(super) fn facts(dir: &Dir, stop: &Stop) -> Result<Facts> {
     let mut walk = Walk {
         hash: Some(Hashing::new()),
+        inventory: Writer::default(),
         stop,
         seen: FxHashMap::default(),
         buffer: vec![0; BUFFER],
@@ -41,17 +45,28 @@ pub(super) fn facts(dir: &Dir, stop: &Stop) -> Result<Facts> {
         disk: 0,
     };
     let stat = sys::stat(At::Fd(dir.fd())).map_err(io("look at", dir.path()))?;
-    walk.object(At::Fd(dir.fd()), b"", &stat, dir)?;
+    let attributes = walk.object(At::Fd(dir.fd()), b"", &stat, dir)?;
+    let root = walk.inventory.directory();
+    walk.inventory.add(root, &Entry { name: b"", stat: &stat, link: 0, target: b"", attributes: &attributes });
     walk.directory(dir, &mut Vec::new())?;
     let tree = walk.hash.take().unwrap_or_default().finish();
-    Ok(Facts { entries: walk.entries, content: walk.content, disk: walk.disk, tree })
+    let listing = walk.inventory.finish();
+    Ok(Facts { entries: walk.entries, content: walk.content, disk: walk.disk, tree, listing })
 }
 
 /// The bytes allocated for a directory and all in it, each inode once; contents are not read.
 pub(super) fn disk(dir: &Dir) -> Result<u64> {
     let stop = &Stop::default();
-    let mut walk =
-        Walk { hash: None, stop, seen: FxHashMap::default(), buffer: Vec::new(), entries: 0, content: 0, disk: 0 };
+    let mut walk = Walk {
+        hash: None,
+        inventory: Writer::default(),
+        stop,
+        seen: FxHashMap::default(),
+        buffer: Vec::new(),
+        entries: 0,
+        content: 0,
+        disk: 0,
+    };
     let stat = sys::stat(At::Fd(dir.fd())).map_err(io("look at", dir.path()))?;
     walk.disk = stat.blocks * 512;
     walk.directory(dir, &mut Vec::new())?;
@@ -97,6 +112,8 @@ fn read_block(file: Fd<'_>, buffer: &mut [u8], at: u64) -> sys::Result<usize> {
 struct Walk<'a> {
     /// Absent when only sizes are wanted.
     hash: Option<Hashing>,
+    /// Used where `hash` is.
+    inventory: Writer,
     stop: &'a Stop,
     /// Files with several names, by device and inode: the number of the entry that was first.
     seen: FxHashMap<(u64, u64), u64>,
@@ -106,9 +123,13 @@ struct Walk<'a> {
     disk: u64,
 }
 
+/// The name and the value of each attribute of an object.
+type Attributes = Vec<(CString, Vec<u8>)>;
+
 impl Walk<'_> {
     /// Everything below `dir`, in byte order, parents before their children.
     fn directory(&mut self, dir: &Dir, path: &mut Vec<u8>) -> Result<()> {
+        let directory = self.inventory.directory();
         for name in dir.names()? {
             self.stop.check()?;
             let length = path.len();
@@ -117,9 +138,19 @@ impl Walk<'_> {
             let stat = sys::stat(at).map_err(io("look at", &dir.at(&name)))?;
             self.entries += 1;
             if self.hash.is_some() {
-                self.object(at, path, &stat, dir)?;
+                let attributes = self.object(at, path, &stat, dir)?;
+                let target = if stat.is_symlink() {
+                    sys::readlink(dir.fd(), &name).map_err(io("read", &dir.at(&name)))?
+                } else {
+                    Vec::new()
+                };
+                let link = self.measure(&stat, &name, &target, dir)?;
+                let name = name.as_bytes();
+                let entry = Entry { name, stat: &stat, link, target: &target, attributes: &attributes };
+                self.inventory.add(directory, &entry);
+            } else {
+                self.measure(&stat, &name, b"", dir)?;
             }
-            self.measure(&stat, &name, dir)?;
             if stat.is_dir() {
                 path.push(b'/');
                 self.directory(&dir.open(&name)?, path)?;
@@ -129,8 +160,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Hashes the attributes of an object.
-    fn object(&mut self, at: At<'_>, path: &[u8], stat: &Stat, dir: &Dir) -> Result<()> {
+    /// Hashes the attributes of an object, and returns the extended ones.
+    fn object(&mut self, at: At<'_>, path: &[u8], stat: &Stat, dir: &Dir) -> Result<Attributes> {
         let failed = || dir.at(OsStr::from_bytes(path));
         self.field(path);
         let numbers = [stat.mode, stat.uid, stat.gid, stat.rdev_major, stat.rdev_minor, stat.mtime.nsec];
@@ -142,35 +173,38 @@ impl Walk<'_> {
         names.retain(|n| !SYSTEM.contains(&n.to_bytes()));
         names.sort_unstable();
         self.add(&(names.len() as u64).to_le_bytes());
+        let mut attributes = Vec::new();
         for name in names {
             let value = xattr::get(at, name).map_err(|e| io("read the attributes of", &failed())(e))?;
+            let value = value.unwrap_or_default();
             self.field(name.to_bytes());
-            self.field(&value.unwrap_or_default());
+            self.field(&value);
+            attributes.push((name.to_owned(), value));
         }
-        Ok(())
+        Ok(attributes)
     }
 
-    /// Counts an object, and hashes its contents when it is met for the first time.
-    fn measure(&mut self, stat: &Stat, name: &OsStr, dir: &Dir) -> Result<()> {
+    /// Counts an object, and hashes its contents when it is met for the first time. Returns the number of the entry that was
+    /// first of a file with several names, else 0.
+    fn measure(&mut self, stat: &Stat, name: &OsStr, target: &[u8], dir: &Dir) -> Result<u64> {
+        let mut link = 0;
         if !stat.is_dir() && stat.nlink > 1 {
-            let number = self.entries;
-            if let Some(first) = self.seen.insert((stat.dev, stat.ino), number) {
-                self.seen.insert((stat.dev, stat.ino), first);
+            link = *self.seen.entry((stat.dev, stat.ino)).or_insert(self.entries);
+            if link != self.entries {
                 self.add(b"link");
-                self.add(&first.to_le_bytes());
-                return Ok(());
+                self.add(&link.to_le_bytes());
+                return Ok(link);
             }
         }
         self.disk += stat.blocks * 512;
-        if stat.is_symlink() && self.hash.is_some() {
-            let target = sys::readlink(dir.fd(), name).map_err(io("read", &dir.at(name)))?;
-            self.field(&target);
+        if stat.is_symlink() {
+            self.field(target);
         }
         if stat.is_file() {
             self.content += stat.size;
             self.contents(name, stat.size, dir)?;
         }
-        Ok(())
+        Ok(link)
     }
 
     fn contents(&mut self, name: &OsStr, size: u64, dir: &Dir) -> Result<()> {

@@ -7,7 +7,8 @@ use super::layout;
 use super::lock::{Key, Locks};
 use super::parallel::in_parallel;
 use super::record::{self, ImageRecord};
-use super::{Store, WritableRecord, names, tree};
+use super::verify_layer::{CheckedLayer, check_layer};
+use super::{Store, WritableRecord, names};
 use crate::image::digest::{ChainId, DiffId, Digest, Hashing};
 use crate::image::format;
 use crate::image::{Config, Document, Manifest};
@@ -22,6 +23,8 @@ use std::path::PathBuf;
 pub(super) enum Object {
     Blob(Digest),
     Layer(ChainId),
+    /// That of a sound layer.
+    Inventory(ChainId),
     Image(Digest),
     /// The file of a reference.
     Reference(String),
@@ -81,7 +84,14 @@ impl Store {
     /// # Errors
     /// Only when something cannot be looked at; what is wrong is in the result.
     pub fn verify(&self) -> Result<Verified> {
-        let mut check = Check { store: self, locks: self.locks()?, result: Verified::default() };
+        Ok(self.verify_and(false)?.0)
+    }
+
+    /// The same; with `mend`, inventories that are missing or wrong are made, and the layers returned that got one.
+    pub(super) fn verify_and(&self, mend: bool) -> Result<(Verified, Vec<ChainId>)> {
+        let locks = self.locks()?;
+        let mend = mend && !locks.read_only();
+        let mut check = Check { store: self, locks, mend, mended: Vec::new(), result: Verified::default() };
         check.strays()?;
         check.blobs()?;
         check.layers()?;
@@ -92,7 +102,7 @@ impl Store {
             check.images()?
         };
         check.unreferenced(&records)?;
-        Ok(check.result)
+        Ok((check.result, check.mended))
     }
 }
 
@@ -146,6 +156,10 @@ impl Store {
 struct Check<'a> {
     store: &'a Store,
     locks: Locks,
+    /// Make inventories.
+    mend: bool,
+    /// The layers that got one.
+    mended: Vec<ChainId>,
     result: Verified,
 }
 
@@ -211,18 +225,16 @@ impl Check<'_> {
     }
 
     fn layers(&mut self) -> Result<()> {
-        let (store, locks) = (self.store, &self.locks);
+        let (store, locks, mend) = (self.store, &self.locks, self.mend);
         let ids = store.layer_ids()?;
         let found = in_parallel::<_, Error>(store.threads, ids.len(), &|n| match ids.get(n) {
-            Some(chain) => Ok(Some((*chain, check_layer(store, locks, chain)?))),
+            Some(chain) => Ok(Some((*chain, check_layer(store, locks, chain, mend)?))),
             None => Ok(None),
         })?;
-        for (chain, what) in found.into_iter().flatten() {
+        for (chain, CheckedLayer { fault, mended }) in found.into_iter().flatten() {
             self.result.layers += 1;
-            if let Some(what) = what {
-                let path = store.layers()?.at(chain.0.hex());
-                self.fault(path, Object::Layer(chain), what);
-            }
+            self.result.faults.extend(fault);
+            self.mended.extend(mended.then_some(chain));
         }
         Ok(())
     }
@@ -346,38 +358,4 @@ fn hash_blob(dir: &Dir, id: &Digest) -> Result<Option<Result<Digest>>> {
             }
         }
     }
-}
-
-/// What is wrong with a layer. It cannot go meanwhile; one that is just being made or removed is passed over.
-fn check_layer(store: &Store, locks: &Locks, chain: &ChainId) -> Result<Option<String>> {
-    let Some(_pin) = locks.try_lock(Key::layer(chain), LockKind::Shared)? else { return Ok(None) };
-    let record = match store.layer(chain) {
-        Ok(Some(record)) => record,
-        Ok(None) => return Ok(None),
-        Err(Error::Damaged { why, .. }) => return Ok(Some(why)),
-        Err(e) if e.is(sys::Errno::NOTDIR) => return Ok(Some("it is not a directory".into())),
-        Err(e) => return Err(e),
-    };
-    let below = record.parent.map_or_else(|| ChainId::base(record.diff_id), |p| p.with(record.diff_id));
-    if record.chain_id != *chain || below != *chain {
-        return Ok(Some("its record is that of another layer".into()));
-    }
-    if let Some(parent) = record.parent.filter(|p| !store.layers().and_then(|l| l.has(p.0.hex())).unwrap_or(true)) {
-        return Ok(Some(format!("the layer {parent} below it is missing")));
-    }
-    let facts = store.layers()?.open(format!("{}/diff", chain.0.hex())).and_then(|dir| tree::facts(&dir, &store.stop));
-    Ok(match facts {
-        Err(e) if e.is_of_the_process() => return Err(e),
-        Err(e) => Some(format!("it cannot be read: {e}")),
-        Ok(facts) if facts.entries != record.entries => {
-            Some(format!("it has {} entries, {} were unpacked", facts.entries, record.entries))
-        }
-        Ok(facts) if facts.content != record.content => {
-            Some(format!("its files have {} bytes, {} were unpacked", facts.content, record.content))
-        }
-        Ok(facts) if facts.tree != record.tree => {
-            Some("a name, an attribute or the contents of a file changed after it was unpacked".into())
-        }
-        Ok(_) => None,
-    })
 }

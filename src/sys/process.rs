@@ -40,6 +40,9 @@ pub struct Waiter {
 #[derive(Debug)]
 pub struct Reporter(File);
 
+/// Number of the capability (capabilities(7)).
+const CAP_SYS_ADMIN: u32 = 21;
+
 /// What a daemon says at most about its failure, in bytes.
 const LONGEST_REPORT: u64 = 64 * 1024;
 
@@ -148,6 +151,17 @@ pub fn is_root_of_the_machine() -> bool {
     // user_namespaces(7): three numbers, which map all ids to themselves in the initial one only.
     let maps_all = |map: String| map.split_whitespace().eq(["0", "0", "4294967295"]);
     is_root() && std::fs::read_to_string("/proc/self/uid_map").is_ok_and(maps_all)
+}
+
+/// What decides which ids and which attributes of files this process sees: the maps of its user namespace (user_namespaces(7))
+/// and `CAP_SYS_ADMIN`, without which `trusted.*` is not listed (xattr(7)). Without `/proc`, nothing of it.
+#[must_use]
+pub fn view() -> Vec<u8> {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
+    let status = read("status");
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    format!("{}{}{}", read("uid_map"), read("gid_map"), effective >> CAP_SYS_ADMIN & 1).into_bytes()
 }
 
 /// Makes new files carry exactly the mode that they are created with.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what the fuzz targets begin with: corpus/layer and corpus/image. Runs from any directory."""
+"""Writes what the fuzz targets begin with: corpus/layer, corpus/image and corpus/inventory. Runs from any directory."""
 
 import gzip
 import io
@@ -99,9 +99,24 @@ def images():
     yield b"A" + gzip.compress(out.getvalue(), mtime=0)
 
 
+def inventories():
+    """What is in the files `inventory` of layers behind their checksums."""
+    piece = lambda text: bytes([len(text)]) + text
+    entry = lambda name, mode, more=b"", marks=b"\0": piece(name) + mode + b"\0\0\x80\x01\0\0" + more + marks
+    directory, file, link, device = b"\xed\x83\x01", b"\xa4\x83\x02", b"\xff\xc3\x02", b"\x80\xc0\0"
+    names = b"\x02" + piece(b"trusted.overlay.opaque") + piece(b"user.overlay.redirect")
+    blocks = b"\x01" + entry(b"", directory)
+    blocks += b"\x04" + entry(b"a", directory, marks=b"\x02\x00\x01y\x01\x02/b") + entry(b"b", file, b"\x05")
+    blocks += entry(b"c", link, piece(b"a/b")) + entry(b"d", device, b"\0\0")
+    blocks += b"\x01" + entry(b".wh.x", file, b"\0")
+    yield bytes(64) + names + blocks
+    yield bytes(64) + b"\0" + b"\x01" + entry(b"", directory) + b"\0"
+
+
 def main():
     """Writes each input under its number."""
-    for target, inputs in (("layer", [blob + bytes([mode]) for blob in layers() for mode in (2, 7)]), ("image", list(images()))):
+    all_layers = [blob + bytes([mode]) for blob in layers() for mode in (2, 7)]
+    for target, inputs in (("layer", all_layers), ("image", list(images())), ("inventory", list(inventories()))):
         corpus = HERE / "corpus" / target
         corpus.mkdir(parents=True, exist_ok=True)
         for number, data in enumerate(inputs):

@@ -7,6 +7,7 @@ mod brute;
 mod cases;
 mod dive;
 mod generate;
+mod inventories;
 mod outline;
 mod random;
 mod sources;

@@ -165,3 +165,35 @@ fn what_is_mounted_is_left_alone() {
     assert_eq!(store.repair().unwrap().rebuilt.len(), 1);
     assert_sound(&store);
 }
+
+#[test]
+fn inventories_are_checked_and_made_anew() {
+    let (place, (a, b)) = (place(), two());
+    let store = open(&place);
+    a.load(&store, &["a"]);
+    b.load(&store, &["b"]);
+    let files: Vec<_> = b.chains().iter().map(|chain| store.layer_dir(chain).with_file_name("inventory")).collect();
+    let good: Vec<_> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
+    assert_sound(&store);
+    let other = || std::fs::write(&files[1], &good[0]).unwrap();
+    for damage in [&|| rot(&files[1]), &other] as [&dyn Fn(); 2] {
+        damage();
+        let found = store.verify().unwrap().faults;
+        assert!(found.len() == 1 && found[0].path == files[1], "{found:?}");
+        let repaired = store.repair().unwrap();
+        assert_eq!((repaired.faults, repaired.left.faults), (found, Vec::new()));
+        assert_eq!(
+            (repaired.inventories.as_slice(), repaired.rebuilt, repaired.quarantine),
+            (&b.chains()[1..], Vec::new(), None)
+        );
+        assert_eq!(std::fs::read(&files[1]).unwrap(), good[1]);
+    }
+    // Older programs made none, and newer ones may make others.
+    std::fs::write(&files[0], "laminafs inventory 2\n and whatever comes then").unwrap();
+    std::fs::remove_file(&files[1]).unwrap();
+    assert_sound(&store);
+    assert_eq!(store.repair().unwrap().inventories.len(), 2);
+    assert_eq!(files.iter().map(|file| std::fs::read(file).unwrap()).collect::<Vec<_>>(), good);
+    assert_eq!(store.repair().unwrap().inventories, []);
+    assert_sound(&store);
+}
