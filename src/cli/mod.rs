@@ -321,12 +321,12 @@ fn is_bare_mount(args: &[OsString]) -> bool {
         || option_strings(args).any(options::names_layers)
 }
 
-/// The values of all `-o` among the arguments: `-o X`, `-oX`, and `-fo X`.
+/// The values of all `-o` among the arguments: `-o X`, `-oX`, and `-fo X` or `-do X`.
 fn option_strings(args: &[OsString]) -> impl Iterator<Item = &OsStr> {
     let end = args.iter().position(|a| a == "--").unwrap_or(args.len());
     args[..end].iter().enumerate().filter_map(move |(at, arg)| {
         let flags = arg.as_bytes().strip_prefix(b"-").filter(|flags| !flags.starts_with(b"-"))?;
-        let o = flags.iter().take_while(|&&flag| flag == b'f').count();
+        let o = flags.iter().take_while(|flag| b"fd".contains(flag)).count();
         match flags.get(o..)? {
             b"o" => args[..end].get(at + 1).map(OsString::as_os_str),
             [b'o', value @ ..] => Some(OsStr::from_bytes(value.strip_prefix(b"=").unwrap_or(value))),
@@ -355,6 +355,8 @@ mod tests {
         assert!(bare("overlay /mnt -o ro,lowerdir=a"));
         assert!(bare("umount /mnt -olowerdir=a"));
         assert!(bare("demo -fo lowerdir=a /mnt"));
+        assert!(bare("demo -do lowerdir=a /mnt"));
+        assert!(bare("-d -o lowerdir=a /mnt"));
         assert!(bare("none /mnt -o ro -o lowerdir=a"));
         assert!(bare("laminafs /mnt -o rw,remount"));
         assert!(bare("-o upperdir=a /mnt"));

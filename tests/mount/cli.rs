@@ -400,6 +400,22 @@ fn foreground() {
     assert_eq!(said, "", "nothing to say");
 }
 
+/// As programs of libfuse have it: in front, with more to say.
+#[test]
+fn debugging() {
+    let mut bed = bed();
+    let mut child =
+        start(Command::new(PROGRAM).args(["-d", "-o", &bed.option_string()]).arg(&bed.m).env_remove("RUST_LOG"));
+    until("mounted", PATIENCE, || mount_line(&bed.m).is_some());
+    bed.mounted();
+    assert_eq!((bed.pid, read(&bed.p("f"))), (Some(child.id()), "lower".to_owned()));
+    bed.unmount();
+    assert!(wait_within(&mut child, PATIENCE).expect("ends").success());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("mounted on"), "{said}");
+}
+
 /// The same upper twice: the second one waits ten seconds and is refused.
 #[test]
 fn an_upper_in_use_is_refused() {

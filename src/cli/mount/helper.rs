@@ -57,6 +57,7 @@ pub fn run(args: HelperArgs, context: &Context) -> Result<(), Failure> {
         image: None,
         mountpoint: args.mountpoint,
         source: Some(args.source),
+        debug: false,
     };
     match (args.fake, mount.is_remount()) {
         (true, true) => Ok(remount::run(&mount, true)?),

@@ -76,6 +76,9 @@ pub struct MountArgs {
     /// Shown as the source in /proc/mounts, where the options do not say it
     #[arg(skip)]
     source: Option<OsString>,
+    /// What the log has where RUST_LOG does not say it: all there is to say, or warnings.
+    #[arg(skip)]
+    debug: bool,
 }
 
 /// Arguments of the form without a subcommand.
@@ -84,6 +87,9 @@ pub struct MountArgs {
 pub struct BareArgs {
     #[command(flatten)]
     stack: Stack,
+    /// As -f, and log all there is to say, as programs of libfuse have it
+    #[arg(short = 'd')]
+    debug: bool,
     /// Where the merged tree appears; a word before it is shown as the source in /proc/mounts
     #[arg(value_name = "MOUNTPOINT", num_args = 1..=2, required = true)]
     words: Vec<PathBuf>,
@@ -94,7 +100,8 @@ impl From<BareArgs> for MountArgs {
         // There is at least one word, or clap would have complained.
         let mountpoint = bare.words.pop().unwrap_or_default();
         let source = bare.words.pop().map(PathBuf::into_os_string);
-        Self { stack: bare.stack, how: ImageArgs::default(), image: None, mountpoint, source }
+        let stack = Stack { foreground: bare.stack.foreground || bare.debug, ..bare.stack };
+        Self { stack, how: ImageArgs::default(), image: None, mountpoint, source, debug: bare.debug }
     }
 }
 
@@ -108,8 +115,8 @@ struct Request {
 }
 
 /// What logs to standard error as `RUST_LOG` says. Names of the layers are in it, which may hold what steers a terminal.
-fn logger() -> env_logger::Builder {
-    let mut logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"));
+fn logger(level: &str) -> env_logger::Builder {
+    let mut logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
     logger.format(|out, record| {
         let (level, style) = (record.level(), out.default_level_style(record.level()));
         let (time, text) = (out.timestamp(), printable(&record.args().to_string()));
@@ -122,7 +129,7 @@ fn logger() -> env_logger::Builder {
 ///
 /// In the daemon this returns when the mount is gone.
 pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
-    let foreground = args.stack.foreground;
+    let (foreground, debug) = (args.stack.foreground, args.debug);
     if args.is_remount() {
         let failed = format!("cannot remount {}", args.mountpoint.display());
         return Ok(remount::run(&args, false).context(failed)?);
@@ -131,7 +138,7 @@ pub fn run(args: MountArgs, context: &Context) -> Result<(), Failure> {
     let options = args.options().with_context(|| failed.clone())?;
     let request = Request::new(args, options, context).with_context(|| failed.clone())?;
     if foreground {
-        logger().try_init()?;
+        logger(if debug { "debug" } else { "warn" }).try_init()?;
         let mut answered = false;
         let end = serve::serve(&request, || {
             answered = true;
@@ -343,7 +350,7 @@ mod tests {
     #[test]
     fn what_is_logged_of_names_does_not_steer_a_terminal() {
         let (sender, lines) = channel();
-        let log = logger().target(env_logger::Target::Pipe(Box::new(Lines(sender)))).build();
+        let log = logger("warn").target(env_logger::Target::Pipe(Box::new(Lines(sender)))).build();
         let record = log::Record::builder().level(log::Level::Error).args(format_args!("a\u{1b}[2Jb\nc")).build();
         log.log(&record);
         let line = String::from_utf8(lines.try_iter().flatten().collect()).unwrap();
