@@ -55,8 +55,8 @@ fn docker_root() -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Where podman and the others have their storages, as they find out themselves (containers-storage.conf(5)). Containers are
-/// in the first; images are there, in the `imagestore`, or in `additionalimagestores`.
+/// Where podman and the others have their storages, as they find out themselves (containers-storage.conf(5)). Images are
+/// looked for in the `imagestore`, then where containers are, which had them before, then in `additionalimagestores`.
 fn containers_roots() -> anyhow::Result<Vec<PathBuf>> {
     // `podman unshare` runs programs as root of a user namespace, and tells them who they are by this.
     let unshared = variable("_CONTAINERS_ROOTLESS_UID").and_then(|uid| uid.to_str()?.parse().ok());
@@ -90,17 +90,18 @@ fn places(
     rootless: Option<u32>,
     variable: Variable<'_>,
 ) -> anyhow::Result<Vec<PathBuf>> {
+    let absolute = |path: &&str| path.starts_with('/');
+    let images = own.imagestore.as_deref().filter(absolute).map(PathBuf::from);
     let further = own.options.additionalimagestores.iter().flat_map(|stores| stores.split(','));
-    let images = own.imagestore.iter().map(String::as_str).chain(further).filter(|path| path.starts_with('/'));
-    let images: Vec<PathBuf> = images.map(PathBuf::from).collect();
+    let further: Vec<PathBuf> = further.filter(absolute).map(PathBuf::from).collect();
     let of_users = own.rootless_storage_path.or(system.rootless_storage_path).filter(|_| rootless.is_some());
     let said = [own.graphroot, of_users].into_iter().flatten().find(|path| !path.is_empty());
-    let first = match (said, rootless) {
+    let graphroot = match (said, rootless) {
         (Some(path), uid) => expanded(&path, uid.unwrap_or(0), variable),
         (None, Some(_)) => data_home(variable)?.join("containers/storage"),
         (None, None) => "/var/lib/containers/storage".into(),
     };
-    Ok([vec![first], images].concat())
+    Ok(images.into_iter().chain([graphroot]).chain(further).collect())
 }
 
 /// A path with what stands for `$UID`, `$HOME` and other variables.
@@ -154,6 +155,6 @@ mod tests {
         // Those of the machine are not for its users.
         let of_user = places(conf("/u", ""), own.clone(), Some(7), &variable).unwrap();
         let all = places(own, conf("", ""), None, &variable).unwrap();
-        assert_eq!((all, of_user), (["/srv/c", "/images", "/a", "/b"].map(PathBuf::from).into(), vec!["/u".into()]));
+        assert_eq!((all, of_user), (["/images", "/srv/c", "/a", "/b"].map(PathBuf::from).into(), vec!["/u".into()]));
     }
 }

@@ -100,7 +100,7 @@ impl Storages {
 
 /// The layers of an image (by name, digest, or the beginning of its id) or else of a container, the lowest `layers` of
 /// them. A container has one layer more than its image: what it changed. `roots` are the storages that the engine looks
-/// into, in its order; the first, which is where containers are, is named in messages.
+/// into, in its order; messages name the first that is there.
 pub fn containers_storage(roots: &[PathBuf], name: &str, layers: Option<usize>) -> Result<Found> {
     let storages = Storages::open(roots)?;
     let storage = &storages.first;
