@@ -14,6 +14,9 @@ const MOST: usize = 3;
 /// The transports whose places are paths.
 const IN_FILES: [&str; 3] = ["docker-archive", "oci-archive", "oci"];
 
+/// What skopeo can copy from, and nothing here reads.
+const ELSEWHERE: [&str; 3] = ["docker://", "docker-daemon:", "dir:"];
+
 /// There is neither a writable layer nor an image of this name: says so, and what there is instead.
 pub fn nothing_named(name: &str, store: Option<&Store>) -> anyhow::Error {
     let path = Path::new(name);
@@ -25,10 +28,8 @@ pub fn nothing_named(name: &str, store: Option<&Store>) -> anyhow::Error {
     if is_layout(path) {
         return anyhow!("there is no image {name}, but an OCI image layout: name it oci:{name}");
     }
-    if name.starts_with("docker://") {
-        return anyhow!(
-            "images are not fetched from registries here: try skopeo copy {name} oci:layout, then name it oci:layout"
-        );
+    if let Some(transport) = ELSEWHERE.iter().find(|transport| name.starts_with(**transport)) {
+        return anyhow!("{transport} is not read here: try skopeo copy {name} oci:layout, then name it oci:layout");
     }
     let hint = transport(name).map(|meant| format!("; did you mean {meant}?"));
     match hint.or_else(|| did_you_mean(store?, name)) {

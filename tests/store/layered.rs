@@ -40,6 +40,7 @@ fn a_target_that_is_something_else_is_told_what_to_be_called() {
         ("othr", "did you mean other:1?"),
         ("docker-archve:web.tar", "did you mean docker-archive:web.tar?"),
         ("docker://web", "skopeo copy docker://web"),
+        ("dir:layout", "skopeo copy dir:layout"),
         ("docker-archive:layout", "name it oci:layout"),
     ] {
         let why = bed.fails(&format!("layers {target}"));

@@ -145,6 +145,11 @@ impl Source {
     fn new(files: Files, format: Option<Format>, path: &Path) -> Result<Self> {
         let oci = files.find("oci-layout")?.is_some() || files.find("index.json")?.is_some();
         let docker = files.find("manifest.json")?.is_some();
+        if docker && !oci && files.find("version")?.is_some() {
+            let path = path.display();
+            let why = "it was written by skopeo as dir:, which is not read here; try";
+            return Err(files.fail(&format!("{why} skopeo copy dir:{path} oci:layout")));
+        }
         let format = match (format, oci, docker) {
             (Some(Format::Oci) | None, true, _) => Format::Oci,
             (Some(Format::Docker) | None, _, true) => Format::Docker,

@@ -243,6 +243,10 @@ fn containers_of_the_other_format_are_called_by_it() {
         let message = read_as(&bytes, "f.tar", Some(format)).unwrap_err().to_string();
         assert!(message.ends_with(hint), "{message}");
     }
+    let dir =
+        TarMaker::default().json("manifest.json", &json!({})).file("version", b"Directory Transport Version: 1.1\n");
+    let message = read_as(&dir.end(), "d", None).unwrap_err().to_string();
+    assert!(message.contains("skopeo copy dir:d oci:layout"), "{message}");
 }
 
 #[test]
