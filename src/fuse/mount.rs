@@ -106,7 +106,7 @@ pub fn handed_down(mountpoint: &Path) -> Option<i32> {
     (meta.file_type().is_char_device() && device == FUSE).then(|| number.into())
 }
 
-pub(super) fn open_device() -> Result<File, MountError> {
+fn open_device() -> Result<File, MountError> {
     let device = File::options().read(true).write(true).open("/dev/fuse");
     device.map_err(|e| match e.kind() {
         io::ErrorKind::PermissionDenied => MountError::DevicePermission,

@@ -10,7 +10,7 @@ use fuser::{Config, SessionACL};
 use super::adapter::Adapter;
 use super::capabilities::Mask;
 use super::ids::Ids;
-use super::mount::{Mount, handed_down, open_device};
+use super::mount::{Mount, handed_down};
 use super::read_ahead;
 use crate::overlay::Overlay;
 use crate::sys;
@@ -182,8 +182,8 @@ impl Session {
         let adapter = Adapter::new(Arc::new(overlay), notifier.clone(), options);
         let mut config = Config::default();
         config.n_threads = Some(options.threads.max(2));
-        // Who is handed an open device may have none to open.
-        config.clone_fd = !mounted_by_caller || open_device().is_ok();
+        // Each clone opens the device again: who is handed an open one may have none to open, which shows only when it serves.
+        config.clone_fd = !mounted_by_caller;
         let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
         let (device, mount) = Mount::new(options, read_only)?;
         // From here on unmounted when it is dropped.

@@ -61,13 +61,14 @@ fn a_descriptor_as_mount_point() {
     assert_eq!(read(&bed.p("f")), "lower");
 }
 
-/// What mount.fuse3 does with `drop_privileges`: the program serves a mount that is there, and leaves it to who made it.
+/// What mount.fuse3 does with `drop_privileges`: the program serves a mount that is there, and leaves it to who made it. The device
+/// that it is handed is the only one that it has.
 #[test]
 fn an_open_device_that_is_mounted_already() {
     let mut bed = bed();
     let script = "exec 9<>/dev/fuse
         mount -i -t fuse.laminafs -o fd=9,rootmode=40000,user_id=0,group_id=0,allow_other image m
-        \"$1\" -o \"$2\" /dev/fd/9";
+        unshare -m sh -euc 'mount --bind /dev/null /dev/fuse; exec \"$@\"' sh \"$1\" -o \"$2\" /dev/fd/9";
     let mut command = Command::new("sh");
     let output = run(command.args(["-euc", script, "sh", PROGRAM, &bed.option_string()]).current_dir(&bed.dir));
     assert_eq!((output.status.code(), text_of(output.stderr).as_str()), (Some(0), ""));
