@@ -127,6 +127,9 @@ fn what_remounting_cannot_change_is_named() {
     assert_eq!(helper(&bed, &["-f"], "ro,remount").status.code(), Some(0));
     assert!(switches(&bed).contains(&"rw".to_owned()));
     succeeds(&bed, directly(&bed, &format!("ro,{}", bed.option_string())), &["ro"], &[]);
+    let one_by_one = bed.option_string().replace("lowerdir=", "lowerdir+=");
+    succeeds(&bed, helper(&bed, &[], &format!("ro,fsname=image,remount,{one_by_one}")), &["ro"], &[]);
+    fails(&bed, directly(&bed, &format!("rw,{one_by_one},lowerdir+={lower}")), &["lowerdir="]);
     let output = directly(&bed, "rw,nonsense,metacopy=on");
     let said = text_of(output.stderr);
     assert_eq!(

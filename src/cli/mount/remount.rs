@@ -7,7 +7,7 @@
 use super::image::ImageArgs;
 use super::{MountArgs, note_ignored, session};
 use crate::cli::complain;
-use crate::cli::options::MountOptions;
+use crate::cli::options::{self, MountOptions};
 use crate::fuse::{self, about};
 use crate::sys;
 use anyhow::{anyhow, bail};
@@ -33,6 +33,10 @@ pub fn run(args: &MountArgs, fake: bool) -> anyhow::Result<()> {
     // Only those who hand over whole lists name a source.
     if args.source.is_none() {
         asked.start_from(&fuse::switches(&place)?);
+    }
+    if stack.options.iter().any(|text| options::names_layers(text)) {
+        // All of them: they may come one by one (`lowerdir+=`).
+        (asked.lower, asked.data_only) = (Vec::new(), Vec::new());
     }
     stack.options.iter().try_for_each(|text| asked.apply(text))?;
     for path in asked.lower.iter_mut().chain(&mut asked.data_only).chain(&mut asked.upper).chain(&mut asked.work) {
