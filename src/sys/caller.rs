@@ -31,6 +31,13 @@ pub fn lift_limits() -> Result<()> {
     }
 }
 
+/// Ignores SIGUSR1 and SIGUSR2. fuse-overlayfs prints figures upon the first (here `laminafs stats` does): who sends it out of
+/// habit is not to be left with a dead mount.
+pub fn ignore_user_signals() -> Result<()> {
+    dispose(Signal::USR1, libc::SIG_IGN)?;
+    dispose(Signal::USR2, libc::SIG_IGN)
+}
+
 /// Closes what the caller had open besides the standard streams and passed on: a lock or the end of a pipe among it would be
 /// held until the daemon ends.
 ///

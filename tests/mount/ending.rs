@@ -71,6 +71,17 @@ fn signals_unmount() {
     }
 }
 
+/// fuse-overlayfs prints figures upon SIGUSR1.
+#[test]
+fn signals_for_figures_do_not_end_a_mount() {
+    let bed = Bed::new(|l| put(l, "f", "x"));
+    for signal in [libc::SIGUSR1, libc::SIGUSR2] {
+        assert_eq!(unsafe { libc::kill(bed.pid.unwrap() as i32, signal) }, 0);
+    }
+    fs::write(bed.p("f"), "written").unwrap();
+    assert_eq!(read(&bed.u("f")), "written");
+}
+
 #[test]
 fn a_signal_lets_users_finish() {
     let mut bed = Bed::new(|l| put(l, "f", "x"));

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 pub fn serve(request: &Request, started: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let fd_limit = process::raise_nofile_limit();
     caller::lift_limits()?;
+    caller::ignore_user_signals()?;
     if !request.kernel
         && let Err(error) = process::reserve_descriptors(overlay::descriptors(&request.layers))
     {
