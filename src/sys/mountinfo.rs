@@ -124,11 +124,27 @@ impl MountEntry {
     /// Whether this is a mount of kernel overlayfs that has the directory as its upper or work directory.
     ///
     /// The mount tells paths as they were given to it. One that is not from the root on is looked for from the working directory,
-    /// and one that cannot be followed from here leads nowhere: see [`MountEntry::hides_upper`].
+    /// where something else may have that name, so that the mount must be seen to be of that. One that cannot be followed from
+    /// here leads nowhere: see [`MountEntry::hides_upper`].
     #[must_use]
     pub fn writes_into(&self, directory: &Stat) -> bool {
         let given = |name| self.option(name).filter(|_| self.kind == OVERLAY);
-        [given("upperdir"), given("workdir")].into_iter().flatten().any(|path| leads_to(path, directory))
+        let upper = given("upperdir");
+        let meant =
+            |path: &OsStr| Path::new(path).has_root() || !upper.is_some_and(|upper| self.has_other_upper(upper));
+        let is_it = |found: Stat| (found.dev, found.ino) == (directory.dev, directory.ino);
+        [upper, given("workdir")].into_iter().flatten().any(|path| followed(path).any(is_it) && meant(path))
+    }
+
+    /// Whether its upper directory is certainly not what the path of that leads to from here: the root of a mount has the times of its
+    /// upper directory.
+    fn has_other_upper(&self, path: &OsStr) -> bool {
+        let shown = |found: Stat| (found.mode, found.mtime, found.ctime);
+        let there = || followed(path).map(shown).collect::<Vec<_>>();
+        let (before, root, after) = (there(), look(self.place.as_os_str()), there());
+        // Without a change meanwhile, and with nothing mounted over it.
+        let root = root.filter(|root| before == after && root.dev == self.dev);
+        root.is_some_and(|root| !before.is_empty() && !before.contains(&shown(root)))
     }
 
     /// Whether this is a mount of kernel overlayfs whose upper directory was given by descriptor, so that nobody is told which it is.
@@ -146,16 +162,16 @@ fn is_descriptor(path: &OsStr) -> bool {
     ["/proc/self", "/proc/thread-self", "/dev/fd"].iter().any(|place| Path::new(path).starts_with(place))
 }
 
-/// Whether a path, as an option of overlayfs has it, leads to that directory. It may be with backslashes before characters that
-/// would mean something there.
-fn leads_to(path: &OsStr, directory: &Stat) -> bool {
-    let is_it = |path: &OsStr| {
-        let found = statx(CWD, path, AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC, StatxFlags::INO);
-        found.is_ok_and(|found| {
-            (makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino) == (directory.dev, directory.ino)
-        })
-    };
-    !is_descriptor(path) && (is_it(path) || path.as_bytes().contains(&b'\\') && is_it(&without_backslashes(path)))
+/// What a path, as an option of overlayfs has it, leads to: it may be with backslashes before characters that would mean something there.
+fn followed(path: &OsStr) -> impl Iterator<Item = Stat> {
+    let plain = path.as_bytes().contains(&b'\\').then(|| without_backslashes(path));
+    let found = [look(path), plain.as_deref().and_then(look)];
+    found.into_iter().flatten().filter(move |_| !is_descriptor(path))
+}
+
+fn look(path: &OsStr) -> Option<Stat> {
+    let flags = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    statx(CWD, path, flags, StatxFlags::BASIC_STATS).ok().map(Stat::from)
 }
 
 /// With each character behind a backslash as it is.

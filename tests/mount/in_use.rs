@@ -4,7 +4,9 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::harness::{Bed, PATIENCE, PROGRAM, laminafs, mount_line, put, sh_in, start, text_of, until, wait_within};
+use super::harness::{
+    Bed, PATIENCE, PROGRAM, Setup, laminafs, mount_line, put, run, sh_in, start, text_of, until, wait_within,
+};
 use super::kernel::{bed, mount, said, unmount};
 use super::os;
 
@@ -144,6 +146,26 @@ fn what_the_kernel_has_mounted_is_in_use_with_nobody_beside_the_mount() {
     unmount(&bed);
     assert_eq!(said(second(&upper, &work, &[]), 0), "");
     sh_in(&bed.dir, "umount other");
+}
+
+/// A mount tells the names of its directories as they were given. Those of another one may be called the same elsewhere.
+#[test]
+fn directories_of_the_same_names_elsewhere_are_not_in_use() {
+    let bed = Bed::unmounted(Setup::default(), |l| put(&l[0], "f", "lower"));
+    sh_in(&bed.dir, "mkdir -p a/l a/u a/w a/m b/l b/u b/w b/m; chmod 700 b/u");
+    sh_in(&bed.dir.join("a"), "mount -t overlay -o index=off,lowerdir=l,upperdir=u,workdir=w none m");
+    let mount = |from: &str, upper: &str, work: &str| {
+        let options = format!("lowerdir=l,upperdir={upper},workdir={work}");
+        let place = bed.dir.join("b/m");
+        run(Command::new(PROGRAM).args(["mount", "-o", &options]).arg(place).current_dir(bed.dir.join(from)))
+    };
+    assert_eq!(said(mount("b", "u", "w"), 0), "");
+    sh_in(&bed.dir, "umount b/m; mkdir a/new");
+    for (upper, work, role) in [("u", "new", "upperdir"), ("new", "w", "workdir")] {
+        let why = said(mount("a", upper, work), 1);
+        assert!(why.contains(&format!("{role} ")) && why.contains("is in use by kernel overlayfs"), "{why}");
+    }
+    sh_in(&bed.dir, "umount a/m");
 }
 
 /// Signals are not held back for as long as an upper directory is waited for.
