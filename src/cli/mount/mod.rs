@@ -83,7 +83,12 @@ pub struct MountArgs {
 
 /// Arguments of the form without a subcommand.
 #[derive(Debug, Parser)]
-#[command(name = "laminafs", version, override_usage = "laminafs -o OPTIONS [-f] [SOURCE] MOUNTPOINT")]
+#[command(
+    name = "laminafs",
+    version,
+    about = "Mount layers, as fuse-overlayfs does: the command mount without its name",
+    override_usage = "laminafs -o OPTIONS [-f|-d] [SOURCE] MOUNTPOINT"
+)]
 pub struct BareArgs {
     #[command(flatten)]
     stack: Stack,
