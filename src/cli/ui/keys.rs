@@ -67,6 +67,14 @@ pub const MARKS: &[(char, &str)] = &[
     ('·', "something in the directory is"),
 ];
 
+/// Escape and a letter that the terminal sends at once, on a slow line or when they are pressed quickly, are read as that
+/// letter with Alt, which stands for nothing here: the two keys.
+pub fn apart(key: KeyEvent) -> impl Iterator<Item = KeyEvent> {
+    let both = matches!(key.code, KeyCode::Char(_)) && key.modifiers.contains(KeyModifiers::ALT);
+    let escape = both.then(|| KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE));
+    escape.into_iter().chain([KeyEvent { modifiers: key.modifiers - KeyModifiers::ALT, ..key }])
+}
+
 /// What a key does, while a filter is being typed or not.
 pub fn action(key: KeyEvent, typing: bool) -> Option<Action> {
     if key.kind == KeyEventKind::Release {
@@ -75,7 +83,6 @@ pub fn action(key: KeyEvent, typing: bool) -> Option<Action> {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     match key.code {
         KeyCode::Char(c) if control => with_control(c, typing),
-        KeyCode::Char(_) if key.modifiers.contains(KeyModifiers::ALT) => None,
         KeyCode::Char(c) if typing => Some(Action::Type(c)),
         KeyCode::Char(c) => letter(c),
         KeyCode::Backspace if typing => Some(Action::Erase),
@@ -156,6 +163,14 @@ mod tests {
         assert_eq!(press(KeyCode::Char('G'), KeyModifiers::SHIFT, false), Some(Action::Go(Motion::End)));
         assert_eq!(press(KeyCode::Char('u'), KeyModifiers::CONTROL, true), Some(Action::EraseAll));
         assert_eq!(press(KeyCode::Char('u'), KeyModifiers::CONTROL, false), Some(Action::Go(Motion::HalfUp)));
-        assert_eq!(press(KeyCode::Char('x'), KeyModifiers::ALT, true), None);
+    }
+
+    #[test]
+    fn escape_and_a_letter_that_come_together_are_both() {
+        let keys = |code, modifiers| apart(KeyEvent::new(code, modifiers)).map(|key| key.code).collect::<Vec<_>>();
+        let letter = KeyCode::Char('x');
+        assert_eq!(keys(letter, KeyModifiers::ALT), [KeyCode::Esc, letter]);
+        assert_eq!(keys(letter, KeyModifiers::NONE), [letter]);
+        assert_eq!(keys(KeyCode::Up, KeyModifiers::ALT), [KeyCode::Up]);
     }
 }

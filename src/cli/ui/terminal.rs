@@ -1,5 +1,6 @@
 //! The terminal: taken over for the browser, and given back as it was, whatever ends the program.
 
+use super::keys;
 use super::worker::Answer;
 use crate::cli::target::Target;
 use crate::sys::process::{self, HeldSignals};
@@ -127,7 +128,12 @@ fn watch_signals(held: &HeldSignals, to: &Sender<Happening>) {
 fn watch_keys(to: &Sender<Happening>) {
     loop {
         let happening = match event::read() {
-            Ok(Event::Key(key)) => Happening::Key(key),
+            Ok(Event::Key(key)) => {
+                if keys::apart(key).any(|key| to.send(Happening::Key(key)).is_err()) {
+                    return;
+                }
+                continue;
+            }
             Ok(Event::Resize(..)) => Happening::Resized,
             Ok(_) => continue,
             Err(e) => Happening::Lost(e),
