@@ -140,6 +140,12 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// The effective user, who owns the files that are made.
+#[must_use]
+pub fn effective_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// The real user.
 #[must_use]
 pub fn user() -> u32 {

@@ -13,7 +13,7 @@ use std::ffi::{CStr, OsStr};
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// Unpacks layers as the store does, in the form that `seed` says, into `N/diff`.
@@ -139,7 +139,7 @@ fn inventory(diff: &Path) -> crate::store::Result<Option<Inventory>> {
 
 #[test]
 fn random_layers_are_the_same_with_and_without() {
-    for seed in 0..24 {
+    for seed in 0..12 {
         let dir = tempfile::tempdir().unwrap();
         let (mut rng, (_, tars)) = (Rng::new(seed), stack(seed));
         let paths = unpack_all(dir.path(), &tars, seed);
@@ -236,7 +236,11 @@ fn it_belongs_to_its_layer() {
     assert!(inventory(&diff).is_err());
     fs::copy(moved.parent().unwrap().join("layer.json"), file.with_file_name("layer.json")).unwrap();
     assert!(inventory(&diff).unwrap().is_some());
-    assert_ne!(fs::metadata(&diff).unwrap().ino(), 0);
+    // Others can write what they like.
+    if sys::process::is_root() {
+        std::os::unix::fs::chown(&file, Some(1), None).unwrap();
+        assert!(inventory(&diff).unwrap().is_none());
+    }
 }
 
 /// Bytes that have a right checksum and make no sense are no layer, and no reason to die.

@@ -9,6 +9,10 @@ use std::ffi::{CStr, CString};
 /// Shortest record of an object, in bytes.
 const SHORTEST: usize = 8;
 
+/// More names of attributes than there are to be listed. An object has each of them once at most, so that looking for one takes no
+/// time to speak of, whatever the bytes are.
+const MOST_NAMES: u64 = 64;
+
 /// An object of a directory, as it was when the layer was unpacked.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordedObject<'a> {
@@ -41,7 +45,7 @@ pub struct Blocks<'a> {
 /// The names of attributes, by their numbers, and where the blocks begin.
 pub(super) fn names(listing: &[u8]) -> Option<(Vec<Vec<u8>>, usize)> {
     let mut rest = Cursor(listing);
-    let count = rest.number()?;
+    let count = rest.number().filter(|count| *count <= MOST_NAMES)?;
     let names = (0..count).map(|_| rest.piece().map(<[u8]>::to_vec)).collect::<Option<_>>()?;
     Some((names, listing.len() - rest.0.len()))
 }
@@ -91,7 +95,8 @@ impl<'a> Blocks<'a> {
             libc::S_IFDIR | libc::S_IFIFO | libc::S_IFSOCK => {}
             _ => return None,
         }
-        let (count, before) = (rest.number()?, rest.0);
+        let count = rest.number().filter(|count| *count <= self.names.len() as u64)?;
+        let before = rest.0;
         for _ in 0..count {
             self.names.get(usize::try_from(rest.number()?).ok()?)?;
             rest.piece()?;
@@ -250,4 +255,37 @@ fn number(bytes: &mut Vec<u8>, mut number: u64) {
 fn piece(bytes: &mut Vec<u8>, piece: &[u8]) {
     number(bytes, piece.len() as u64);
     bytes.extend_from_slice(piece);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The listing of a root directory with these attributes, by the numbers of their names.
+    fn root(names: u64, attributes: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        number(&mut bytes, names);
+        (0..names).for_each(|_| piece(&mut bytes, b"trusted.overlay.opaque"));
+        bytes.extend([1, 0, 0x80, 0x80, 1, 0, 0, 0, 0, 0, attributes.len() as u8]);
+        attributes.iter().for_each(|at| bytes.extend([*at, 1, b'y']));
+        bytes
+    }
+
+    fn first(listing: &[u8]) -> Option<usize> {
+        let (names, at) = names(listing)?;
+        Blocks::new(&names, &listing[at..]).next().map(|block| block[0].attributes.pairs().count())
+    }
+
+    #[test]
+    fn attributes_without_end_are_refused() {
+        assert_eq!(
+            [first(&root(1, &[0])), first(&root(2, &[1, 0])), first(&root(64, &[63; 64]))],
+            [1, 2, 64].map(Some)
+        );
+        assert_eq!(
+            [first(&root(1, &[0, 0])), first(&root(1, &[1])), first(&root(65, &[])), first(&root(0, &[0]))],
+            [None; 4]
+        );
+    }
 }

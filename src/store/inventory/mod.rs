@@ -41,7 +41,8 @@ pub struct Inventory {
 
 impl Inventory {
     /// The inventory of a layer of a store whose directory is `diff`, with the attributes `root`; `None` when that is no layer of
-    /// a store, or has no inventory that was made by this version and a process that sees ids and attributes as this one does.
+    /// a store, or has no inventory that was made by this version, this user and a process that sees ids and attributes as this
+    /// one does. What others can list is what they want to be seen, not what is in the directory.
     ///
     /// # Errors
     /// [`Error::Damaged`] for an inventory that is not that of this directory; errors of reading.
@@ -49,7 +50,8 @@ impl Inventory {
         let Some(parent) = diff.parent().filter(|_| diff.ends_with("diff")) else { return Ok(None) };
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         // A directory of somebody else need not be readable.
-        let Some(dir) = Dir::open_root(parent).ok().filter(|dir| dir.has(FILE).unwrap_or(false)) else {
+        let Ok(dir) = Dir::open_root(parent) else { return Ok(None) };
+        let Ok(Some(_)) = dir.stat(FILE).map(|file| file.filter(|file| file.uid == process::effective_user())) else {
             return Ok(None);
         };
         let Some(record) = record::read::<LayerRecord>(&dir, "layer.json")? else { return Ok(None) };
