@@ -77,7 +77,7 @@ fn check_inventory(
     mend: bool,
 ) -> Result<CheckedLayer> {
     let dir = store.layers()?.open(record.chain_id.0.hex())?;
-    let what = match Inventory::read(&dir, facts.entries) {
+    let mut what = match Inventory::read(&dir, facts.entries) {
         Ok(Some(found)) if found.tree() == facts.tree && found.listing() == facts.listing => {
             return Ok(CheckedLayer::default());
         }
@@ -93,7 +93,7 @@ fn check_inventory(
         Some(Ok(())) => true,
         // As on a full disk, where other repairs need no space.
         Some(Err(e)) => {
-            log::warn!("the layer stays without a right inventory: {e}");
+            what = what.map(|what| format!("{what}, and it cannot be made anew: {e}"));
             false
         }
     };

@@ -188,6 +188,17 @@ fn inventories_are_checked_and_made_anew() {
         );
         assert_eq!(std::fs::read(&files[1]).unwrap(), good[1]);
     }
+    // What is in the way is told.
+    std::fs::remove_file(&files[1]).unwrap();
+    std::fs::create_dir(&files[1]).unwrap();
+    let repaired = store.repair().unwrap();
+    assert!(
+        repaired.faults[0].what.contains("regular file, and it cannot be made anew: cannot rename"),
+        "{repaired:?}"
+    );
+    assert_eq!((repaired.left.faults.len(), repaired.quarantine), (1, None));
+    std::fs::remove_dir(&files[1]).unwrap();
+    std::fs::write(&files[1], &good[1]).unwrap();
     // Older programs made none, and newer ones may make others.
     std::fs::write(&files[0], "laminafs inventory 2\n and whatever comes then").unwrap();
     std::fs::remove_file(&files[1]).unwrap();
