@@ -265,6 +265,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
     }
     let cli = Cli::from_arg_matches(&definition().try_get_matches_from(&args)?)?;
     let context = Context { root: cli.root };
+    // A mount has a log of its own, and the browser the terminal for itself.
+    if !matches!(cli.command, Command::Mount(_) | Command::Ui(_)) {
+        mount::logger("off").try_init()?;
+    }
     match cli.command {
         Command::Mount(args) => mount::run(args, &context),
         Command::Umount(args) => Ok(umount::run(&args, &context)?),

@@ -41,6 +41,21 @@ fn the_store_is_where_it_was_said_to_be() {
 }
 
 #[test]
+fn what_is_logged_is_shown_to_who_asks_for_it() {
+    let bed = Bed::with(&[(&Sample::new(1, &[BASE]), &["a"])]);
+    let layer = fs::read_dir(bed.p("root/layers/sha256")).unwrap().next().unwrap().unwrap();
+    fs::write(layer.path().join("inventory"), "").unwrap();
+    let said = |level: Option<&str>| {
+        let mut command = bed.command(["ls", "a"]);
+        command.env_remove("RUST_LOG").envs(level.map(|level| ("RUST_LOG", level)));
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    assert_eq!(said(None), "");
+    let warnings = said(Some("warn"));
+    assert!(warnings.contains("WARN") && warnings.contains("the directory is read instead"), "{warnings}");
+}
+
+#[test]
 fn every_command_has_help_with_exit_codes() {
     let bed = Bed::new();
     for command in STORE_COMMANDS.iter().chain(&[

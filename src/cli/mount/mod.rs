@@ -119,8 +119,8 @@ struct Request {
     held: Held,
 }
 
-/// What logs to standard error as `RUST_LOG` says. Names of the layers are in it, which may hold what steers a terminal.
-fn logger(level: &str) -> env_logger::Builder {
+/// What logs to standard error as `RUST_LOG` says, or else `level`. Names of the layers are in it, which may hold what steers a terminal.
+pub(super) fn logger(level: &str) -> env_logger::Builder {
     let mut logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level));
     logger.format(|out, record| {
         let (level, style) = (record.level(), out.default_level_style(record.level()));
