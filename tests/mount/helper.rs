@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output};
 
+use super::cli::failure;
 use super::harness::{
     Bed, PATIENCE, PROGRAM, Setup, alive, mount_line, put, read, run, sh_in, start, text_of, until, wait_within,
 };
@@ -84,6 +85,16 @@ fn an_open_device_that_is_mounted_already() {
     until("the daemon ends", PATIENCE, || !alive(pid));
     assert!(mount_line(&bed.m).is_some());
     sh_in(&bed.dir, "umount m");
+}
+
+#[test]
+fn an_open_device_is_for_directories() {
+    let bed = bed();
+    for what in ["image:1", "--name=x", "--kernel --lower=/usr"] {
+        let script = format!("exec 9<>/dev/fuse; exec {PROGRAM} mount {what} /dev/fd/9");
+        let why = failure(run(Command::new("sh").args(["-euc", &script]).current_dir(&bed.dir)), 1);
+        assert!(why.contains("name a directory to mount on"), "{what}: {why}");
+    }
 }
 
 /// systemd.service(5), Type=notify, and sd_notify(3).

@@ -229,6 +229,11 @@ impl Request {
         let in_tree = fuse::handed_down(&mountpoint).is_none();
         let mountpoint = match in_tree {
             true => mountpoint.canonicalize().or_else(|_| image::absolute(&mountpoint))?,
+            false if image.is_some() || how.name.is_some() || how.kernel => {
+                bail!(
+                    "an open /dev/fuse is served with directories only, and not with --kernel: name a directory to mount on"
+                )
+            }
             false => mountpoint,
         };
         let mut ground = if image.is_some() || how.name.is_some() {
