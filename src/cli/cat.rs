@@ -39,17 +39,15 @@ pub fn run(args: &CatArgs, context: &Context) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     let mut written_all = Ok(());
     for path in paths {
-        match write(merged, view, path.as_bytes(), &mut out) {
-            Err(error) if matches!(error.downcast_ref(), Some(Error::Write(_))) => return ended(error),
-            Err(error) => {
-                complain(&with_causes(&error));
-                written_all = Err(Failure::Told);
-            }
-            Ok(()) => {}
+        let Err(error) = write(merged, view, path.as_bytes(), &mut out) else { continue };
+        match error.downcast() {
+            Ok(Error::Write(e)) => return ended(e),
+            other => complain(&with_causes(&other.map_or_else(|error| error, Into::into))),
         }
+        written_all = Err(Failure::Told);
     }
     match out.flush() {
-        Err(e) => ended(Error::Write(e).into()),
+        Err(e) => ended(e),
         Ok(()) => written_all,
     }
 }
@@ -64,9 +62,9 @@ fn write(merged: &Merged, view: View, path: &[u8], out: &mut impl Write) -> anyh
 }
 
 /// Nothing more can be written. A reader that goes away is no failure.
-fn ended(error: anyhow::Error) -> Result<(), Failure> {
-    match error.downcast_ref() {
-        Some(Error::Write(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        _ => Err(error.into()),
+fn ended(error: io::Error) -> Result<(), Failure> {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(anyhow::Error::from(error).context("cannot write to standard output").into()),
     }
 }

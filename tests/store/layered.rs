@@ -303,6 +303,10 @@ fn views_up_to_a_layer_and_layers_alone() {
 #[test]
 fn a_path_that_is_not_there_does_not_keep_the_others_from_being_told() {
     let (bed, _) = bed();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = bed.command(["cat", "web:1", "/gone", "/etc/os"]).stdout(full).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.ends_with("cannot write to standard output: No space left on device (os error 28)\n"), "{said}");
     for (command, told) in
         [("cat", "two!"), ("ls", " /etc/os\n"), ("stat", "  File: /etc/os\n"), ("stat --json", "/etc/os")]
     {
