@@ -43,6 +43,9 @@ pub struct Reporter(File);
 /// Number of the capability (capabilities(7)).
 const CAP_SYS_ADMIN: u32 = 21;
 
+/// What `/proc/self/ns/user` leads to in the first of all user namespaces (`USER_NS_INIT_INO` of linux/nsfs.h).
+const INITIAL_USER_NAMESPACE: &str = "user:[4026531837]";
+
 /// What a daemon says at most about its failure, in bytes.
 const LONGEST_REPORT: u64 = 64 * 1024;
 
@@ -160,14 +163,18 @@ pub fn is_root_of_the_machine() -> bool {
 }
 
 /// What decides which ids and which attributes of files this process sees: the maps of its user namespace (user_namespaces(7))
-/// and `CAP_SYS_ADMIN`, without which `trusted.*` is not listed (xattr(7)). Without `/proc`, nothing of it.
+/// and `CAP_SYS_ADMIN` in the initial one, without which `trusted.*` is not listed (xattr(7)). Another one can map all ids to
+/// themselves, too. Without `/proc`, nothing of it.
 #[must_use]
 pub fn view() -> Vec<u8> {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
     let status = read("status");
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
-    format!("{}{}{}", read("uid_map"), read("gid_map"), effective >> CAP_SYS_ADMIN & 1).into_bytes()
+    let is_initial =
+        std::fs::read_link("/proc/self/ns/user").is_ok_and(|link| link.as_os_str() == INITIAL_USER_NAMESPACE);
+    let trusted = u8::from(is_initial && effective >> CAP_SYS_ADMIN & 1 == 1);
+    format!("{}{}{trusted}", read("uid_map"), read("gid_map")).into_bytes()
 }
 
 /// Makes new files carry exactly the mode that they are created with.

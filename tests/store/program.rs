@@ -3,7 +3,9 @@
 use super::harness::{Bed, PROGRAM};
 use super::sample::{BASE, Sample};
 use std::fs;
+use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 const STORE_COMMANDS: &[&str] =
     &["load", "save", "import", "images", "tag", "rmi", "history", "inspect", "prune", "df", "verify"];
@@ -53,6 +55,32 @@ fn what_is_logged_is_shown_to_who_asks_for_it() {
     assert_eq!(said(None), "");
     let warnings = said(Some("warn"));
     assert!(warnings.contains("WARN") && warnings.contains("the directory is read instead"), "{warnings}");
+}
+
+/// A user namespace can map all ids to themselves (`PrivateUsers=full` of systemd does) and have all capabilities; `trusted.*`
+/// is not seen there all the same.
+#[test]
+fn another_user_namespace_sees_what_is_in_the_directory() {
+    let bed = Bed::with(&[(&Sample::new(1, &[&[("d/", ""), ("d/.wh..wh..opq", ""), ("d/n", "")]]), &["a"])]);
+    let inside = || {
+        let mut command = Command::new("unshare");
+        command.args(["-U", "sh", "-c", "read go; exec \"$@\"", "sh", PROGRAM, "stat", "a", "/d", "--json"]);
+        let (root, pipe) = (bed.root(), Stdio::piped);
+        let mut child = command.env("LAMINAFS_ROOT", root).stdin(pipe()).stdout(pipe()).spawn().unwrap();
+        let proc = |name: &str| format!("/proc/{}/{name}", child.id());
+        while fs::read_link(proc("ns/user")).unwrap() == fs::read_link("/proc/self/ns/user").unwrap() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        ["uid_map", "gid_map"].iter().for_each(|map| fs::write(proc(map), "0 0 4294967295").unwrap());
+        child.stdin.take().unwrap().write_all(b"\n").unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+    };
+    assert!(bed.ok("stat a /d --json").contains("\"opaque\": true"));
+    let with = inside();
+    let layer = fs::read_dir(bed.p("root/layers/sha256")).unwrap().next().unwrap().unwrap();
+    fs::remove_file(layer.path().join("inventory")).unwrap();
+    assert_eq!(with, inside());
+    assert!(with.contains("\"opaque\": false"), "{with}");
 }
 
 #[test]
