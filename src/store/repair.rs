@@ -40,6 +40,16 @@ impl Store {
             return Ok(Repaired { inventories, left: found, ..Repaired::default() });
         }
         let mut done = Repaired { faults: found.faults, inventories, ..Repaired::default() };
+        // Inventories are made already, and nothing else depends on them.
+        if done.faults.iter().any(|fault| !matches!(fault.object, Object::Inventory(_))) {
+            self.put_away_and_rebuild(&mut done)?;
+        }
+        done.left = self.verify()?;
+        Ok(done)
+    }
+
+    /// Moves what is damaged, makes again what can be, and moves what lacks something then.
+    fn put_away_and_rebuild(&self, done: &mut Repaired) -> Result<()> {
         let mut quarantine = Quarantine { store: self, locks: self.locks()?, dir: None, why: String::new(), moved: 0 };
         let broken = |fault: &&Fault| matches!(fault.object, Object::Blob(_) | Object::Layer(_) | Object::Stray);
         quarantine.take(done.faults.iter().filter(broken))?;
@@ -64,8 +74,7 @@ impl Store {
             quarantine.take(faults.iter().filter(broken))?;
         }
         done.quarantine = quarantine.finish()?;
-        done.left = self.verify()?;
-        Ok(done)
+        Ok(())
     }
 
     /// Layers whose record says that they stand on one that is not there.
