@@ -199,7 +199,7 @@ impl Walk<'_> {
         let inventory = match Inventory::of_layer(directory.root.path(), &self.roots[layer]) {
             Ok(inventory) => inventory?,
             Err(error) => {
-                log::warn!("{error}; the directory is read instead (`laminafs verify --repair` makes it anew)");
+                log::warn!("{error}; the directory is read instead");
                 return None;
             }
         };
