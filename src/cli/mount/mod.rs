@@ -92,8 +92,8 @@ pub struct MountArgs {
 pub struct BareArgs {
     #[command(flatten)]
     stack: Stack,
-    /// As -f, and log all there is to say, as programs of libfuse have it
-    #[arg(short = 'd')]
+    /// As -f, and log all there is to say, as fuse-overlayfs has it
+    #[arg(short = 'd', long)]
     debug: bool,
     /// Where the merged tree appears; a word before it is shown as the source in /proc/mounts
     #[arg(value_name = "MOUNTPOINT", num_args = 1..=2, required = true)]
@@ -354,6 +354,15 @@ mod tests {
 
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn debugging_is_in_the_foreground() {
+        for (word, both) in [("-d", true), ("--debug", true), ("-f", false)] {
+            let args = BareArgs::try_parse_from(["laminafs", word, "-o", "lowerdir=/a", "/m"]).unwrap();
+            let args = MountArgs::from(args);
+            assert_eq!((args.stack.foreground, args.debug), (true, both), "{word}");
         }
     }
 
