@@ -10,6 +10,7 @@ use super::tree::Facts;
 use crate::image::digest::Digest;
 use crate::sys::{self, At, Stat, process};
 use std::path::Path;
+use std::sync::OnceLock;
 
 mod format;
 
@@ -105,7 +106,7 @@ impl Inventory {
 
     /// Whether whoever wrote it saw ids and attributes as this process does.
     fn is_own_view(&self) -> bool {
-        self.digest(HEADER + DIGEST) == Digest::of(&process::view())
+        self.digest(HEADER + DIGEST) == own_view()
     }
 
     fn digest(&self, at: usize) -> Digest {
@@ -113,9 +114,15 @@ impl Inventory {
     }
 }
 
+/// The digest of [`process::view`], which takes some ten system calls, once for all layers: this program never changes it.
+fn own_view() -> Digest {
+    static VIEW: OnceLock<Digest> = OnceLock::new();
+    *VIEW.get_or_init(|| Digest::of(&process::view()))
+}
+
 /// The bytes of the file for a directory with the digest `tree`.
 pub(super) fn file(tree: &Digest, listing: &[u8]) -> Vec<u8> {
-    let mut bytes = [&VERSION[..], &[0; DIGEST], tree.bytes(), Digest::of(&process::view()).bytes(), listing].concat();
+    let mut bytes = [&VERSION[..], &[0; DIGEST], tree.bytes(), own_view().bytes(), listing].concat();
     if let Some((header, body)) = bytes.split_at_mut_checked(HEADER) {
         let checksum = Digest::of(body);
         header.iter_mut().rev().zip(checksum.bytes().iter().rev()).for_each(|(byte, digit)| *byte = *digit);
