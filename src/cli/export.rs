@@ -1,13 +1,12 @@
 //! `laminafs export`: a merged tree as one tar.
 
 use super::context::Context;
-use super::hints::{nothing_named, with_hint};
+use super::hints::{not_in_store, nothing_named, with_hint};
 use super::output::{Kind, OutputFile};
 use super::reading::{WritableTree, stack_of};
 use crate::changes::{Stack, Union};
 use crate::image::location::{ImageArg, Location};
 use crate::store::{Error, Store};
-use anyhow::bail;
 use clap::Args;
 use std::ffi::OsStr;
 use std::io::BufWriter;
@@ -49,7 +48,7 @@ pub fn run(args: &ExportArgs, context: &Context) -> anyhow::Result<()> {
 fn image(args: &ExportArgs, store: &Store) -> anyhow::Result<()> {
     let (name, layers) = match ImageArg::parse(OsStr::new(&args.name))? {
         ImageArg { location: Location::Store(name), layers } => (name, layers),
-        _ => bail!("{0} is not in the store; bring it in with: laminafs load {0}", args.name),
+        ImageArg { location, .. } => return Err(not_in_store(&args.name, &location)),
     };
     let image = match store.find(&name) {
         Err(Error::NoImage(_)) if layers.is_none() => return Err(nothing_named(&name, Some(store))),

@@ -1,5 +1,6 @@
 //! What may have been meant by a name that names nothing.
 
+use crate::image::location::Location;
 use crate::store::{Error, Store};
 use anyhow::anyhow;
 use similar::TextDiff;
@@ -28,11 +29,11 @@ pub fn nothing_named(name: &str, store: Option<&Store>) -> anyhow::Error {
     if is_layout(path) {
         return anyhow!("there is no image {name}, but an OCI image layout: name it oci:{name}");
     }
-    if let Some(transport) = ELSEWHERE.iter().find(|transport| name.starts_with(**transport)) {
-        return anyhow!("{transport} is not read here: try skopeo copy {name} oci:layout, then name it oci:layout");
+    if let Some(why) = elsewhere(name) {
+        return anyhow!("{why}, then name it oci:layout");
     }
     let hint = transport(name).map(|meant| format!("; did you mean {meant}?"));
-    match hint.or_else(|| did_you_mean(store?, name)) {
+    match hint.or_else(|| did_you_mean(name, images(store?)?.chain(writables(store?)?))) {
         None if path.is_dir() => {
             anyhow!("there is no image {name}, but a directory: name a mount as ./{name}, layers with --lower")
         }
@@ -48,10 +49,28 @@ pub fn is_layout(path: &Path) -> bool {
     path.join("oci-layout").is_file()
 }
 
-/// An error that may say that there is no such image, with images added that have names like it.
+/// Why what skopeo can copy from is of no use here, and that it can.
+pub fn elsewhere(name: &str) -> Option<String> {
+    let transport = ELSEWHERE.iter().find(|transport| name.starts_with(**transport))?;
+    Some(format!("{transport} is not read here: try skopeo copy {name} oci:layout"))
+}
+
+/// What is not in the store, but elsewhere.
+pub fn not_in_store(text: &str, place: &Location) -> anyhow::Error {
+    let engine = |engine, name| format!("{engine} save {name} | laminafs load");
+    let (but, command) = match place {
+        Location::ContainersStorage(name) => (", but can be mounted and looked into", engine("podman", name)),
+        Location::DockerStore(name) => (", but can be mounted and looked into", engine("docker", name)),
+        _ => ("", format!("laminafs load {text}")),
+    };
+    anyhow!("{text} is not in the store{but}; bring it in with: {command}")
+}
+
+/// An error of a command for images of the store, which may say that there is no such image: with images that have names like it, or
+/// how what there is of that name becomes one.
 pub fn with_hint(error: Error, store: &Store) -> anyhow::Error {
     let hint = match &error {
-        Error::NoImage(name) => did_you_mean(store, name),
+        Error::NoImage(name) => images(store).and_then(|known| did_you_mean(name, known)).or_else(|| what_it_is(name)),
         _ => None,
     };
     let Some(hint) = hint else { return error.into() };
@@ -60,11 +79,31 @@ pub fn with_hint(error: Error, store: &Store) -> anyhow::Error {
     anyhow::Error::from(error).context(text)
 }
 
-/// Names of images and writable layers that are like another one. What cannot be listed is not proposed.
-fn did_you_mean(store: &Store, name: &str) -> Option<String> {
-    let (images, writables) = (store.sound_images().ok()?.0, store.sound_writables().ok()?.0);
-    let images = images.iter().flat_map(|image| image.tags.iter().map(|tag| tag.name.familiar()));
-    let names = images.chain(writables.into_iter().map(|writable| writable.record.name));
+fn what_it_is(name: &str) -> Option<String> {
+    let path = Path::new(name);
+    let load = |place: &str| format!("; bring it in with: laminafs load {place}");
+    match elsewhere(name) {
+        Some(why) => Some(format!("; {why}, then laminafs load oci:layout")),
+        None if path.is_file() => Some(load(&format!("-i {name}"))),
+        None if is_layout(path) => Some(load(&format!("oci:{name}"))),
+        None if path.is_dir() => Some("; there is a directory, and those are mounted with --lower".to_owned()),
+        None => None,
+    }
+}
+
+/// Names of images. What cannot be listed is not proposed.
+fn images(store: &Store) -> Option<impl Iterator<Item = String>> {
+    let images = store.sound_images().ok()?.0;
+    Some(images.into_iter().flat_map(|image| image.tags.into_iter().map(|tag| tag.name.familiar())))
+}
+
+/// The same of writable layers.
+fn writables(store: &Store) -> Option<impl Iterator<Item = String>> {
+    Some(store.sound_writables().ok()?.0.into_iter().map(|writable| writable.record.name))
+}
+
+/// Names that are like another one.
+fn did_you_mean(name: &str, names: impl Iterator<Item = String>) -> Option<String> {
     let mut alike: Vec<_> =
         names.map(|known| (likeness(name, &known), known)).filter(|(how, _)| *how >= ALIKE).collect();
     alike.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));

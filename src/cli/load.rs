@@ -1,6 +1,7 @@
 //! `laminafs load`: images from archives and layouts come into the store.
 
 use super::context::{Context, allow_descriptors};
+use super::hints::{elsewhere, not_in_store};
 use super::interrupt::Interrupt;
 use super::limits::{LimitArgs, advise};
 use super::progress::{self, Layers};
@@ -84,13 +85,17 @@ fn place(args: &LoadArgs) -> anyhow::Result<Place> {
     let (path, format, name) = match ImageArg::parse(argument)?.location {
         Location::Oci { path, reference } | Location::OciArchive { path, reference } => (path, Format::Oci, reference),
         Location::DockerArchive { path, reference } => (path, Format::Docker, reference),
-        Location::ContainersStorage(_) | Location::DockerStore(_) => {
-            bail!("{} is in the storage of an engine, which only mount reads", argument.display())
+        place @ (Location::ContainersStorage(_) | Location::DockerStore(_)) => {
+            return Err(not_in_store(&argument.to_string_lossy(), &place));
         }
-        Location::Store(_) => bail!(
-            "{0} is not a place to load from; a file is given with -i {0}, others as oci:DIR, oci-archive:FILE or docker-archive:FILE",
-            argument.display()
-        ),
+        Location::Store(name) => match elsewhere(&name) {
+            Some(why) => bail!("{why}, then laminafs load oci:layout"),
+            None => bail!(
+                "{0} is not a place to load from; a file is given with -i {0}, others as oci:DIR, oci-archive:FILE or \
+                 docker-archive:FILE",
+                argument.display()
+            ),
+        },
     };
     Ok(Place { path: Some(path), format: Some(format), name })
 }

@@ -1,7 +1,7 @@
 //! Image arguments of commands that work on the store.
 
 use super::context::Context;
-use super::hints::with_hint;
+use super::hints::{not_in_store, with_hint};
 use crate::image::Reference;
 use crate::image::location::{ImageArg, Location};
 use crate::store::{Error, Image, Store};
@@ -25,12 +25,9 @@ pub fn check_in_store(text: &str) -> anyhow::Result<()> {
     match ImageArg::parse(OsStr::new(text))? {
         ImageArg { location: Location::Store(_), layers: None } => Ok(()),
         ImageArg { location: Location::Store(name), .. } => {
-            bail!("{text}: a number of layers can only be given where an image is mounted; leave {name}")
+            bail!("{text}: a number of layers can only be given where an image is mounted or looked into; leave {name}")
         }
-        ImageArg { location: Location::ContainersStorage(_) | Location::DockerStore(_), .. } => {
-            bail!("{text} is in the storage of an engine, which only mount reads")
-        }
-        _ => bail!("{text} is not in the store; bring it in with: laminafs load {text}"),
+        ImageArg { location, .. } => Err(not_in_store(text, &location)),
     }
 }
 

@@ -49,6 +49,18 @@ fn a_target_that_is_something_else_is_told_what_to_be_called() {
     let why = bed.fails("history wbe:1");
     assert_eq!(why.matches("no such image: wbe:1").count(), 1, "{why}");
     assert!(why.ends_with("did you mean web:1?\n"), "{why}");
+    for (line, hint) in [
+        ("history web.tar", "; bring it in with: laminafs load -i web.tar\n"),
+        ("history layout", "; bring it in with: laminafs load oci:layout\n"),
+        ("history docker://x", "skopeo copy docker://x oci:layout, then laminafs load oci:layout\n"),
+        ("load docker://x", "skopeo copy docker://x oci:layout, then laminafs load oci:layout\n"),
+        ("history containers-storage:x:1", "; bring it in with: podman save x:1 | laminafs load\n"),
+        ("export docker-store:x:1", "; bring it in with: docker save x:1 | laminafs load\n"),
+        ("history root", "; there is a directory, and those are mounted with --lower\n"),
+    ] {
+        let why = bed.fails(line);
+        assert!(why.ends_with(hint), "{line}: {why}");
+    }
     for image in ["web:1", "web:1@2", "docker-archive:web.tar"] {
         let why = bed.fails(&format!("diff {image}"));
         assert!(why.ends_with(&format!("laminafs diff OTHER {image}\n")), "{why}");

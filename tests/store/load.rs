@@ -84,7 +84,7 @@ fn what_cannot_be_loaded_is_said_in_a_sentence() {
         ("ls docker-archive:/dev/zero", "laminafs: /dev/zero: it is empty\n"),
         ("import /dev/zero", "goes on for more than 67108864 bytes behind its end"),
         ("load alpine", "a file is given with -i alpine"),
-        ("load docker-store:alpine", "only mount reads"),
+        ("load docker-store:alpine", "; bring it in with: docker save alpine | laminafs load\n"),
         ("load oci:dir:two", "has no image two; there is: one"),
         ("load docker-archive:dir", "no docker-archive"),
         ("load", "it is empty"),
