@@ -67,10 +67,14 @@ impl OutputFile {
         }
         // Not `tempfile_in`, whose errors name the temporary file, which nobody knows.
         let open = |path: &Path| File::options().write(true).create_new(true).mode(kind.mode()).open(path);
+        // Before there is anything that a signal would leave. Threads that start later hold signals back as well, so that only the
+        // one of `remove_on_signal` gets them.
+        let held = hold_heeded_termination_signals()?;
         let temporary = Builder::new().prefix(".laminafs-").make_in(directory_of(&real), open);
         let temporary = temporary.with_context(failed)?;
         let (file, name) = temporary.into_parts();
         remove_on_signal(&name)?;
+        std::mem::forget(held);
         Ok(Self { file, names: Some((name, real)) })
     }
 
@@ -99,12 +103,10 @@ impl Write for OutputFile {
     }
 }
 
-/// Removes an unfinished file when the process is asked to end.
+/// Removes an unfinished file when the process is asked to end by a signal that is held back.
 fn remove_on_signal(file: &Path) -> anyhow::Result<()> {
     let file = std::path::absolute(file)?;
     let (sender, started) = std::sync::mpsc::channel();
-    // Threads that start later hold the signals back as well, so that only the one below gets them.
-    let here = hold_heeded_termination_signals()?;
     std::thread::Builder::new().spawn(move || {
         let held = hold_heeded_termination_signals();
         sender.send(()).unwrap_or_default();
@@ -115,6 +117,5 @@ fn remove_on_signal(file: &Path) -> anyhow::Result<()> {
         }
     })?;
     started.recv()?;
-    std::mem::forget(here);
     Ok(())
 }
