@@ -179,6 +179,7 @@ fn killed_before_every_system_call() {
         assert!(calls > 2, "{}: {calls} calls", scenario.name);
         for n in 1..=calls {
             let fault = Plan::KillNth { n };
+            let _nobody_starts = STARTING.read();
             let (place, store, result, _) = run(&scenario, fault);
             drop(store);
             // The next start sweeps.
@@ -199,6 +200,7 @@ fn every_system_call_fails_once() {
         for n in 1..=calls {
             for errno in [Errno::NOSPC, Errno::IO] {
                 let fault = Plan::FailNth { n, errno };
+                let _nobody_starts = STARTING.read();
                 let (place, store, result, _) = run(&scenario, fault);
                 if scenario.name != "first command" {
                     // Deletions that failed are made up for.

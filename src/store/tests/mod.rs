@@ -13,10 +13,15 @@ use super::{Documents, Incoming, IncomingLayer, Loaded, Store};
 use crate::archive::Limits;
 use crate::image::digest::{ChainId, DiffId, Digest};
 use crate::image::{Descriptor, Manifest, Reference};
+use parking_lot::RwLock;
 use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
+
+/// Held for writing while a child is started, and for reading where a lock that stays for a moment would be taken for somebody's: until
+/// its exec a child has copies of all descriptors, and the locks with them.
+static STARTING: RwLock<()> = RwLock::new(());
 
 /// A directory for a store.
 pub fn place() -> TempDir {

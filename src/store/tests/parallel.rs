@@ -259,6 +259,7 @@ fn killed_processes_leave_a_sound_store() {
     let place = place();
     let path = place.path().join("store");
     for round in 0..25u64 {
+        let starting = STARTING.write();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "store::tests::parallel::child_of_the_kill_test", "--nocapture", "--test-threads=1"])
             .env(CHILD, &path)
@@ -267,6 +268,7 @@ fn killed_processes_leave_a_sound_store() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        drop(starting);
         // The moment of the kill is what is random here; nothing waits for anything.
         std::thread::sleep(Duration::from_millis(20 + (round * 37) % 150));
         child.kill().unwrap();
