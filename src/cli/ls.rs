@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::entries::{EntryObject, mode_letters, name_text, short_time, shown, size_text};
 use super::output::{self, Pieces, SCHEMA, Stream};
-use super::target::{TARGETS, Target, TargetArgs};
+use super::target::{STACK, TARGETS, Target, TargetArgs};
 use super::{Failure, for_each};
 use crate::provenance::{Lost, Merged, NodeId, Number, Occurrence, View};
 use anyhow::bail;
@@ -108,7 +108,8 @@ pub fn find(merged: &Merged, path: &[u8], view: View, follow: bool) -> anyhow::R
             let hidden = shown(&merged.path(node));
             let by = merged.occurrences(node).iter().filter_map(Occurrence::hidden_by).max();
             let by = by.map_or(String::new(), |by: Number| format!(" since layer {by}"));
-            bail!("{asked} is not seen in {name}: {hidden} is hidden{by}; try: laminafs whence {name} {hidden}")
+            let target = if name == STACK { "--lower DIR[:DIR...]" } else { name };
+            bail!("{asked} is not seen in {name}: {hidden} is hidden{by}; try: laminafs whence {target} {hidden}")
         }
         Lost::NotADirectory(node) => bail!("{asked}: {} is not a directory", shown(&merged.path(node))),
         Lost::Denied(node) => {

@@ -22,6 +22,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// What directories that are given with `--lower` are called.
+pub const STACK: &str = "the stack";
+
 /// What the help of every inspecting command says about TARGET.
 pub const TARGETS: &str = "TARGET is a writable layer, an image, docker-archive:FILE[:NAME], oci:DIR[:NAME] or \
     oci-archive:FILE[:NAME] (read without loading), containers-storage:NAME or docker-store:NAME, or the path of a mount. \
@@ -129,7 +132,7 @@ impl TargetArgs {
         let text = self.lower.iter().map(|text| text.as_bytes()).collect::<Vec<_>>().join(&b':');
         let (lower, data_only) = layers(&text)?;
         let (upper, work) = (self.upper.as_deref(), self.work.as_deref());
-        directories("the stack", Stack { lower: &lower, data_only: &data_only, upper, work, ..Stack::default() }, None)
+        directories(STACK, Stack { lower: &lower, data_only: &data_only, upper, work, ..Stack::default() }, None)
     }
 }
 

@@ -174,7 +174,8 @@ fn a_parent_directory_that_is_to_blame_is_named() {
     assert!(text.contains("layer 2 deletes /d/e") && text.contains("deletes /d/e\n"), "{text}");
     assert!(text.contains("/g is opaque in layer 2") && text.contains("makes /g opaque"), "{text}");
     assert_eq!(bed.ok("cat --lower 3:2:1 d/e/n"), "z");
-    assert!(bed.fails("cat --lower 3:2:1 d/e/f").contains("is hidden since layer 2"));
+    let hint = "is hidden since layer 2; try: laminafs whence --lower DIR[:DIR...] /d/e/f\n";
+    assert!(bed.fails("cat --lower 3:2:1 d/e/f").ends_with(hint));
     // Behind a link that has taken the place of a directory.
     fs::create_dir_all(bed.p("4/lib")).unwrap();
     fs::create_dir_all(bed.p("5/usr/lib")).unwrap();

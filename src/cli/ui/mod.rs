@@ -23,7 +23,7 @@ mod worker;
 
 use super::Failure;
 use super::context::Context;
-use super::target::{TARGETS, Target, TargetArgs};
+use super::target::{STACK, TARGETS, Target, TargetArgs};
 use crate::image::format;
 use crate::sys::process;
 use anyhow::{Context as _, bail};
@@ -96,7 +96,7 @@ fn read(
     theme: Theme,
     screen: &mut Screen,
 ) -> anyhow::Result<ControlFlow<Ended, Target>> {
-    let name = args.words.first().map_or(Cow::Borrowed("the stack"), |word| format::name(word.as_bytes()));
+    let name = args.words.first().map_or(Cow::Borrowed(STACK), |word| format::name(word.as_bytes()));
     let (args, context, to) = (args.clone(), context.clone(), screen.sender.clone());
     thread::Builder::new().name("reader".into()).spawn(move || {
         let target = args.target.open_alone(&args.words, &context);
