@@ -333,6 +333,13 @@ fn advise(error: MountError) -> anyhow::Error {
         MountError::MountPoint { path, source } if source.raw_os_error() == Some(libc::ENOTCONN) => {
             anyhow!("a mount whose daemon has died is in the way; remove it with: laminafs umount {}", path.display())
         }
+        MountError::Mount { path, source }
+            if source.raw_os_error() == Some(libc::EPERM) && fuse::handed_down(path).is_some() =>
+        {
+            anyhow!(
+                "nothing is mounted through the open /dev/fuse yet, which is for its owner to do; or name a directory to mount on"
+            )
+        }
         _ => error.into(),
     }
 }
