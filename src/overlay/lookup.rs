@@ -127,7 +127,9 @@ impl Overlay {
             }
             for link in links {
                 let Some(dir) = &link.parent.dir else { continue };
-                dir.unlearn(&link.name, |ino| ino == inode.ino && self.table.get(ino).is_none());
+                // It may be known again meanwhile, under this name or others only.
+                let again = |ino| self.table.get(ino).is_some_and(|now| now.link(&link.parent, &link.name).is_some());
+                dir.unlearn(&link.name, |ino| ino == inode.ino && !again(ino));
                 gone.extend(self.table.forget(link.parent.ino, 0));
             }
             drop(inode);

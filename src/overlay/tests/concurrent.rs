@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::harness::{Fs, Stack, me, settled};
 use super::walk::View;
-use crate::overlay::{Attr, Change, Ino, New, RenameMode, Result};
+use crate::overlay::{Attr, Change, Ino, New, ROOT, RenameMode, Result};
 
 const THREADS: usize = 8;
 const DIRS: [&str; 3] = ["d0", "d1", "d2"];
@@ -399,6 +399,37 @@ fn many_threads_on_the_same_names_lose_nothing() {
         println!("seed {seed}");
         round(seed);
     }
+}
+
+/// A file is forgotten under one name while it becomes known under another: neither directory stays known for that.
+#[test]
+fn a_file_forgotten_under_one_name_and_found_under_another_keeps_no_directory() {
+    let s = Stack::new(1);
+    s.lower(1).file("a/f", "f").dir("b").link("a/f", "b/f");
+    let fs = s.mount();
+    let meet = Barrier::new(2);
+    let left = AtomicUsize::new(0);
+    let look = |dir: &str, counts: bool| {
+        for round in 0..2000 {
+            meet.wait();
+            let dir = fs.overlay.lookup(ROOT, dir.as_ref()).unwrap().ino;
+            let file = fs.overlay.lookup(dir, "f".as_ref()).unwrap().ino;
+            if !counts {
+                std::thread::sleep(Duration::from_micros(round % 40));
+            }
+            fs.overlay.forget(file, 1);
+            fs.overlay.forget(dir, 1);
+            meet.wait();
+            if counts {
+                left.fetch_max(fs.overlay.usage().inodes, Ordering::Relaxed);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| look("b", false));
+        look("a", true);
+    });
+    assert_eq!(left.into_inner(), 0);
 }
 
 /// Links and unlinks names of one file from all threads; its count is that of its names at the end.
