@@ -37,6 +37,7 @@ pub fn judge(step: &Step, kernel: &Outcome, laminafs: &Outcome, context: &Contex
     if deleted_special_file(step, kernel, laminafs_side) {
         Verdict::Part
     } else if kernel == laminafs
+        || matches!((kernel, laminafs), (Ok(kernel), Ok(laminafs)) if tree::agree(kernel, laminafs))
         || stale_map(step, laminafs, kernel_side)
         || absent_acl(step, kernel, laminafs)
         || listed_whiteouts(step, kernel, laminafs, kernel_side)

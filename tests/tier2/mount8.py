@@ -101,7 +101,7 @@ def protected(base, program):
     run("mount", "-o", "remount,suid,dev,exec", mountpoint)
     now = set(line(mountpoint)[2])
     expect("user: remount,suid,dev,exec", ({"nosuid", "nodev"} <= now, "noexec" in now), (True, False))
-    done = subprocess.run([*user, program, "mount", "-o", "remount,rw", mountpoint], check=False, capture_output=True, text=True)
+    done = subprocess.run([*user, program, "mount", "-o", "remount,exec", mountpoint], check=False, capture_output=True, text=True)
     expect("user: remount", (done.returncode, "only root can remount" in done.stderr), (1, True))
     unmount(mountpoint)
     os.chown(mountpoint, 0, 0)
